@@ -1,0 +1,3 @@
+from .checkpoints import allow_training_checkpoints
+
+allow_training_checkpoints()
