@@ -1,3 +1,30 @@
-from .checkpoints import allow_training_checkpoints
+"""Heatmaps of what an mmdetection detector responds to, drawn while it runs."""
+
+from .stack import check_stack
+
+check_stack()
+
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
+
+from .checkpoints import allow_training_checkpoints  # noqa: E402
+from .detectors import FeatVizMixin, SingleStageDetectorHp, TwoStageDetectorHp  # noqa: E402
+from .hooks import FeatVizHook  # noqa: E402
+from .reduction import REDUCTIONS  # noqa: E402
+from .version import __version__  # noqa: E402
+from .visualizer import FeatureVisualizer  # noqa: E402
 
 allow_training_checkpoints()
+
+# Makes `_base_ = 'mmdet_featviz::...'` known to mmengine. It asks for a distribution, and would look for the configs
+# beside that one's metadata, where an editable install has none; by the path of a module it finds the package.
+MODULE2PACKAGE.setdefault('mmdet_featviz', 'mmdet_featviz.version')
+
+__all__ = [
+    'REDUCTIONS',
+    'FeatVizHook',
+    'FeatVizMixin',
+    'FeatureVisualizer',
+    'SingleStageDetectorHp',
+    'TwoStageDetectorHp',
+    '__version__',
+]

@@ -76,9 +76,7 @@ def paint(rng, scene, corners):
 def overlaps(box, others):
     """Whether two boxes (x, y, w, h) touch, with a margin of 4 pixels."""
     x, y, w, h = box
-    return any(
-        x < ox + ow + 4 and ox < x + w + 4 and y < oy + oh + 4 and oy < y + h + 4 for ox, oy, ow, oh in others
-    )
+    return any(x < ox + ow + 4 and ox < x + w + 4 and y < oy + oh + 4 and oy < y + h + 4 for ox, oy, ow, oh in others)
 
 
 def make_scene(split, index):

@@ -14,12 +14,8 @@ model = dict(
         type='RPNHead',
         in_channels=channels,
         feat_channels=channels,
-        anchor_generator=dict(
-            type='AnchorGenerator', scales=[5], ratios=[0.7, 1.0, 1.4], strides=[4, 8, 16, 32, 64]
-        ),
-        bbox_coder=dict(
-            type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]
-        ),
+        anchor_generator=dict(type='AnchorGenerator', scales=[5], ratios=[0.7, 1.0, 1.4], strides=[4, 8, 16, 32, 64]),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]),
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         loss_bbox=dict(type='L1Loss', loss_weight=1.0),
     ),

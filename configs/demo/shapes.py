@@ -38,9 +38,7 @@ val_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset, ann_file='val.json', data_prefix=dict(img='val/'), test_mode=True, pipeline=test_pipeline
-    ),
+    dataset=dict(**dataset, ann_file='val.json', data_prefix=dict(img='val/'), test_mode=True, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'val.json', metric='bbox')

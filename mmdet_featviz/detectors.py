@@ -1,0 +1,91 @@
+"""Detectors that draw by themselves whenever they predict, with or without a runner."""
+
+from __future__ import annotations
+
+import logging
+import os.path as osp
+from typing import Any
+
+from mmdet.models.detectors import SingleStageDetector, TwoStageDetector
+from mmdet.registry import MODELS
+from mmengine.logging import MessageHub, MMLogger
+from torch import Tensor
+
+from .visualizer import FeatureVisualizer
+
+
+class FeatVizMixin:
+    """Lets any mmdet detector draw its feature maps whenever it predicts.
+
+    It comes first among the bases, and adds neither parameters nor buffers: checkpoints fit key for key.
+
+    Args:
+        featviz: Arguments of :class:`mmdet_featviz.FeatureVisualizer`.
+
+    Example:
+        >>> @MODELS.register_module()
+        ... class MyDetectorHp(FeatVizMixin, MyDetector):
+        ...     pass
+    """
+
+    def __init__(self, *args: Any, featviz: dict | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.featviz = FeatureVisualizer(**(featviz or {}))
+        self._featviz_stage = 'test'
+
+    def val_step(self, data: Any) -> list:
+        self._featviz_stage = 'val'
+        try:
+            return super().val_step(data)
+        finally:
+            self._featviz_stage = 'test'
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> list:
+        return self._drawn(self._featviz_stage, super().predict, batch_inputs, batch_data_samples, *args, **kwargs)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> Any:
+        return self._drawn('train', super().loss, batch_inputs, batch_data_samples, *args, **kwargs)
+
+    def _drawn(self, stage: str, run: Any, inputs: Tensor, samples: list, *args: Any, **kwargs: Any) -> Any:
+        """Call the detector's own method and draw what its layers put out meanwhile."""
+        if stage not in self.featviz.stages or self.featviz.done:
+            return run(inputs, samples, *args, **kwargs)
+        folder, run_dir = _position_in_run(stage)
+        self.featviz.open(
+            self, default_dir=osp.join(run_dir, 'featviz'), dataset_meta=getattr(self, 'dataset_meta', None)
+        )
+        with self.featviz.taps as taps:
+            taps.begin(inputs, samples)
+            outputs = run(inputs, samples, *args, **kwargs)
+        results = outputs if stage != 'train' else ()
+        self.featviz.draw(taps.take(), results, folder, training=stage == 'train')
+        return outputs
+
+
+def _position_in_run(stage: str) -> tuple[str, str]:
+    """Folder of the pictures within the run (as FeatVizHook names it), and the run's own folder.
+
+    A detector does not know its runner; mmengine's message hub and log file tell.
+    """
+    handlers = MMLogger.get_current_instance().handlers
+    log_files = [handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)]
+    run_dir = osp.dirname(log_files[0]) if log_files else 'work_dirs'
+    if stage == 'test':
+        return '', run_dir
+    hub = MessageHub.get_current_instance()
+    # The hub counts what has begun, from 0; absent where nothing trains.
+    epochs, iterations = (0 if begun is None else begun + 1 for begun in (hub.get_info('epoch'), hub.get_info('iter')))
+    # A training that counts iterations reports a single epoch.
+    if stage == 'train' or (iterations and hub.get_info('max_epochs') == 1):
+        return f'iter_{iterations}', run_dir
+    return f'epoch_{epochs}', run_dir
+
+
+@MODELS.register_module()
+class SingleStageDetectorHp(FeatVizMixin, SingleStageDetector):
+    """Any single-stage detector of mmdet that only names its base class's parts, such as RetinaNet, ATSS or YOLOX."""
+
+
+@MODELS.register_module()
+class TwoStageDetectorHp(FeatVizMixin, TwoStageDetector):
+    """Any two-stage detector of mmdet that only names its base class's parts, such as Faster or Mask R-CNN."""

@@ -1,0 +1,245 @@
+"""Geometry: from the cells of a feature map to the pixels of the original photo.
+
+All coordinates are continuous and in pixels: the first pixel of a picture covers 0 to 1, and its centre is at 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Mapping
+
+import numpy as np
+from torch import Tensor
+
+ALIGNMENTS = ('center', 'corner')
+BLOCK_ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the photo lies in the network's input.
+
+    Attributes:
+        matrix: (3, 3) float64, from homogeneous photo coordinates (x, y, 1) to input coordinates.
+        photo_size: (height, width) of the photo.
+        input_size: (height, width) of the network's input, padding included.
+    """
+
+    matrix: np.ndarray
+    photo_size: tuple[int, int]
+    input_size: tuple[int, int]
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether rows stay rows and columns stay columns: scaling, shifting and flipping only."""
+        rest = self.matrix.copy()
+        rest[[0, 1, 0, 1, 2], [0, 1, 2, 2, 2]] = 0
+        return not rest.any()
+
+    def content_box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom edge of the photo in the input, for a separable placement."""
+        height, width = self.photo_size
+        corners = self.matrix @ np.array([[0, 0, 1], [width, height, 1]], np.float64).T
+        (left, right), (top, bottom) = np.sort(corners[:2], axis=1)
+        return left, top, right, bottom
+
+
+def identity_placement(size: tuple[int, int], input_size: tuple[int, int]) -> Placement:
+    """The top left `size` (height, width) of the input is itself the photo."""
+    return Placement(np.eye(3), size, input_size)
+
+
+def placement_of(meta: Mapping[str, Any], image: Tensor) -> Placement:
+    """The placement that the metas of an image tell.
+
+    A packed ``homography_matrix`` is taken as it is. Otherwise the steps of the pipeline are followed: scale, flip and
+    padding. ``img_shape`` is no help with the size of the content (mmdet's ``Pad`` overwrites it with the padded size).
+    No meta says whether the flip came before or after the padding; where it matters, the input decides: the side on
+    which it is even is the padding.
+
+    Args:
+        meta: Metas of the image, as mmdet packs them.
+        image: Its network input (C, H, W), padding included.
+
+    Raises:
+        ValueError: If the metas lack ``ori_shape``.
+    """
+    if 'ori_shape' not in meta:
+        raise ValueError(
+            "the metas have no 'ori_shape', so a heatmap cannot be brought back to the photo: "
+            'add it to meta_keys of PackDetInputs in the test pipeline'
+        )
+    photo_size = tuple(int(v) for v in meta['ori_shape'][:2])
+    input_size = tuple(image.shape[-2:])
+    homography = meta.get('homography_matrix')
+    if homography is not None:
+        return Placement(np.asarray(homography, np.float64), photo_size, input_size)
+
+    scale = np.array(meta.get('scale_factor', (1.0, 1.0))[:2], np.float64)
+    content = scale * photo_size[::-1]  # width and height, as everything below
+    top, bottom, left, right = (float(v) for v in meta.get('pad_param', (0, 0, 0, 0)))
+    offset = np.array([left, top])
+    if 'pad_param' in meta:
+        padded = offset + content + (right, bottom)
+    else:
+        padded = np.array(meta.get('img_shape', photo_size)[1::-1], np.float64)
+
+    flipped = np.array(_flipped_axes(meta))
+    matrix = np.diag([*np.where(flipped, -scale, scale), 1.0])
+    matrix[:2, 2] = np.where(flipped, offset + content, offset)
+    flipped_first = Placement(matrix, photo_size, input_size)
+
+    matrix = matrix.copy()
+    matrix[:2, 2] = np.where(flipped, padded - offset, offset)
+    padded_first = Placement(matrix, photo_size, input_size)
+    if np.abs(flipped_first.matrix - padded_first.matrix).max() < 1:
+        return flipped_first
+    return min((flipped_first, padded_first), key=lambda placement: _unevenness_around(placement, image))
+
+
+def _flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the image was flipped along x and along y."""
+    if not meta.get('flip'):
+        return False, False
+    direction = meta.get('flip_direction') or 'horizontal'
+    return direction in ('horizontal', 'diagonal'), direction in ('vertical', 'diagonal')
+
+
+def _unevenness_around(placement: Placement, image: Tensor) -> float:
+    """How much the input (C, H, W) varies outside the content, where there should be padding only."""
+    left, top, right, bottom = (int(round(edge)) for edge in placement.content_box())
+    outside = np.ones(image.shape[-2:], bool)
+    outside[max(top, 0) : bottom, max(left, 0) : right] = False
+    return float(image.detach().float().cpu().numpy()[:, outside].std(axis=1).sum()) if outside.any() else 0.0
+
+
+class Grid:
+    """The cells of one feature map, laid over one photo; interpolates between them bilinearly.
+
+    Args:
+        cells: (rows, columns) of the map.
+        stride: Nominal stride (vertical, horizontal) in pixels of the input.
+        placement: Where the photo lies in the input.
+        align: Where in the input the value of cell i sits: ``center`` of its block, or its top left ``corner``. Over an
+            input that is wholly content these are the classical formulas ``src = (dst + 0.5) * in / out - 0.5`` and
+            ``src = dst * in / out``, with the borders clamped.
+    """
+
+    def __init__(
+        self, cells: tuple[int, int], stride: tuple[float, float], placement: Placement, align: str = 'center'
+    ) -> None:
+        self.cells = cells
+        self.stride = stride
+        self.placement = placement
+        self.align = align
+
+    @cached_property
+    def _axes(self) -> tuple[np.ndarray, np.ndarray, slice, slice]:
+        """Of a separable placement: cell positions of the photo's rows and columns, and which of them were seen."""
+        matrix, (height, width) = self.placement.matrix, self.placement.photo_size
+        rows = matrix[1, 1] * (np.arange(height) + 0.5) + matrix[1, 2]
+        columns = matrix[0, 0] * (np.arange(width) + 0.5) + matrix[0, 2]
+        seen_rows, seen_columns = (_seen(p, size) for p, size in zip((rows, columns), self.placement.input_size))
+        return (
+            self._to_cells(rows, 0, abs(matrix[1, 1])),
+            self._to_cells(columns, 1, abs(matrix[0, 0])),
+            seen_rows,
+            seen_columns,
+        )
+
+    def _to_cells(self, positions: np.ndarray, axis: int, pixel: float) -> np.ndarray:
+        """Input coordinates to cell indices with fractions; `pixel` is the size of a photo pixel in the input."""
+        if self.align == 'center':
+            index = positions / self.stride[axis] - 0.5
+        else:
+            index = (positions - pixel / 2) / self.stride[axis]
+        return np.clip(index, 0, self.cells[axis] - 1)
+
+    def visible(self, values: np.ndarray) -> np.ndarray:
+        """The values (rows, columns) that the photo shows, without those that only padding has.
+
+        These are the cells inside the photo and the interpolated values along its edge, so that their smallest and
+        largest bound the heatmap. Empty if the photo lies wholly outside the input.
+        """
+        if not self.placement.is_separable:
+            heatmap, seen = self._warp(values)
+            return heatmap[seen]
+        rows, columns, seen_rows, seen_columns = self._axes
+        rows, columns = rows[seen_rows], columns[seen_columns]
+        if not len(rows) or not len(columns):
+            return values[:0]
+        return _interpolate(values, _nodes(rows), _nodes(columns))
+
+    def heatmap(self, values: np.ndarray) -> np.ndarray:
+        """Bring values (rows, columns) onto the photo.
+
+        Returns:
+            (height, width) of the photo, float32. Zero where the pipeline cut the photo away.
+        """
+        if not self.placement.is_separable:
+            heatmap, seen = self._warp(values)
+            return np.where(seen, heatmap, np.float32(0))
+        rows, columns, seen_rows, seen_columns = self._axes
+        if seen_rows == slice(0, len(rows)) and seen_columns == slice(0, len(columns)):
+            return _interpolate(values, rows, columns)
+        heatmap = np.zeros(self.placement.photo_size, np.float32)
+        heatmap[seen_rows, seen_columns] = _interpolate(values, rows[seen_rows], columns[seen_columns])
+        return heatmap
+
+    def _warp(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The heatmap under any homography, and where the input shows the photo, both (height, width)."""
+        height, width = self.placement.photo_size
+        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+        u, v, w = np.einsum('ij,jhw->ihw', self.placement.matrix, np.stack([x, y, np.ones_like(x)]))
+        with np.errstate(divide='ignore', invalid='ignore'):
+            u, v = u / w, v / w
+        input_height, input_width = self.placement.input_size
+        seen = (w > 0) & (u >= 0) & (u <= input_width) & (v >= 0) & (v <= input_height)
+        rows = self._to_cells(np.where(seen, v, 0), 0, 1.0)
+        columns = self._to_cells(np.where(seen, u, 0), 1, 1.0)
+        (top, down), (left, along) = _split(rows, self.cells[0]), _split(columns, self.cells[1])
+        bottom, right = np.minimum(top + 1, self.cells[0] - 1), np.minimum(left + 1, self.cells[1] - 1)
+        upper = values[top, left] * (1 - along) + values[top, right] * along
+        lower = values[bottom, left] * (1 - along) + values[bottom, right] * along
+        return (upper * (1 - down) + lower * down).astype(np.float32), seen
+
+
+def _seen(positions: np.ndarray, size: int) -> slice:
+    """Which of these monotonic input coordinates lie inside an input of that size."""
+    inside = np.flatnonzero((positions >= 0) & (positions <= size))
+    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
+
+
+def _nodes(positions: np.ndarray) -> np.ndarray:
+    """Both ends of a range of cell positions and the whole cells between them."""
+    low, high = positions.min(), positions.max()
+    return np.concatenate([[low], np.arange(np.ceil(low), np.floor(high) + 1), [high]])
+
+
+def _split(positions: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cell positions as the cell before (at most the last but one) and the fraction towards the next."""
+    before = np.minimum(positions.astype(np.intp), max(cells - 2, 0))
+    return before, (positions - before).astype(np.float32)
+
+
+def _interpolate(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Bilinear interpolation of finite float32 values at each crossing of row and column positions (in cells).
+
+    Columns come first, while the picture is still low. Rows follow as a product with their interpolation weights, in
+    blocks: a block of rows needs few cells, which keeps the product small. (OpenCV's resize is faster still but cannot
+    shift by a part of a cell, and its warps round the position to 1/32 of a cell: two pixels at stride 64.)
+    """
+    left, along = _split(columns, values.shape[1])
+    wide = values[:, left] + np.diff(values, axis=1, append=values[:, -1:])[:, left] * along
+    top, down = _split(rows, len(values))
+    last = len(values) - 1
+    weights = np.zeros((len(rows), len(values)), np.float32)
+    weights[np.arange(len(rows)), np.minimum(top + 1, last)] = down
+    weights[np.arange(len(rows)), top] += 1 - down
+    result = np.empty((len(rows), len(columns)), np.float32)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        needed = slice(top[block].min(), top[block].max() + 2)
+        np.matmul(weights[block, needed], wide[needed], out=result[block])
+    return result

@@ -1,0 +1,118 @@
+"""The hook: draws while a runner tests, validates or trains, whatever the detector."""
+
+from __future__ import annotations
+
+import os.path as osp
+from typing import Any, Iterator, Sequence
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import Dataset
+
+from .visualizer import FeatureVisualizer
+
+
+@HOOKS.register_module()
+class FeatVizHook(Hook):
+    """Draws heatmaps of backbone and neck, or of any layers, while the runner works.
+
+    Pictures of a test go to ``{out_dir}/{image key}``, those of a validation to ``epoch_N`` below `out_dir` (``iter_N``
+    where training counts iterations), and those of training to ``iter_N``.
+
+    Args:
+        **options: All arguments of :class:`mmdet_featviz.FeatureVisualizer`.
+
+    Example:
+        >>> custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
+        >>> custom_hooks = [dict(type='FeatVizHook', boxes='pred')]
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, **options: Any) -> None:
+        self.visualizer = FeatureVisualizer(**options)
+
+    def before_train(self, runner: Runner) -> None:
+        self._open(runner, 'train')
+
+    def before_val(self, runner: Runner) -> None:
+        self._open(runner, 'val')
+
+    def before_test(self, runner: Runner) -> None:
+        self._open(runner, 'test')
+
+    def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train') -> None:
+        if mode in self.visualizer.stages and not self.visualizer.done:
+            self.visualizer.taps.attach()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self._draw('train', [], f'iter_{runner.iter + 1}')
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
+    ) -> None:
+        by_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
+        self._draw('val', outputs, f'iter_{runner.iter}' if by_iterations else f'epoch_{runner.epoch}')
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
+    ) -> None:
+        self._draw('test', outputs, '')
+
+    def after_train(self, runner: Runner) -> None:
+        self._close(runner, 'train')
+
+    def after_val(self, runner: Runner) -> None:
+        self._close(runner, 'val')
+
+    def after_test(self, runner: Runner) -> None:
+        self._close(runner, 'test')
+
+    def _open(self, runner: Runner, stage: str) -> None:
+        if stage not in self.visualizer.stages:
+            return
+        datasets = list(_innermost(getattr(runner, f'{stage}_loop').dataloader.dataset))
+        if not sum(map(len, datasets)):
+            raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
+        self.visualizer.open(
+            runner.model,
+            default_dir=osp.join(runner.log_dir, 'featviz'),
+            image_root=_image_folder(datasets),
+            dataset_meta=getattr(datasets[0], 'metainfo', None),
+            backend_args=getattr(datasets[0], 'backend_args', None),
+        )
+
+    def _draw(self, stage: str, outputs: Sequence[Any], folder: str) -> None:
+        if stage not in self.visualizer.stages:
+            return
+        taps = self.visualizer.taps
+        taps.detach()
+        self.visualizer.draw(taps.take(), outputs, folder, training=stage == 'train')
+
+    def _close(self, runner: Runner, stage: str) -> None:
+        if stage in self.visualizer.stages:
+            runner.logger.info(f'Feature maps: {self.visualizer.summary()}')
+
+
+def _innermost(dataset: Dataset) -> Iterator[Dataset]:
+    """The data sets inside wrappers such as ConcatDataset and RepeatDataset."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if all(isinstance(part, Dataset) for part in inner):
+        for part in inner:
+            yield from _innermost(part)
+    else:
+        yield dataset
+
+
+def _image_folder(datasets: Sequence[Dataset]) -> str | None:
+    """The folder that holds the images of all data sets, if they say where these are."""
+    folders = []
+    for dataset in datasets:
+        prefix = getattr(dataset, 'data_prefix', None) or {}
+        folders.append(prefix.get('img') or prefix.get('img_path') or getattr(dataset, 'data_root', None))
+    if not all(folders):
+        return None
+    if len(set(folders)) == 1:
+        return folders[0]
+    return osp.commonpath([osp.abspath(folder) for folder in folders])
