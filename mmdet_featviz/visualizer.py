@@ -44,7 +44,8 @@ class FeatureVisualizer:
         alpha: Weight of the heat in the overlay, 0 to 1.
         blend: ``alpha`` is ``(1 - alpha) * photo + alpha * heat``, ``add`` is ``photo + alpha * heat``, saturated.
         align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
-        save: Any of ``overlay``, ``heatmap`` (colours only, always PNG) and ``panel`` (photo and all levels on a sheet).
+        save: Any of ``overlay``, ``heatmap`` (colours alone, always PNG) and ``panel`` (photo and all levels on one
+            sheet).
         out_dir: Folder of the pictures. None is ``featviz`` in the folder of the run, or ``work_dirs/featviz`` where
             there is no runner.
         image_root: What the pictures' folders are named relative to. None is the data set's image folder, and where

@@ -130,12 +130,13 @@ def make_split(out_dir, split, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out-dir', type=Path, default=Path('data/demo'))
-    parser.add_argument('--train', type=int, default=1000, help='scenes of the training split (default: 1000)')
-    parser.add_argument('--val', type=int, default=100, help='scenes of the held-out split (default: 100)')
+    parser.add_argument('--train', type=int, default=1000, help='scenes of the training split (default: 1000; 0: none)')
+    parser.add_argument('--val', type=int, default=100, help='scenes of the held-out split (default: 100; 0: none)')
     args = parser.parse_args()
     for split, count in (('train', args.train), ('val', args.val)):
-        make_split(args.out_dir, split, count)
-        print(f'{count} scenes in {args.out_dir / split}')
+        if count:  # 0 leaves a split alone
+            make_split(args.out_dir, split, count)
+            print(f'{count} scenes in {args.out_dir / split}')
 
 
 if __name__ == '__main__':

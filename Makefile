@@ -1,0 +1,54 @@
+# Everything runs in an environment of its own, .venv, which the first command makes.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO_DIR := work_dirs/demo
+export CFLAGS ?= -g0
+
+.PHONY: help demo test lint format clean
+.DELETE_ON_ERROR:
+
+help:  ## List these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+
+demo: .venv/installed data/demo/val.json  ## Install, then test a bundled detector and draw its heatmaps
+	$(BIN)/python tools/test.py configs/demo/atss_shapes_hp.py --max-images 8 \
+		--work-dir $(DEMO_DIR) --cfg-options model.featviz.out_dir=$(DEMO_DIR)/heatmaps model.featviz.overwrite=True
+	@echo
+	@echo 'Look at $(DEMO_DIR)/heatmaps: a folder per photo, with one picture per level and all of them in panel.jpg.'
+
+test: .venv/tests-installed  ## Install, then run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/lint-installed  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/lint-installed  ## Mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment, the demo's data and all results
+	rm -rf .venv data/demo work_dirs build dist *.egg-info mmdet_featviz/.mim
+
+.venv/made:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# mmcv builds against the torch that is there, so torch comes first and mmcv without build isolation.
+.venv/installed: .venv/made setup.py $(wildcard requirements/*.txt)
+	$(PIP) install -r requirements/build.txt
+	$(PIP) install --no-build-isolation -r requirements/stack.txt
+	$(PIP) install --no-build-isolation --no-deps -e .
+	touch $@
+
+.venv/tests-installed: .venv/installed requirements/tests.txt
+	$(PIP) install -r requirements/tests.txt
+	touch $@
+
+.venv/lint-installed: .venv/made requirements/lint.txt
+	$(PIP) install -r requirements/lint.txt
+	touch $@
+
+data/demo/val.json: tools/make_demo_data.py | .venv/installed
+	$(BIN)/python tools/make_demo_data.py --train 0

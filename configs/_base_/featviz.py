@@ -1,0 +1,37 @@
+"""Draw heatmaps of backbone and neck: inherit this beside a config of your own.
+
+    _base_ = ['./my_detector.py', 'mmdet_featviz::_base_/featviz.py']
+
+mmengine lets no two bases set the same variable. Where yours has `custom_hooks` already, write these two lines into your
+config instead (`default_hooks` is merged key by key, so nothing of yours is lost):
+
+    custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
+    default_hooks = dict(featviz=dict(type='FeatVizHook'))
+"""
+
+custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
+# Every argument with its default; mmdet_featviz.FeatureVisualizer says what each means.
+custom_hooks = [
+    dict(
+        type='FeatVizHook',
+        layers=None,  # backbone and neck, where the detector has them
+        reduction='max',  # or mean, sum, l2, select_max
+        normalize='image',  # or max, layer, or a pair of numbers
+        colormap='jet',  # any of OpenCV or matplotlib
+        alpha=0.4,
+        blend='alpha',  # or add
+        align='center',  # or corner
+        save=('overlay',),  # and heatmap, panel
+        out_dir=None,  # {work_dir}/{timestamp}/featviz
+        image_root=None,  # the data set's image folder
+        image_format='jpg',  # or png, webp
+        boxes=None,  # or pred, gt, both
+        score_thr=0.3,
+        interval=1,
+        max_images=None,
+        stages=('test',),  # and train, val
+        backend_args=None,
+        overwrite=False,
+        strict=False,
+    )
+]

@@ -1,0 +1,143 @@
+"""Test a detector as mmdet's own tools/test.py does, and draw what its layers respond to."""
+
+import argparse
+import os
+import os.path as osp
+import warnings
+from copy import deepcopy
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmdet.registry import RUNNERS
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.runner import Runner
+
+import mmdet_featviz  # noqa: F401  registers the hook, and `mmdet_featviz::` as a place of configs
+from mmdet_featviz.taps import unwrap
+from mmdet_featviz.visualizer import KINDS
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of the detector')
+    parser.add_argument('checkpoint', nargs='?', help='its checkpoint; may be left out where the config has load_from')
+
+    heatmaps = parser.add_argument_group('heatmaps', 'Any of these adds them to a config that knows nothing of them.')
+    heatmaps.add_argument('--featviz-dir', metavar='DIR', help='folder of the pictures')
+    heatmaps.add_argument('--layers', nargs='+', metavar='LAYER', help='modules to look at (default: backbone, neck)')
+    heatmaps.add_argument('--reduction', metavar='NAME', help='max (the default), mean, sum, l2 or select_max')
+    heatmaps.add_argument('--save', nargs='+', metavar='KIND', help=f'any of {", ".join(KINDS)} (default: overlay)')
+    heatmaps.add_argument('--max-images', type=int, metavar='N', help='draw at most so many images')
+
+    parser.add_argument('--work-dir', help='folder of logs and metrics')
+    parser.add_argument('--out', help='pickle file for the predictions')
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--show-dir', help='folder of pictures of the predictions, below work_dir/timestamp')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows each image')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings that override the config, as key=value; lists as key="[a,b]" or key=a,b, without blanks',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes --local-rank since torch 2.0, --local_rank before.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out must end with .pkl or .pickle, but is {args.out}')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def add_heatmaps(cfg, args):
+    """Pass the options to whatever draws in this config: its detector, its hook, or a hook added here."""
+    options = dict(
+        out_dir=args.featviz_dir,
+        layers=args.layers,
+        reduction=args.reduction,
+        save=args.save,
+        max_images=args.max_images,
+    )
+    options = {key: value for key, value in options.items() if value is not None}
+    if not options:
+        return
+    default_hooks = cfg.setdefault('default_hooks', {})
+    candidates = [*(cfg.get('custom_hooks') or []), *default_hooks.values()]
+    hooks = [hook for hook in candidates if hook is not None and hook.get('type') == 'FeatVizHook']
+    if 'featviz' in cfg.model or cfg.model.get('type', '').endswith('Hp'):
+        cfg.model.featviz = {**(cfg.model.get('featviz') or {}), **options}
+    elif hooks:
+        hooks[0].update(options)
+    else:
+        default_hooks['featviz'] = dict(type='FeatVizHook', **options)
+
+
+def add_tta(cfg):
+    """Wrap detector and pipeline for test-time augmentation; a config without any gets flips, as in mmdet."""
+    if 'tta_model' not in cfg:
+        warnings.warn('the config has no tta_model: DetTTAModel with NMS at IoU 0.5 is used', stacklevel=2)
+        nms = dict(type='nms', iou_threshold=0.5)
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    if 'tta_pipeline' not in cfg:
+        warnings.warn('the config has no tta_pipeline: each image is tested as it is and flipped', stacklevel=2)
+        meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        pack = [dict(type='PackDetInputs', meta_keys=meta_keys)]
+        cfg.tta_pipeline = [*deepcopy(dataset.pipeline)[:-1], dict(type='TestTimeAug', transforms=[flips, pack])]
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def load_config(args):
+    """The config with the command line's settings, which come first, then the config's, then defaults."""
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(args.config))[0])
+    cfg.load_from = args.checkpoint or cfg.get('load_from')
+    if cfg.load_from is None:
+        raise SystemExit(f'{args.config} has no load_from: name a checkpoint after the config')
+    if args.show or args.show_dir:
+        cfg = trigger_visualization_hook(cfg, args)
+    add_heatmaps(cfg, args)
+    if args.tta:
+        add_tta(cfg)
+    return cfg
+
+
+def build_test_data(runner):
+    """Build the test data set early; an empty one gets an error that says so, where mmengine's does not."""
+    try:
+        return runner.test_loop
+    except ValueError as error:
+        if 'need at least one array to concatenate' not in str(error):
+            raise
+        raise SystemExit('the test data set is empty: check its ann_file, data_prefix and filter_cfg') from error
+
+
+def main():
+    args = parse_args()
+    setup_cache_size_limit_of_dynamo()
+    cfg = load_config(args)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    build_test_data(runner)
+    if args.out is not None:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
+    detector = unwrap(runner.model)
+    if hasattr(detector, 'featviz'):  # one that draws by itself; the hook logs this line on its own
+        runner.logger.info(f'Feature maps: {detector.featviz.summary()}')
+
+
+if __name__ == '__main__':
+    main()
