@@ -95,7 +95,7 @@ def placement_of(meta: Mapping[str, Any], image: Tensor) -> Placement:
     padded_first = Placement(matrix, photo_size, input_size)
     if np.abs(flipped_first.matrix - padded_first.matrix).max() < 1:
         return flipped_first
-    return min((flipped_first, padded_first), key=lambda placement: _unevenness_around(placement, image))
+    return min((flipped_first, padded_first), key=lambda placement: _unevenness_around(placement, image, padded))
 
 
 def _flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -106,12 +106,18 @@ def _flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
     return direction in ('horizontal', 'diagonal'), direction in ('vertical', 'diagonal')
 
 
-def _unevenness_around(placement: Placement, image: Tensor) -> float:
-    """How much the input (C, H, W) varies outside the content, where there should be padding only."""
-    left, top, right, bottom = (int(round(edge)) for edge in placement.content_box())
-    outside = np.ones(image.shape[-2:], bool)
-    outside[max(top, 0) : bottom, max(left, 0) : right] = False
-    return float(image.detach().float().cpu().numpy()[:, outside].std(axis=1).sum()) if outside.any() else 0.0
+def _unevenness_around(placement: Placement, image: Tensor, padded: np.ndarray) -> float:
+    """How much the input (C, H, W) varies around the content, where the pipeline's padding should be even.
+
+    Only what the pipeline padded, to (width, height), is looked at: the preprocessor pads on with a value of its own.
+    """
+    width, height = np.round(padded).astype(int)
+    left, top, right, bottom = (max(0, int(round(edge))) for edge in placement.content_box())
+    around = np.ones(image.shape[-2:], bool)[:height, :width]
+    around[top:bottom, left:right] = False
+    if not around.any():
+        return 0.0
+    return float(image.detach().float().cpu().numpy()[:, :height, :width][:, around].std(axis=1).sum())
 
 
 class Grid:

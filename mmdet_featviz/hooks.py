@@ -5,8 +5,8 @@ from __future__ import annotations
 import os.path as osp
 from typing import Any, Iterator, Sequence
 
-from mmengine.registry import HOOKS
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import Dataset
 

@@ -50,8 +50,8 @@ def get_colormap(name: str) -> np.ndarray:
     from matplotlib import colormaps  # comes with mmdet; slow to import, so only where it is asked for
 
     if name in colormaps:
-        rgb = colormaps[name](np.arange(256), bytes=True)[:, None, :3]
-        return np.ascontiguousarray(rgb[..., ::-1])
+        rgb = np.round(colormaps[name](np.arange(256))[:, None, :3] * 255)
+        return np.ascontiguousarray(rgb[..., ::-1].astype(np.uint8))
     known = sorted({*opencv, *colormaps})
     close = ', '.join(difflib.get_close_matches(str(name), known, n=5)) or ', '.join(sorted(opencv))
     raise ValueError(f'unknown colour map {name!r}: OpenCV and matplotlib have, among others, {close}')

@@ -2,7 +2,7 @@
 
     _base_ = ['./my_detector.py', 'mmdet_featviz::_base_/featviz.py']
 
-mmengine lets no two bases set the same variable. Where yours has `custom_hooks` already, write these two lines into your
+mmengine lets no two bases set the same variable. Where yours has `custom_hooks` already, write these lines into your
 config instead (`default_hooks` is merged key by key, so nothing of yours is lost):
 
     custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)

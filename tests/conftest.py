@@ -1,0 +1,284 @@
+"""Small detectors of real mmdet parts, small real data sets, and a real runner around them."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+import mmdet_featviz  # noqa: F401
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / 'shared'
+STRIDES = (4, 8, 16, 32, 64, 128)
+
+
+@pytest.fixture(autouse=True)
+def fresh_mmengine():
+    """Nothing of an earlier test's runner or random state is left."""
+    register_all_modules()
+    torch.manual_seed(0)
+    yield
+    for manager in (MMLogger, MessageHub, Visualizer):
+        for instance in manager._instance_dict.values():
+            for handler in getattr(instance, 'handlers', []):
+                handler.close()
+        manager._instance_dict.clear()
+
+
+@MODELS.register_module()
+class BrightnessPools(torch.nn.Module):
+    """A backbone whose levels merely average the input's brightness over blocks of each stride."""
+
+    def __init__(self, strides=STRIDES):
+        super().__init__()
+        self.strides = strides
+        self.scale = torch.nn.Parameter(torch.ones(1))  # an optimiser wants something to train
+
+    def forward(self, x):
+        brightness = x.mean(1, keepdim=True) * self.scale
+        pools = (
+            F.avg_pool2d(brightness, stride, stride, ceil_mode=True, count_include_pad=False) for stride in self.strides
+        )
+        # Two channels, so that a reduction has something to do.
+        return tuple(torch.cat([pool, pool - 1], 1) for pool in pools)
+
+
+def head_config(channels, strides):
+    return dict(
+        type='RetinaHead',
+        num_classes=2,
+        in_channels=channels,
+        feat_channels=4,
+        stacked_convs=1,
+        anchor_generator=dict(
+            type='AnchorGenerator', octave_base_scale=4, scales_per_octave=1, ratios=[1.0], strides=list(strides)
+        ),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+        loss_cls=dict(type='FocalLoss', use_sigmoid=True),
+        loss_bbox=dict(type='L1Loss'),
+    )
+
+
+TRAIN_CFG = ConfigDict(
+    assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1),
+    sampler=dict(type='PseudoSampler'),
+    allowed_border=-1,
+    pos_weight=-1,
+    debug=False,
+)
+TEST_CFG = ConfigDict(
+    nms_pre=50, min_bbox_size=0, score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=5
+)
+
+
+def pool_detector(strides=STRIDES, **preprocessor):
+    """Config of a single-stage detector on BrightnessPools; its input is the plain photo, padding is 0."""
+    return dict(
+        type='SingleStageDetector',
+        data_preprocessor=dict(type='DetDataPreprocessor', **{'pad_size_divisor': 32, **preprocessor}),
+        backbone=dict(type='BrightnessPools', strides=strides),
+        bbox_head=head_config(2, strides),
+        train_cfg=TRAIN_CFG,
+        test_cfg=TEST_CFG,
+    )
+
+
+def resnet_detector(type='SingleStageDetector', **extra):
+    """Config of a narrow RetinaNet with random weights: levels of strides 4 to 32 and 8 to 128."""
+    return dict(
+        type=type,
+        data_preprocessor=dict(
+            type='DetDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            bgr_to_rgb=True,
+            pad_size_divisor=32,
+        ),
+        backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
+        neck=dict(
+            type='FPN',
+            in_channels=[8, 16, 32, 64],
+            out_channels=16,
+            start_level=1,
+            add_extra_convs='on_output',
+            num_outs=5,
+        ),
+        bbox_head=head_config(16, (8, 16, 32, 64, 128)),
+        train_cfg=TRAIN_CFG,
+        test_cfg=TEST_CFG,
+        **extra,
+    )
+
+
+def keep_ratio_pipeline(scale=(160, 120), *after_resize, meta_keys=()):
+    """Load, resize with the ratio kept, whatever follows, pack."""
+    keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction', *meta_keys)
+    return [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=scale, keep_ratio=True),
+        *after_resize,
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='PackDetInputs', meta_keys=keys),
+    ]
+
+
+def write_dataset(folder, images, boxes=None):
+    """Write photos, given as {file name: BGR array or encoded bytes}, and their COCO annotations.
+
+    Args:
+        boxes: {file name: [[x, y, w, h], ...]}; one box in the middle where it says nothing.
+    """
+    folder = Path(folder)
+    entries, annotations = [], []
+    for number, (name, image) in enumerate(images.items(), 1):
+        path = folder / 'images' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(image, bytes):
+            path.write_bytes(image)
+            image = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+        else:
+            path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+        height, width = image.shape[:2]
+        entries.append(dict(id=number, file_name=name, height=height, width=width))
+        for box in (boxes or {}).get(name, [[width // 4, height // 4, width // 2, height // 2]]):
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=number,
+                    category_id=1 + len(annotations) % 2,
+                    bbox=box,
+                    area=box[2] * box[3],
+                    iscrowd=0,
+                )
+            )
+    categories = [dict(id=1, name='cat'), dict(id=2, name='dog')]
+    content = dict(images=entries, annotations=annotations, categories=categories)
+    (folder / 'annotations.json').write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
+    return folder
+
+
+def runner_config(data, work_dir, model, pipeline=None, batch_size=1, hook=None, **extra):
+    """Config of a whole test run over a data set of `write_dataset`; `hook` are the options of FeatVizHook."""
+    pipeline = pipeline or keep_ratio_pipeline()
+    dataset = dict(
+        type='CocoDataset',
+        data_root=str(data),
+        ann_file='annotations.json',
+        data_prefix=dict(img='images/'),
+        metainfo=dict(classes=('cat', 'dog'), palette=[(220, 20, 60), (0, 120, 240)]),
+        test_mode=True,
+        pipeline=pipeline,
+    )
+    loader = dict(
+        batch_size=batch_size, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False), dataset=dataset
+    )
+    evaluator = dict(type='CocoMetric', ann_file=str(Path(data) / 'annotations.json'), metric='bbox')
+    return Config(
+        dict(
+            default_scope='mmdet',
+            work_dir=str(work_dir),
+            model=model,
+            test_dataloader=loader,
+            test_cfg=dict(type='TestLoop'),
+            test_evaluator=evaluator,
+            val_dataloader=loader,
+            val_cfg=dict(type='ValLoop'),
+            val_evaluator=evaluator,
+            default_hooks={} if hook is None else dict(featviz=dict(type='FeatVizHook', **hook)),
+            log_level='ERROR',
+            experiment_name='test',
+            **extra,
+        )
+    )
+
+
+def train_config(data, work_dir, model, hook=None, loop=None, **extra):
+    """Config of a training over the same data set, two images a batch, flipped at random."""
+    cfg = runner_config(data, work_dir, model, hook=hook, **extra)
+    cfg.train_dataloader = dict(
+        batch_size=2,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(
+            {**cfg.test_dataloader.dataset, 'test_mode': False},
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations', with_bbox=True),
+                dict(type='Resize', scale=(160, 120), keep_ratio=True),
+                dict(type='RandomFlip', prob=0.5),
+                dict(type='PackDetInputs'),
+            ],
+        ),
+    )
+    cfg.train_cfg = loop or dict(type='EpochBasedTrainLoop', max_epochs=2)
+    cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=1e-4))
+    return cfg
+
+
+def test_predictions(cfg):
+    """Run a test and return its predictions, each as plain arrays, and its metrics."""
+    cfg.test_evaluator = [cfg.test_evaluator, dict(type='KeepPredictions')]
+    runner = Runner.from_cfg(cfg)
+    metrics = runner.test()
+    return runner.test_evaluator.metrics[1].results, metrics, runner
+
+
+test_predictions.__test__ = False
+
+
+def noise(height=90, width=120, seed=0):
+    """A smooth random photo."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (6, 8, 3)).astype(np.float32)
+    return np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+
+
+def read(path):
+    """A written picture, BGR."""
+    picture = cv2.imdecode(np.fromfile(str(path), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None, path
+    return picture
+
+
+def manifest(out_dir):
+    lines = (Path(out_dir) / 'manifest.jsonl').read_text(encoding='utf-8').splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def pictures(out_dir):
+    """Names of all files below a folder but the manifest."""
+    names = (path.relative_to(out_dir).as_posix() for path in Path(out_dir).rglob('*') if path.is_file())
+    return sorted(name for name in names if name != 'manifest.jsonl')
+
+
+def _register_metric():
+    from mmdet.registry import METRICS
+    from mmengine.evaluator import BaseMetric
+
+    @METRICS.register_module()
+    class KeepPredictions(BaseMetric):
+        def process(self, data_batch, data_samples):
+            for sample in data_samples:
+                found = sample['pred_instances']
+                self.results.append({name: found[name].cpu().numpy().copy() for name in ('bboxes', 'scores', 'labels')})
+
+        def evaluate(self, size):
+            return {}
+
+        def compute_metrics(self, results):
+            return {}
+
+
+_register_metric()
+sys.path.insert(0, str(Path(__file__).parent))
