@@ -6,9 +6,10 @@ import logging
 import os.path as osp
 from typing import Any
 
-from mmdet.models.detectors import SingleStageDetector, TwoStageDetector
+from mmdet.models.detectors import BaseDetector, SingleStageDetector, TwoStageDetector
 from mmdet.registry import MODELS
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 from torch import Tensor
 
 from .visualizer import FeatureVisualizer
@@ -51,9 +52,7 @@ class FeatVizMixin:
         if stage not in self.featviz.stages or self.featviz.done:
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
-        self.featviz.open(
-            self, default_dir=osp.join(run_dir, 'featviz'), dataset_meta=getattr(self, 'dataset_meta', None)
-        )
+        self.featviz.open(self, default_dir=osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self))
         with self.featviz.taps as taps:
             taps.begin(inputs, samples)
             outputs = run(inputs, samples, *args, **kwargs)
@@ -79,6 +78,16 @@ def _position_in_run(stage: str) -> tuple[str, str]:
     if stage == 'train' or (iterations and hub.get_info('max_epochs') == 1):
         return f'iter_{iterations}', run_dir
     return f'epoch_{epochs}', run_dir
+
+
+def _dataset_meta(detector: BaseDetector) -> dict | None:
+    """Classes and palette: those that init_detector gave the detector, or those that a runner gave its visualizer."""
+    if getattr(detector, 'dataset_meta', None):
+        return detector.dataset_meta
+    try:
+        return Visualizer.get_current_instance().dataset_meta
+    except (RuntimeError, AttributeError):  # there is no visualizer, so no runner either
+        return None
 
 
 @MODELS.register_module()

@@ -70,18 +70,8 @@ class FeatVizHook(Hook):
         self._close(runner, 'test')
 
     def _open(self, runner: Runner, stage: str) -> None:
-        if stage not in self.visualizer.stages:
-            return
-        datasets = list(_innermost(getattr(runner, f'{stage}_loop').dataloader.dataset))
-        if not sum(map(len, datasets)):
-            raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
-        self.visualizer.open(
-            runner.model,
-            default_dir=osp.join(runner.log_dir, 'featviz'),
-            image_root=_image_folder(datasets),
-            dataset_meta=getattr(datasets[0], 'metainfo', None),
-            backend_args=getattr(datasets[0], 'backend_args', None),
-        )
+        if stage in self.visualizer.stages:
+            open_for_run(self.visualizer, runner, stage)
 
     def _draw(self, stage: str, outputs: Sequence[Any], folder: str) -> None:
         if stage not in self.visualizer.stages:
@@ -93,6 +83,30 @@ class FeatVizHook(Hook):
     def _close(self, runner: Runner, stage: str) -> None:
         if stage in self.visualizer.stages:
             runner.logger.info(f'Feature maps: {self.visualizer.summary()}')
+
+
+def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
+    """Open a visualizer with what a runner knows: its folder and its data set.
+
+    Args:
+        visualizer: That of a hook, or of a detector that draws by itself.
+        runner: The runner, whose model and data loader are built.
+        stage: ``train``, ``val`` or ``test``.
+
+    Raises:
+        ValueError: If the data set is empty, or a layer does not exist.
+        OSError: If the folder cannot be written to, or holds another run's pictures.
+    """
+    datasets = list(_innermost(getattr(runner, f'{stage}_loop').dataloader.dataset))
+    if not sum(map(len, datasets)):
+        raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
+    visualizer.open(
+        runner.model,
+        default_dir=osp.join(runner.log_dir, 'featviz'),
+        image_root=_image_folder(datasets),
+        dataset_meta=getattr(datasets[0], 'metainfo', None),
+        backend_args=getattr(datasets[0], 'backend_args', None),
+    )
 
 
 def _innermost(dataset: Dataset) -> Iterator[Dataset]:

@@ -99,13 +99,20 @@ def rebuild_photo(image: Tensor, preprocessor: nn.Module | None, placement: Plac
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
     """BGR (H, W, 3) uint8, or None."""
-    try:
-        photo = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # an empty file, or one whose header promises what no memory holds
+    encoded = np.frombuffer(data, np.uint8)
+    for attempt in (flags, cv2.IMREAD_UNCHANGED):  # OpenCV does not turn grey float TIFFs into colour
+        try:
+            photo = cv2.imdecode(encoded, attempt)
+        except cv2.error:  # an empty file, or one whose header promises what no memory holds
+            return None
+        if photo is not None:
+            break
+    else:
         return None
-    if photo is None or photo.dtype == np.uint8:
-        return photo
-    return _to_8_bit(photo)
+    if photo.ndim == 2:
+        photo = np.repeat(photo[..., None], 3, axis=2)
+    photo = np.ascontiguousarray(photo[..., :3])
+    return photo if photo.dtype == np.uint8 else _to_8_bit(photo)
 
 
 def _to_8_bit(photo: np.ndarray) -> np.ndarray:

@@ -197,6 +197,7 @@ def runner_config(data, work_dir, model, pipeline=None, batch_size=1, hook=None,
             val_evaluator=evaluator,
             default_hooks={} if hook is None else dict(featviz=dict(type='FeatVizHook', **hook)),
             log_level='ERROR',
+            randomness=dict(seed=0),
             experiment_name='test',
             **extra,
         )

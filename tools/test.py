@@ -14,6 +14,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
 import mmdet_featviz  # noqa: F401  registers the hook, and `mmdet_featviz::` as a place of configs
+from mmdet_featviz.hooks import open_for_run
 from mmdet_featviz.taps import unwrap
 from mmdet_featviz.visualizer import KINDS
 
@@ -133,10 +134,13 @@ def main():
     build_test_data(runner)
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    runner.test()
     detector = unwrap(runner.model)
-    if hasattr(detector, 'featviz'):  # one that draws by itself; the hook logs this line on its own
-        runner.logger.info(f'Feature maps: {detector.featviz.summary()}')
+    if not hasattr(detector, 'featviz'):  # then a hook draws, if anything does
+        runner.test()
+        return
+    open_for_run(detector.featviz, runner, 'test')
+    runner.test()
+    runner.logger.info(f'Feature maps: {detector.featviz.summary()}')
 
 
 if __name__ == '__main__':

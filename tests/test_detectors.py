@@ -1,0 +1,201 @@
+"""Detectors that draw by themselves."""
+
+import copy
+import os
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    noise,
+    pictures,
+    pool_detector,
+    read,
+    resnet_detector,
+    runner_config,
+    test_predictions,
+    train_config,
+    write_dataset,
+)
+from mmdet.apis import DetInferencer, inference_detector, init_detector
+from mmdet.models import YOLOX
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.hub import get_config
+from mmengine.runner import Runner
+
+from mmdet_featviz import FeatVizMixin
+
+SINGLE_STAGE = [
+    'retinanet/retinanet_r18_fpn_1x_coco.py',
+    'atss/atss_r50_fpn_1x_coco.py',
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    'gfl/gfl_r50_fpn_1x_coco.py',
+    'yolox/yolox_tiny_8xb8-300e_coco.py',
+    'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+]
+TWO_STAGE = ['faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py']
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_dataset(tmp_path / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(4)})
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def zoo_config(path):
+    """A model of mmdet's zoo without pretrained weights."""
+    cfg = get_config(f'mmdet::{path}').model
+    cfg.backbone.init_cfg = None
+    return cfg
+
+
+@pytest.mark.parametrize('path', SINGLE_STAGE + TWO_STAGE)
+def test_checkpoints_fit_key_for_key_and_predictions_are_identical(tmp_path, path):
+    cfg = zoo_config(path)
+    hp_type = 'SingleStageDetectorHp' if path in SINGLE_STAGE else 'TwoStageDetectorHp'
+    plain = MODELS.build(copy.deepcopy(cfg)).eval()
+    drawing = MODELS.build({**cfg, 'type': hp_type, 'featviz': dict(out_dir=str(tmp_path), save='heatmap')}).eval()
+    state = plain.state_dict()
+    assert list(drawing.state_dict()) == list(state)
+    drawing.load_state_dict(state, strict=True)
+
+    inputs = demo_mm_inputs(2, [[3, 96, 128], [3, 128, 80]])
+    for sample in inputs['data_samples']:
+        sample.set_metainfo(dict(scale_factor=(1.0, 1.0), ori_shape=sample.img_shape))
+    with torch.no_grad():
+        expected = plain.test_step(copy.deepcopy(inputs))
+        found = drawing.test_step(copy.deepcopy(inputs))
+    for one, other in zip(expected, found):
+        assert torch.equal(one.pred_instances.bboxes, other.pred_instances.bboxes)
+        assert torch.equal(one.pred_instances.scores, other.pred_instances.scores)
+    levels = len(drawing.backbone(torch.zeros(1, 3, 128, 128))) + len(
+        drawing.neck(drawing.backbone(torch.zeros(1, 3, 128, 128)))
+    )
+    assert len(pictures(tmp_path)) == 2 * levels
+
+
+def test_pictures_are_those_of_the_hook(tmp_path, data):
+    options = dict(save=('overlay', 'panel'), image_format='png', boxes='pred', score_thr=0.0)
+    hook = dict(out_dir=str(tmp_path / 'hook'), **options)
+    by_hook = test_predictions(runner_config(data, tmp_path / 'work', resnet_detector(), batch_size=2, hook=hook))
+    featviz = dict(out_dir=str(tmp_path / 'detector'), image_root=str(data / 'images'), **options)
+    model = resnet_detector('SingleStageDetectorHp', featviz=featviz)
+    cfg = runner_config(data, tmp_path / 'work2', model, batch_size=2)
+    cfg.experiment_name = 'detector'
+    by_detector = test_predictions(cfg)
+    for one, other in zip(by_hook[0], by_detector[0]):
+        np.testing.assert_array_equal(one['bboxes'], other['bboxes'])
+    assert pictures(tmp_path / 'hook') == pictures(tmp_path / 'detector')
+    for name in pictures(tmp_path / 'hook'):
+        assert (tmp_path / 'hook' / name).read_bytes() == (tmp_path / 'detector' / name).read_bytes()
+
+
+def demo_detector(tmp_path, **featviz):
+    """A detector built by mmdet's own init_detector from a config file, without a runner."""
+    data = write_dataset(tmp_path / 'none', {'x.png': noise()})
+    cfg = runner_config(data, tmp_path, resnet_detector('SingleStageDetectorHp', featviz=featviz))
+    cfg.model.backbone.init_cfg = None
+    return init_detector(cfg, device='cpu'), cfg
+
+
+def test_inference_on_a_path_draws_beside_the_working_directory(tmp_path, in_tmp_path):
+    model, _ = demo_detector(tmp_path, image_root=str(tmp_path))
+    cv2.imwrite('photo.png', noise())
+    result = inference_detector(model, 'photo.png')
+    assert result.img_path == 'photo.png'
+    assert len(pictures(tmp_path / 'work_dirs' / 'featviz' / 'photo')) == 9
+
+
+def test_without_a_root_the_folder_is_named_by_the_whole_path(tmp_path, in_tmp_path):
+    model, _ = demo_detector(tmp_path)
+    cv2.imwrite('photo.png', noise())
+    inference_detector(model, 'photo.png')
+    assert len(pictures(f'work_dirs/featviz{os.getcwd()}/photo')) == 9
+
+
+def test_inference_on_an_array_and_on_several(tmp_path):
+    model, _ = demo_detector(tmp_path, out_dir=str(tmp_path / 'out'), image_format='png', alpha=0)
+    photo = noise(120, 160)  # the size of the pipeline's scale: rebuilt without loss
+    inference_detector(model, photo)
+    inference_detector(model, [photo, noise(90, 60)])
+    assert len(pictures(tmp_path / 'out')) == 3 * 9
+    np.testing.assert_array_equal(read(tmp_path / 'out' / 'array_000000' / 'neck_0.png'), photo)
+    assert read(tmp_path / 'out' / 'array_000002' / 'neck_0.png').shape == (90, 60, 3)
+
+
+def test_det_inferencer_with_a_batch(tmp_path):
+    model, cfg = demo_detector(tmp_path, out_dir=str(tmp_path / 'out'), image_root=str(tmp_path))
+    paths = []
+    for number in range(3):
+        paths.append(str(tmp_path / f'{number}.png'))
+        cv2.imwrite(paths[-1], noise(seed=number))
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'weights.pth')
+    cfg.visualizer = dict(type='DetLocalVisualizer', name='of_inferencer')
+    cfg.dump(str(tmp_path / 'config.py'))
+    inferencer = DetInferencer(str(tmp_path / 'config.py'), str(tmp_path / 'weights.pth'), device='cpu')
+    inferencer(paths, batch_size=2, no_save_vis=True)
+    assert sorted({name.split('/')[0] for name in pictures(tmp_path / 'out')}) == ['0', '1', '2']
+    assert len(pictures(tmp_path / 'out')) == 27
+
+
+def test_training_draws_only_when_asked(tmp_path, data):
+    for stages, folders in [
+        ('test', set()),
+        ('val', {'epoch_1', 'epoch_2'}),
+        (('train', 'val'), {'epoch_1', 'epoch_2', 'iter_1', 'iter_2', 'iter_3', 'iter_4'}),
+    ]:
+        name = '_'.join([stages] if isinstance(stages, str) else stages)
+        featviz = dict(out_dir=str(tmp_path / name), stages=stages, save='heatmap', image_root=str(data / 'images'))
+        cfg = train_config(data, tmp_path / f'work_{name}', resnet_detector('SingleStageDetectorHp', featviz=featviz))
+        cfg.experiment_name = name
+        Runner.from_cfg(cfg).train()
+        drawn = pictures(tmp_path / name) if folders else []
+        assert {picture.split('/')[0] for picture in drawn} == folders
+        assert folders or not (tmp_path / name).exists()
+
+
+def test_default_folder_is_that_of_the_run(tmp_path, data):
+    cfg = runner_config(data, tmp_path / 'work', resnet_detector('SingleStageDetectorHp'))
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    drawn = pictures(tmp_path / 'work' / runner.timestamp / 'featviz')
+    assert len(drawn) == 4 * 9
+
+
+def test_two_lines_make_ones_own_detector_draw(tmp_path):
+    @MODELS.register_module(force=True)
+    class MyDetectorHp(FeatVizMixin, YOLOX):
+        pass
+
+    cfg = zoo_config('yolox/yolox_tiny_8xb8-300e_coco.py')
+    model = MODELS.build({**cfg, 'type': 'MyDetectorHp', 'featviz': dict(out_dir=str(tmp_path))})
+    assert list(model.state_dict()) == list(MODELS.build(cfg).state_dict())
+    with pytest.raises(ValueError, match="unknown reduction 'x'"):
+        MODELS.build({**cfg, 'type': 'MyDetectorHp', 'featviz': dict(reduction='x')})
+
+
+def test_a_model_that_draws_can_be_copied_and_leaves_no_hooks(tmp_path):
+    model = MODELS.build({**pool_detector(), 'type': 'SingleStageDetectorHp', 'featviz': dict(out_dir=str(tmp_path))})
+    inputs = demo_mm_inputs(1, [[3, 64, 64]])
+    inputs['data_samples'][0].set_metainfo(dict(scale_factor=(1.0, 1.0), ori_shape=(64, 64)))
+    with torch.no_grad():
+        model.eval().test_step(copy.deepcopy(inputs))
+    assert not any(module._forward_hooks for module in model.modules())
+    copied = copy.deepcopy(model)  # as EMAHook does
+    with torch.no_grad():
+        copied.test_step(inputs)
+    assert len(pictures(tmp_path)) == 12
+    torch.save(model, tmp_path / 'model.pth')
+
+
+def test_an_error_in_the_detector_leaves_no_hooks(tmp_path):
+    model = MODELS.build({**pool_detector(), 'type': 'SingleStageDetectorHp', 'featviz': dict(out_dir=str(tmp_path))})
+    with pytest.raises(AttributeError):
+        model.predict(torch.zeros(1, 3, 64, 64), [None])
+    assert not any(module._forward_hooks for module in model.modules())

@@ -1,0 +1,223 @@
+"""The hook in a real runner."""
+
+import gc
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    keep_ratio_pipeline,
+    manifest,
+    noise,
+    pictures,
+    pool_detector,
+    read,
+    resnet_detector,
+    runner_config,
+    test_predictions,
+    train_config,
+    write_dataset,
+)
+from mmengine.config import ConfigDict
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+RESNET_PICTURES = [f'backbone_{level}' for level in range(4)] + [f'neck_{level}' for level in range(5)]
+
+
+@pytest.fixture
+def data(tmp_path):
+    sizes = [(90, 120), (120, 90), (64, 200), (77, 77), (90, 120)]
+    photos = {f'{number}.png': noise(*size, seed=number) for number, size in enumerate(sizes)}
+    return write_dataset(tmp_path / 'data', photos)
+
+
+def hook_count(model):
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize('batch_size', [1, 2, 3])
+def test_predictions_and_metrics_are_those_without_the_hook_bit_for_bit(tmp_path, data, batch_size):
+    results = {}
+    for name, hook in [('plain', None), ('drawn', dict(out_dir=str(tmp_path / 'out'), save=('overlay', 'panel')))]:
+        cfg = runner_config(data, tmp_path / name, resnet_detector(), batch_size=batch_size, hook=hook)
+        results[name] = test_predictions(cfg)
+    for plain, drawn in zip(results['plain'][0], results['drawn'][0]):
+        assert len(plain['scores']) > 0
+        for field in plain:
+            np.testing.assert_array_equal(plain[field], drawn[field])
+    assert results['plain'][1] == results['drawn'][1]
+    expected = sorted(f'{n}/{name}.jpg' for n in range(5) for name in [*RESNET_PICTURES, 'panel'])
+    assert pictures(tmp_path / 'out') == expected
+    assert hook_count(results['drawn'][2].model) == 0
+
+
+def test_default_folder_is_that_of_the_run_and_the_line_says_what_was_drawn(tmp_path, data):
+    runner = Runner.from_cfg({**runner_config(data, tmp_path / 'work', pool_detector(), hook={}), 'log_level': 'INFO'})
+    runner.test()
+    folder = tmp_path / 'work' / runner.timestamp / 'featviz'
+    assert len(pictures(folder)) == 5 * 6
+    log = next((tmp_path / 'work' / runner.timestamp).glob('*.log')).read_text()
+    assert re.search(rf'Feature maps: 30 pictures of 5 images in {folder}\n', log)
+
+
+def test_a_missing_photo_is_told_in_the_line_and_the_evaluation_goes_on(tmp_path, data):
+    @HOOKS.register_module(force=True)
+    class RemovePhoto(Hook):  # between the pipeline's reading and ours
+        def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if batch_idx == 1:
+                (data / 'images' / '1.png').unlink()
+
+    cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook=dict(out_dir=str(tmp_path / 'out')))
+    cfg.custom_hooks = [dict(type='RemovePhoto', priority='VERY_HIGH')]
+    cfg.log_level = 'INFO'
+    predictions, metrics, runner = test_predictions(cfg)
+    assert len(predictions) == 5
+    assert 'coco/bbox_mAP' in metrics
+    log = next((tmp_path / 'work' / runner.timestamp).glob('*.log')).read_text()
+    assert '24 pictures of 4 images in' in log
+    assert 'skipped: 1 image, photo not readable (1.png)' in log
+
+
+@pytest.mark.parametrize(
+    ('options', 'error', 'message'),
+    [
+        (dict(layers=['backbone', 'nek']), ValueError, "unknown layer 'nek'.*neck"),
+        (dict(layers=['neck.fpn_convs']), ValueError, 'never fires: a ModuleList'),
+        (dict(out_dir='{tmp}/file/out'), OSError, 'cannot be written to'),
+    ],
+)
+def test_bad_settings_stop_the_run_before_its_first_batch(tmp_path, data, options, error, message):
+    (tmp_path / 'file').write_text('')
+    batches = []
+
+    @HOOKS.register_module(force=True)
+    class CountBatches(Hook):
+        def before_test_iter(self, runner, batch_idx, data_batch=None):
+            batches.append(batch_idx)
+
+    options = {key: value.format(tmp=tmp_path) if key == 'out_dir' else value for key, value in options.items()}
+    cfg = runner_config(data, tmp_path / 'work', resnet_detector(), hook=options)
+    cfg.custom_hooks = [dict(type='CountBatches')]
+    with pytest.raises(error, match=message):
+        Runner.from_cfg(cfg).test()
+    assert batches == []
+
+
+def test_another_runs_folder_stops_the_run(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'))
+    Runner.from_cfg(runner_config(data, tmp_path / 'work', pool_detector(), hook=hook)).test()
+    before = {name: (tmp_path / 'out' / name).stat().st_mtime_ns for name in pictures(tmp_path / 'out')}
+    with pytest.raises(FileExistsError, match='holds the pictures of another run'):
+        cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook=hook)
+        cfg.experiment_name = 'another'
+        Runner.from_cfg(cfg).test()
+    assert before == {name: (tmp_path / 'out' / name).stat().st_mtime_ns for name in pictures(tmp_path / 'out')}
+
+
+def test_an_empty_data_set_is_named(tmp_path, data):
+    cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook={})
+    cfg.test_dataloader.dataset.update(serialize_data=False, indices=0)
+    with pytest.raises(ValueError, match='the test data set is empty: check its ann_file'):
+        Runner.from_cfg(cfg).test()
+
+
+def test_image_names_that_climb_out_stay_inside(tmp_path):
+    data = write_dataset(tmp_path / 'a' / 'b' / 'data', {'../../x.png': noise(), '../x.png': noise(seed=1)})
+    cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook=dict(out_dir=str(tmp_path / 'out')))
+    before = set(tmp_path.rglob('*'))
+    Runner.from_cfg(cfg).test()
+    made = {path for path in set(tmp_path.rglob('*')) - before if path.suffix in ('.jpg', '.part')}
+    assert len(made) == 12
+    assert all(tmp_path / 'out' in path.resolve().parents for path in made)
+
+
+def test_two_folders_with_one_file_name_and_boxes(tmp_path):
+    photos = {'a/1.png': noise(), 'b/1.png': noise(seed=1), '猫/1 (2).png': noise(seed=2)}
+    data = write_dataset(tmp_path / 'data', photos)
+    hook = dict(out_dir=str(tmp_path / 'out'), boxes='both', score_thr=0.0, layers=['backbone'])
+    Runner.from_cfg(runner_config(data, tmp_path / 'work', resnet_detector(), hook=hook)).test()
+    folders = {name.rpartition('/')[0] for name in pictures(tmp_path / 'out')}
+    assert folders == {'a/1', 'b/1', '猫/1 (2)'}
+
+
+def test_each_pass_of_test_time_augmentation_is_kept_and_lies_right(tmp_path):
+    """A bright left edge: mirrored in the first pass, and back on the left in both heatmaps."""
+    photo = np.full((90, 120, 3), 20, np.uint8)
+    photo[:, :24] = 250
+    data = write_dataset(tmp_path / 'data', {'a.png': photo})
+    pipeline = keep_ratio_pipeline((128, 128))
+    meta_keys = pipeline[-1]['meta_keys']
+    pipeline[-2:] = [
+        dict(
+            type='TestTimeAug',
+            transforms=[
+                [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
+                [dict(type='PackDetInputs', meta_keys=meta_keys)],
+            ],
+        )
+    ]
+    hook = dict(out_dir=str(tmp_path / 'out'), save=('heatmap',), colormap='gray', normalize=(0, 255))
+    model = dict(
+        type='DetTTAModel',
+        tta_cfg=ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10),
+        module=pool_detector(),
+    )
+    Runner.from_cfg(runner_config(data, tmp_path / 'work', model, pipeline, hook=hook)).test()
+    assert len(pictures(tmp_path / 'out')) == 12
+    for suffix in ('', '.pass_1'):
+        heat = read(tmp_path / 'out' / 'a' / f'backbone_0{suffix}.heatmap.png')[..., 0]
+        assert heat[45, 8] > 240, suffix
+        assert heat[45, 110] < 30, suffix
+
+
+def test_validation_and_training_pictures_have_folders_of_their_own(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), layers=['neck'], boxes='gt')
+    cfg = train_config(data, tmp_path / 'work', resnet_detector(), hook=hook)
+    Runner.from_cfg(cfg).train()
+    folders = {name.split('/')[0] for name in pictures(tmp_path / 'out')}
+    assert folders == {'epoch_1', 'epoch_2', *(f'iter_{n}' for n in range(1, 7))}
+    assert len(pictures(tmp_path / 'out' / 'epoch_2')) == 5 * 5
+    assert len(pictures(tmp_path / 'out' / 'iter_1')) == 2 * 5
+    assert not (tmp_path / 'out' / 'iter_1').joinpath('0').joinpath('neck_0.pass_1.jpg').exists()
+
+
+def test_validation_by_iterations(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages='val', max_images=7)
+    loop = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2)
+    Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector(), hook=hook, loop=loop)).train()
+    keys = [entry['key'] for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
+    assert keys == [f'iter_2/{n}' for n in range(5)] + ['iter_4/0', 'iter_4/1']
+
+
+def test_training_goes_the_same_way_with_the_hook(tmp_path, data):
+    weights = []
+    for hook in (None, dict(out_dir=str(tmp_path / 'out'), stages=('train',))):
+        cfg = train_config(data, tmp_path / f'work_{hook is None}', resnet_detector(), hook=hook)
+        cfg.experiment_name = f'run_{hook is None}'
+        weights.append(Runner.from_cfg(cfg).train().state_dict())
+    assert len(pictures(tmp_path / 'out')) == 2 * 5 * 9
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+def test_memory_does_not_grow_with_the_data_set(tmp_path, data):
+    """From batch to batch as many tensors live with the hook as without."""
+    counts = []
+
+    @HOOKS.register_module(force=True)
+    class CountTensors(Hook):
+        def before_test_iter(self, runner, batch_idx, data_batch=None):
+            gc.collect()
+            counts[-1].append(sum(type(thing) is torch.Tensor for thing in gc.get_objects()))
+
+    for hook in (None, dict(out_dir=str(tmp_path / 'out'), boxes='both', score_thr=0.0)):
+        counts.append([])
+        cfg = runner_config(data, tmp_path / f'work_{hook is None}', pool_detector(), hook=hook)
+        cfg.custom_hooks = [dict(type='CountTensors')]
+        cfg.experiment_name = f'run_{hook is None}'
+        Runner.from_cfg(cfg).test()
+    plain, drawn = (np.diff(count)[1:] for count in counts)  # the first batch builds anchors and the like
+    np.testing.assert_array_equal(plain, drawn)
