@@ -17,16 +17,16 @@ def add_mim_files():
     """
     target = PACKAGE / '.mim'
     target.mkdir(exist_ok=True)
-    for name in ('configs', 'tools'):
-        link = target / name
-        if link.exists() or not (ROOT / name).is_dir():
+    for name in ('configs', 'tools', 'model-index.yml'):
+        source, link = ROOT / name, target / name
+        if link.exists():
             continue
         if link.is_symlink():  # it points nowhere
             link.unlink()
         try:
-            os.symlink(Path('..', '..', name), link, target_is_directory=True)
+            os.symlink(Path('..', '..', name), link, target_is_directory=source.is_dir())
         except OSError:
-            shutil.copytree(ROOT / name, link)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, link)
 
 
 def requirements(name):

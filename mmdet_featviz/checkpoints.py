@@ -1,23 +1,46 @@
 """Loading the checkpoints that mmengine's own training writes."""
 
+from __future__ import annotations
+
+import pickle
+from typing import Callable
+
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
+
+NUMBERS = ('bool', 'int32', 'int64', 'float16', 'float32', 'float64')
 
 
 def allow_training_checkpoints() -> None:
     """Let ``torch.load`` read a checkpoint written by mmengine's training.
 
     Since torch 2.6 checkpoints are loaded with ``weights_only=True``, and mmengine up to 0.10.7 neither says otherwise
-    nor names the classes that its message hub stores beside the weights: the loss histories and NumPy's numbers in
-    them. Exactly those are allowed here; everything else stays refused.
+    nor names the classes that its message hub stores beside the weights: the loss histories, and NumPy's arrays and
+    numbers in them. Exactly those are allowed here; everything else stays refused.
     """
-    if not hasattr(torch.serialization, 'add_safe_globals'):  # before torch 2.4 nothing is refused
-        return
+    if digit_version(torch.__version__.split('+')[0]) < digit_version('2.6.0'):
+        return  # nothing is refused there
     array = np.zeros(1)
-    # What NumPy writes to rebuild an array and a scalar; NumPy 1 and 2 keep the two in different modules.
-    rebuild_array, rebuild_scalar = array.__reduce__()[0], array[0].__reduce__()[0]
-    number_types = {type(np.dtype(name)) for name in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')}
+    rebuild_array, rebuild_number = array.__reduce__()[0], array[0].__reduce__()[0]
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, rebuild_array, rebuild_scalar, np.ndarray, np.dtype, *number_types]
+        [
+            HistoryBuffer,
+            np.ndarray,
+            np.dtype,
+            *{type(np.dtype(name)) for name in NUMBERS},
+            # NumPy 2 moved its core: a checkpoint may have been written with either.
+            *((rebuild_array, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
+            *((rebuild_number, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
+            # A history holds its own methods, which pickle writes as getattr(HistoryBuffer, name).
+            *((_method_of_history, f'{builtins}.getattr') for builtins in ('builtins', '__builtin__')),
+        ]
     )
+
+
+def _method_of_history(owner: type, name: str) -> Callable:
+    """What stands for ``getattr`` in a checkpoint: it gives the public methods of HistoryBuffer and nothing else."""
+    if owner is not HistoryBuffer or name.startswith('_') or not callable(vars(HistoryBuffer).get(name)):
+        raise pickle.UnpicklingError(f'a checkpoint may not ask for the attribute {name!r} of {owner!r}')
+    return vars(HistoryBuffer)[name]

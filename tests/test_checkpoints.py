@@ -1,0 +1,49 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+import mmdet_featviz  # noqa: F401  allows them
+
+OLD_TORCH = not hasattr(torch.serialization, 'add_safe_globals')
+
+
+class Reaches:
+    """Pickles as a call of getattr."""
+
+    def __init__(self, owner, name):
+        self.arguments = owner, name
+
+    def __reduce__(self):
+        return getattr, self.arguments
+
+
+def test_what_mmengines_training_stores_is_read(tmp_path):
+    history = HistoryBuffer([1.0, 2.0, 4.0], [1, 1, 1])
+    stored = dict(history=history, number=np.float64(0.5), count=np.int64(3), array=np.arange(3.0))
+    torch.save(stored, tmp_path / 'a.pth')
+    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
+    assert loaded['history'].mean() == pytest.approx(7 / 3)
+    assert loaded['history'].statistics('max') == 4
+    assert (loaded['number'], loaded['count']) == (0.5, 3)
+    np.testing.assert_array_equal(loaded['array'], [0, 1, 2])
+
+
+@pytest.mark.skipif(OLD_TORCH, reason='this torch refuses nothing')
+@pytest.mark.parametrize(
+    'stored',
+    [Reaches(HistoryBuffer, '__init__'), Reaches(HistoryBuffer, '_log_history'), Reaches(np.ndarray, 'tofile')],
+)
+def test_nothing_else_can_be_reached_through_it(tmp_path, stored):
+    torch.save(stored, tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError, match='may not ask for the attribute'):
+        torch.load(tmp_path / 'a.pth', weights_only=True)
+
+
+@pytest.mark.skipif(OLD_TORCH, reason='this torch refuses nothing')
+def test_other_classes_stay_refused(tmp_path):
+    torch.save(pytest.ExitCode.OK, tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'a.pth', weights_only=True)

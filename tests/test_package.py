@@ -1,0 +1,165 @@
+"""What an installation brings: light imports, clear errors, configs that other projects can inherit."""
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS
+
+ZOO = sorted((ROOT / 'configs' / 'zoo').glob('*.py'))
+
+
+def python(code, *path, executable=sys.executable, **kwargs):
+    """Run code in a fresh interpreter that finds modules in `path` first."""
+    prefix = ''.join(f'import sys; sys.path.insert(0, {str(entry)!r})\n' for entry in path)
+    return subprocess.run([executable, '-c', prefix + code], capture_output=True, text=True, encoding='utf-8', **kwargs)
+
+
+def test_the_import_brings_nothing_that_the_main_path_does_not_need():
+    code = (
+        'import sys, mmdet.apis, mmdet.models\n'
+        'before = set(sys.modules)\n'
+        'import mmdet_featviz\n'
+        'print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))'
+    )
+    result = python(code, ROOT)
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) <= {'mmdet_featviz', 'mmdet', 'mmengine'}
+
+
+@pytest.mark.parametrize(
+    ('files', 'message'),
+    [
+        (
+            {'mmcv/__init__.py': "__version__ = '1.7.1'"},
+            'mmdet_featviz needs mmcv 2.0 or newer, but 1.7.1 is installed',
+        ),
+        (
+            {'mmcv/__init__.py': "__version__ = '2.1.0'", 'mmdet/__init__.py': "__version__ = '3.3.0'"},
+            'needs mmcv with its compiled ops, but this mmcv has none',
+        ),
+        (
+            {'mmdet/__init__.py': "assert False, 'MMCV==2.2.0 is used but incompatible.'"},
+            'cannot use this mmdet: MMCV==2.2.0 is used but incompatible; install the tested set with: pip install',
+        ),
+        ({'mmengine/__init__.py': "__version__ = '0.6.0'"}, 'needs mmengine 0.7 or newer, but 0.6.0 is installed'),
+    ],
+)
+def test_a_stack_that_does_not_fit_is_named_with_its_remedy(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    result = python('import mmdet_featviz', ROOT, tmp_path)
+    assert result.returncode != 0
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_a_missing_package_is_named_with_its_remedy():
+    code = (
+        'import importlib.util as u\n'
+        'find = u.find_spec\n'
+        'u.find_spec = lambda name, *rest: None if name == "mmcv" else find(name, *rest)\n'
+        'import mmdet_featviz'
+    )
+    last = python(code, ROOT).stderr.splitlines()[-1]
+    assert last.startswith('ImportError: mmdet_featviz needs mmcv, which is not installed; install the tested set with')
+
+
+@pytest.mark.parametrize('path', ZOO, ids=lambda path: path.stem)
+def test_zoo_configs_are_mmdets_own_with_the_hook_and_a_checkpoint(path):
+    cfg = Config.fromfile(path)
+    assert cfg.load_from.startswith('https://download.openmmlab.com/mmdetection/')
+    assert cfg.load_from.endswith('.pth')
+    assert cfg.default_hooks.featviz.type == 'FeatVizHook'
+    assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'  # mmdet's own are still there
+    HOOKS.build(cfg.default_hooks.featviz)
+    cfg.model.backbone.init_cfg = None
+    MODELS.build(cfg.model)
+
+
+def test_there_are_five_zoo_configs():
+    assert len(ZOO) == 5
+
+
+def test_the_base_config_says_the_defaults():
+    import inspect
+
+    from mmdet_featviz import FeatureVisualizer
+
+    hook = dict(Config.fromfile(ROOT / 'configs' / '_base_' / 'featviz.py').custom_hooks[0])
+    assert hook.pop('type') == 'FeatVizHook'
+    parameters = inspect.signature(FeatureVisualizer).parameters
+    assert hook == {name: parameter.default for name, parameter in parameters.items()}
+
+
+@pytest.fixture(scope='module')
+def distributions(tmp_path_factory):
+    """The source distribution, and the wheel built from it."""
+    folder = tmp_path_factory.mktemp('dist with space')
+    source = folder / 'source'
+    listed = subprocess.run(
+        ['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    quiet = dict(check=True, capture_output=True)
+    subprocess.run([sys.executable, 'setup.py', '-q', 'sdist', '-d', str(folder)], cwd=source, **quiet)
+    sdist = next(folder.glob('*.tar.gz'))
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / 'unpacked')
+    unpacked = next((folder / 'unpacked').iterdir())
+    subprocess.run([sys.executable, 'setup.py', '-q', 'bdist_wheel', '-d', str(folder)], cwd=unpacked, **quiet)
+    return source, sdist, next(folder.glob('*.whl'))
+
+
+def test_wheel_and_sdist_carry_configs_weights_and_tools(distributions):
+    _, sdist, wheel = distributions
+    wanted = {
+        'mmdet_featviz/.mim/configs/_base_/featviz.py',
+        'mmdet_featviz/.mim/configs/demo/atss_shapes.pth',
+        'mmdet_featviz/.mim/configs/zoo/yolox_tiny.py',
+        'mmdet_featviz/.mim/tools/test.py',
+    }
+    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
+    with tarfile.open(sdist) as archive:
+        names = {name.partition('/')[2] for name in archive.getnames()}
+    assert wanted | {'setup.py', 'LICENSE', 'requirements/runtime.txt', 'configs/_base_/featviz.py'} <= names
+
+
+@pytest.mark.parametrize('kind', ['wheel', 'sdist', 'editable'])
+def test_configs_can_be_inherited_from_every_kind_of_install(tmp_path, distributions, kind):
+    source, sdist, wheel = distributions
+    what = {'wheel': [str(wheel)], 'sdist': [str(sdist)], 'editable': ['-e', str(source)]}[kind]
+    environment = tmp_path / 'env'
+    venv.create(environment, with_pip=False, symlinks=True)
+    executable = str(environment / 'bin' / 'python')
+    # The heavy packages are those of this environment; only ours is installed into the new one.
+    packages = [entry for entry in sys.path if entry.endswith('site-packages')]
+    site = next((environment / 'lib').glob('python*')) / 'site-packages'
+    (site / 'stack.pth').write_text('\n'.join(packages))
+    install = ['-m', 'pip', '--quiet', 'install', '--no-deps', '--no-build-isolation', '--force-reinstall']
+    done = subprocess.run([executable, *install, *what], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / 'config.py').write_text(
+        "_base_ = ['mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', 'mmdet_featviz::_base_/featviz.py']\n"
+    )
+    code = (
+        'import mmdet_featviz\n'
+        'from mmengine.config import Config\n'
+        'cfg = Config.fromfile("config.py")\n'
+        'print(mmdet_featviz.__file__, cfg.custom_hooks[0].type, cfg.model.type, sep="\\n")'
+    )
+    result = python(code, executable=executable, cwd=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    file, hook, model = result.stdout.splitlines()
+    assert (hook, model) == ('FeatVizHook', 'RetinaNet')
+    expected = source if kind == 'editable' else environment
+    assert expected in Path(file).parents
