@@ -70,37 +70,6 @@ def overlay(photo: np.ndarray, heat: np.ndarray, alpha: float, blend: str) -> np
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """Boxes to draw on one picture.
-
-    Attributes:
-        corners: (N, 4) as left, top, right, bottom, in pixels of the picture.
-        captions: N texts.
-        colours: N BGR colours.
-    """
-
-    corners: np.ndarray
-    captions: Sequence[str]
-    colours: Sequence[tuple[int, int, int]]
-
-
-def draw_boxes(picture: np.ndarray, boxes: Boxes) -> np.ndarray:
-    """A copy of the picture with outlined and captioned boxes."""
-    picture = picture.copy()
-    width = max(1, round(min(picture.shape[:2]) / 250))
-    corners = np.round(boxes.corners).astype(int)
-    for (left, top, right, bottom), colour in zip(corners.tolist(), boxes.colours):
-        # A dark rim keeps the line visible on any colour of the heat.
-        cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), width + 2)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, width)
-    size = max(11, round(min(picture.shape[:2]) / 36))
-    texts = []
-    for (left, top, _, _), caption, colour in zip(corners.tolist(), boxes.captions, boxes.colours):
-        texts.append(Text(caption, (max(left, 0), max(top - size - 4, 0)), size, (255, 255, 255), colour))
-    return draw_texts(picture, texts)
-
-
-@dataclass(frozen=True)
 class Text:
     """A line of text.
 

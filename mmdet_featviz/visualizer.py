@@ -6,6 +6,7 @@ import logging
 import os.path as osp
 import posixpath
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Sequence
 
@@ -14,10 +15,12 @@ import numpy as np
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from .arguments import name_or_range, names_in, one_of, positive
+from .boxes import Boxes, BoxStyle, draw_boxes
 from .geometry import ALIGNMENTS, Grid, Placement, identity_placement, placement_of
 from .photos import PhotoError, read_photo, rebuild_photo
 from .reduction import get_reduction
-from .rendering import Boxes, draw_boxes, finite_range, get_colormap, overlay, panel, quantise, to_grey
+from .rendering import finite_range, get_colormap, overlay, panel, quantise, to_grey
 from .sinks import ENCODINGS, FileSink, ImageKeys
 from .taps import ActivationMap, Pass, Taps
 
@@ -26,7 +29,6 @@ BLENDS = ('alpha', 'add')
 KINDS = ('overlay', 'heatmap', 'panel')
 BOXES = ('pred', 'gt', 'both')
 STAGES = ('train', 'val', 'test')
-GT_COLOUR = (255, 255, 255)
 
 
 class FeatureVisualizer:
@@ -88,31 +90,29 @@ class FeatureVisualizer:
         overwrite: bool = False,
         strict: bool = False,
     ) -> None:
-        self.layers = None if layers is None else _names('layers', layers)
+        self.layers = None if layers is None else names_in('layers', layers)
         self.reduction = get_reduction(reduction)
-        self.normalize = _normalization(normalize)
+        self.normalize = name_or_range('normalize', normalize, NORMALIZATIONS)
         self.colormap = get_colormap(colormap)
         if not 0 <= alpha <= 1:
             raise ValueError(f'alpha must lie between 0 and 1, but is {alpha}')
         self.alpha = alpha
-        self.blend = _one_of('blend', blend, BLENDS)
-        self.align = _one_of('align', align, ALIGNMENTS)
-        self.save = tuple(_one_of('save', kind, KINDS) for kind in _names('save', save))
+        self.blend = one_of('blend', blend, BLENDS)
+        self.align = one_of('align', align, ALIGNMENTS)
+        self.save = tuple(one_of('save', kind, KINDS) for kind in names_in('save', save))
         self.out_dir = out_dir
         self.image_root = image_root
-        self.image_format = _one_of('image_format', image_format, tuple(ENCODINGS))
-        self.boxes = None if boxes is None else _one_of('boxes', boxes, BOXES)
+        self.image_format = one_of('image_format', image_format, tuple(ENCODINGS))
+        self.boxes = None if boxes is None else one_of('boxes', boxes, BOXES)
         self.score_thr = score_thr
-        self.interval = _positive('interval', interval)
-        self.max_images = None if max_images is None else _positive('max_images', max_images)
-        self.stages = tuple(_one_of('stages', stage, STAGES) for stage in _names('stages', stages))
+        self.interval = positive('interval', interval)
+        self.max_images = None if max_images is None else positive('max_images', max_images)
+        self.stages = tuple(one_of('stages', stage, STAGES) for stage in names_in('stages', stages))
         self.backend_args = backend_args
         self.overwrite = overwrite
         self.strict = strict
 
         self.taps: Taps | None = None
-        self.palette: Sequence[tuple[int, int, int]] = ()
-        self.classes: Sequence[str] = ()
         self._images_seen = 0
         self._images_drawn = 0
         self._pictures = 0
@@ -146,9 +146,7 @@ class FeatureVisualizer:
         self._sink = FileSink(self.out_dir or default_dir, self.overwrite)
         self._keys = ImageKeys(self.image_root or image_root)
         self._backend_args = self.backend_args or backend_args
-        self.classes = (dataset_meta or {}).get('classes', ())
-        palette = (dataset_meta or {}).get('palette')
-        self.palette = palette if isinstance(palette, (list, tuple)) else ()
+        self._box_style = self.boxes and BoxStyle(self.boxes, self.score_thr, dataset_meta)
         self.taps = taps
 
     @property
@@ -206,59 +204,41 @@ class FeatureVisualizer:
         return self._pictures > pictures_before
 
     def _draw_image(self, pass_: Pass, index: int, result: Any, folder: str, training: bool) -> None:
+        """Draw all levels of one image of one pass, and record them."""
+        sample = pass_.samples[index]
         if not pass_.maps:
             return
-        sample = pass_.samples[index]
         placement, photo = self._photo(pass_.inputs[index], sample.metainfo, training)
-        decorate = partial(draw_boxes, boxes=self._boxes_of(sample, result)) if self.boxes else _unchanged
+        levels = [self._level(activation, index, placement) for activation in pass_.maps]
+        boxes = self._box_style.boxes_of(sample, result) if self._box_style else None
 
         path = sample.metainfo.get('img_path')
         key = posixpath.join(folder, self._keys.key_of(path))
-        suffix = f'.pass_{self._passes_of[key]}' if self._passes_of[key] else ''
-        values = [level.values[index].cpu().numpy() for level in pass_.maps]
-        grids = [Grid(value.shape, level.stride, placement, self.align) for value, level in zip(values, pass_.maps)]
-        ranges = [_visible_range(value, grid) for value, grid in zip(values, grids)]
-
+        repeat = self._passes_of[key]
+        suffix = f'.pass_{repeat}' if repeat else ''
         entries, rows = [], {}
-        for level, value, grid, (low, high) in zip(pass_.maps, values, grids, ranges):
-            limits = self._limits(level, (low, high), pass_.maps, ranges)
-            heat = cv2.applyColorMap(quantise(grid.heatmap(to_grey(value, limits))), self.colormap)
-            name, files = f'{key}/{level.name}{suffix}', []
+        for level in levels:
+            name, files = f'{key}/{level.activation.name}{suffix}', []
+            heat = self._heat(level, levels)
             if photo is not None:
-                laid = decorate(overlay(photo, heat, self.alpha, self.blend))
-                rows.setdefault(level.layer, []).append((_caption(level), laid))
+                laid = _with_boxes(overlay(photo, heat, self.alpha, self.blend), boxes)
+                rows.setdefault(level.activation.layer, []).append((level.caption, laid))
             if 'overlay' in self.save:
                 files.append(self._write(f'{name}.{self.image_format}', laid))
             if 'heatmap' in self.save:
                 files.append(self._write(f'{name}.heatmap.png', heat))
-            entries.append(
-                dict(
-                    image=path,
-                    key=key,
-                    augmentation=self._passes_of[key],
-                    layer=level.layer,
-                    level=level.level,
-                    channels=level.channels,
-                    stride=level.stride[0] if level.stride[0] == level.stride[1] else level.stride,
-                    shape=value.shape,
-                    min=low,
-                    max=high,
-                    not_finite=int(value.size - np.isfinite(value).sum()),
-                    files=files,
-                )
-            )
+            entries.append(dict(image=path, key=key, augmentation=repeat, **level.facts, files=files))
         if 'panel' in self.save:
-            lines = list(rows.values())
-            lines[0] = [('photo', decorate(photo)), *lines[0]]
-            sheet = self._write(f'{key}/panel{suffix}.{self.image_format}', panel(lines))
+            first, *others = rows.values()
+            sheet = panel([[('photo', _with_boxes(photo, boxes)), *first], *others])
+            name = self._write(f'{key}/panel{suffix}.{self.image_format}', sheet)
             for entry in entries:
-                entry['files'].append(sheet)
+                entry['files'].append(name)
         self._sink.record(entries)
         self._passes_of[key] += 1
 
     def _photo(self, image: Tensor, meta: dict, training: bool) -> tuple[Placement, np.ndarray | None]:
         """Where the photo lies in the network's input (C, H, W), and the photo itself if it is drawn on."""
-        preprocessor = getattr(self.taps.model, 'data_preprocessor', None)
         input_size = tuple(image.shape[1:])
         if training:
             size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
@@ -267,55 +247,31 @@ class FeatureVisualizer:
             placement = placement_of(meta, image)
         if not {'overlay', 'panel'} & set(self.save):
             return placement, None
+        preprocessor = getattr(self.taps.model, 'data_preprocessor', None)
         rebuild = partial(rebuild_photo, image, preprocessor, placement)
         path = meta.get('img_path')
         if training or path is None:
             return placement, rebuild()
         return placement, read_photo(path, placement.photo_size, self._backend_args, rebuild)
 
-    def _limits(
-        self,
-        level: ActivationMap,
-        own: tuple[float, float],
-        maps: Sequence[ActivationMap],
-        ranges: Sequence[tuple[float, float]],
-    ) -> tuple[float, float]:
-        """The range that becomes 0-255, from the visible ranges of all levels."""
+    def _level(self, activation: ActivationMap, index: int, placement: Placement) -> _Level:
+        values = activation.values[index].cpu().numpy()
+        grid = Grid(values.shape, activation.stride, placement, self.align)
+        return _Level(activation, values, grid, _visible_range(values, grid))
+
+    def _heat(self, level: _Level, levels: Sequence[_Level]) -> np.ndarray:
+        """The coloured heatmap of a level, of the photo's size."""
         if self.normalize == 'image':
-            return own
-        if self.normalize == 'max':
-            return 0.0, own[1]
-        if self.normalize == 'layer':
-            lows, highs = zip(*(r for other, r in zip(maps, ranges) if other.layer == level.layer))
-            return min(lows), max(highs)
-        return self.normalize
-
-    def _boxes_of(self, sample: Any, result: Any) -> Boxes:
-        """Ground truth in white and predictions in their class's colour, in coordinates of the photo."""
-        corners, captions, colours = [np.zeros((0, 4))], [], []
-        truth = getattr(sample, 'gt_instances', None)
-        if self.boxes in ('gt', 'both') and truth is not None and 'bboxes' in truth:
-            corners.append(_corners(truth.bboxes))
-            captions += [self._class_name(label) for label in truth.labels.tolist()]
-            colours += [GT_COLOUR] * len(truth)
-        found = getattr(result, 'pred_instances', None)
-        if self.boxes in ('pred', 'both') and found is not None and 'bboxes' in found:
-            found = found[found.scores >= self.score_thr]
-            corners.append(_corners(found.bboxes))
-            labels = found.labels.tolist()
-            captions += [f'{self._class_name(k)} {score:.2f}' for k, score in zip(labels, found.scores.tolist())]
-            colours += [self._class_colour(label) for label in labels]
-        return Boxes(np.concatenate(corners), captions, colours)
-
-    def _class_name(self, label: int) -> str:
-        return self.classes[label] if label < len(self.classes) else str(label)
-
-    def _class_colour(self, label: int) -> tuple[int, int, int]:
-        """BGR from the data set's RGB palette, or from the colours of a wheel."""
-        if label < len(self.palette):
-            return tuple(int(value) for value in self.palette[label][::-1])
-        hue = np.uint8([[[label * 67 % 180, 200, 255]]])
-        return tuple(int(value) for value in cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0])
+            limits = level.range
+        elif self.normalize == 'max':
+            limits = 0.0, level.range[1]
+        elif self.normalize == 'layer':
+            ranges = [other.range for other in levels if other.activation.layer == level.activation.layer]
+            limits = min(low for low, _ in ranges), max(high for _, high in ranges)
+        else:
+            limits = self.normalize
+        grey = quantise(level.grid.heatmap(to_grey(level.values, limits)))
+        return cv2.applyColorMap(grey, self.colormap)
 
     def _write(self, name: str, picture: np.ndarray) -> str:
         self._sink.write_picture(name, picture)
@@ -323,64 +279,52 @@ class FeatureVisualizer:
         return name
 
 
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """One level of one image: values (rows, columns), their place on the photo, and the range that the photo shows."""
+
+    activation: ActivationMap
+    values: np.ndarray
+    grid: Grid
+    range: tuple[float, float]
+
+    @property
+    def caption(self) -> str:
+        vertical, horizontal = self.activation.stride
+        stride = f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g} x {horizontal:.3g}'
+        return f'{self.activation.name}: stride {stride}, {self.activation.channels} ch'
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        vertical, horizontal = self.activation.stride
+        return dict(
+            layer=self.activation.layer,
+            level=self.activation.level,
+            channels=self.activation.channels,
+            stride=vertical if vertical == horizontal else [vertical, horizontal],
+            shape=self.values.shape,
+            min=self.range[0],
+            max=self.range[1],
+            not_finite=int(np.count_nonzero(~np.isfinite(self.values))),
+        )
+
+
 def _visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
     """Smallest and largest finite value that the photo shows; (0, 0) if there is none."""
-    low, high = finite_range(values)
     finite = np.isfinite(values)
     if finite.all():
         return finite_range(grid.visible(values))
     # What is not finite must neither spread into its neighbours nor bound the range.
+    low, high = finite_range(values)
     lowest = finite_range(grid.visible(np.where(finite, values, np.float32(high))))[0]
     highest = finite_range(grid.visible(np.where(finite, values, np.float32(low))))[1]
     return min(lowest, highest), highest
 
 
-def _caption(level: ActivationMap) -> str:
-    vertical, horizontal = level.stride
-    stride = f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g} x {horizontal:.3g}'
-    return f'{level.name}: stride {stride}, {level.channels} ch'
-
-
-def _corners(boxes: Any) -> np.ndarray:
-    """(N, 4) of a box tensor or of one of mmdet's box structures."""
-    return getattr(boxes, 'tensor', boxes).detach().cpu().numpy().astype(np.float64).reshape(-1, 4)
-
-
-def _unchanged(picture: np.ndarray) -> np.ndarray:
-    return picture
+def _with_boxes(picture: np.ndarray, boxes: Boxes | None) -> np.ndarray:
+    return picture if boxes is None else draw_boxes(picture, boxes)
 
 
 def _count(number: int, noun: str) -> str:
     return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
-
-
-def _names(argument: str, value: Sequence[str] | str) -> tuple[str, ...]:
-    """One name or several, as a tuple."""
-    names = (value,) if isinstance(value, str) else tuple(value)
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f'{argument} must be a name or a list of names, but is {value!r}')
-    return names
-
-
-def _one_of(argument: str, value: str, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise ValueError(f'{argument}={value!r} is not known: choose from {", ".join(choices)}')
-    return value
-
-
-def _positive(argument: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f'{argument} must be a whole number of at least 1, but is {value!r}')
-    return value
-
-
-def _normalization(value: str | Sequence[float]) -> str | tuple[float, float]:
-    if isinstance(value, str):
-        return _one_of('normalize', value, NORMALIZATIONS)
-    try:
-        low, high = (float(limit) for limit in value)
-    except (TypeError, ValueError):
-        raise TypeError(f'normalize must be one of {", ".join(NORMALIZATIONS)} or a pair, but is {value!r}') from None
-    if not low < high:
-        raise ValueError(f'normalize=({low:g}, {high:g}): the first number must be the smaller one')
-    return low, high

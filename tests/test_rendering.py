@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from conftest import noise
 
+from mmdet_featviz.boxes import Boxes, draw_boxes
 from mmdet_featviz.rendering import (
     GAP,
     MIN_PITCH,
     TILE_SIZE,
-    Boxes,
-    draw_boxes,
     finite_range,
     get_colormap,
     overlay,

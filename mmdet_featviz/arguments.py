@@ -1,0 +1,40 @@
+"""Checks of arguments where they enter, with messages that say what is possible."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+
+def names_in(argument: str, value: Sequence[str] | str) -> tuple[str, ...]:
+    """One name or several, as a tuple."""
+    names = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f'{argument} must be a name or a list of names, but is {value!r}')
+    return names
+
+
+def one_of(argument: str, value: str, choices: Sequence[str]) -> str:
+    """One of the names."""
+    if value not in choices:
+        raise ValueError(f'{argument}={value!r} is not known: choose from {", ".join(choices)}')
+    return value
+
+
+def positive(argument: str, value: int) -> int:
+    """A whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f'{argument} must be a whole number of at least 1, but is {value!r}')
+    return value
+
+
+def name_or_range(argument: str, value: str | Sequence[float], choices: Sequence[str]) -> str | tuple[float, float]:
+    """One of the names, or a pair of rising numbers."""
+    if isinstance(value, str):
+        return one_of(argument, value, choices)
+    try:
+        low, high = (float(limit) for limit in value)
+    except (TypeError, ValueError):
+        raise TypeError(f'{argument} must be one of {", ".join(choices)} or a pair, but is {value!r}') from None
+    if not low < high:
+        raise ValueError(f'{argument}=({low:g}, {high:g}): the first number must be the smaller one')
+    return low, high
