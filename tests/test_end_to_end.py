@@ -75,7 +75,7 @@ def test_the_demos_find_the_objects_and_the_heat_is_on_them(tmp_path, scenes, na
     large = np.mean([levels for size, levels in ratios if size > 140], axis=0)
     assert small[:2].max() > 1.5  # fine levels light up on small objects,
     assert small[:2].max() > 1.2 * small[3:].max()  # coarse ones less so,
-    assert large[2:].max() > 1.5  # but these do on large objects
+    assert large[2:].max() > 1.25  # but these do on large objects, which are a good part of the scene themselves
 
 
 @pytest.mark.parametrize('name', DEMOS)
