@@ -49,7 +49,7 @@ class FeatVizMixin:
 
     def _drawn(self, stage: str, run: Any, inputs: Tensor, samples: list, *args: Any, **kwargs: Any) -> Any:
         """Call the detector's own method and draw what its layers put out meanwhile."""
-        if stage not in self.featviz.stages or self.featviz.done:
+        if stage not in self.featviz.stages or self.featviz.done or not isinstance(inputs, Tensor):
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
         self.featviz.open(self, default_dir=osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self))
@@ -98,3 +98,17 @@ class SingleStageDetectorHp(FeatVizMixin, SingleStageDetector):
 @MODELS.register_module()
 class TwoStageDetectorHp(FeatVizMixin, TwoStageDetector):
     """Any two-stage detector of mmdet that only names its base class's parts, such as Faster or Mask R-CNN."""
+
+
+def _register_siblings() -> None:
+    """Register a drawing sibling of each of mmdet's detectors, such as ``DINOHp`` of ``DINO``."""
+    for name, detector in list(MODELS.module_dict.items()):
+        if isinstance(detector, type) and issubclass(detector, BaseDetector) and f'{name}Hp' not in MODELS.module_dict:
+            if issubclass(detector, FeatVizMixin):
+                continue
+            doc = f'{name} that draws its feature maps whenever it predicts.'
+            sibling = type(f'{name}Hp', (FeatVizMixin, detector), {'__doc__': doc, '__module__': __name__})
+            globals()[sibling.__name__] = MODELS.register_module(module=sibling) or sibling
+
+
+_register_siblings()

@@ -80,6 +80,8 @@ def placement_of(meta: Mapping[str, Any], image: Tensor) -> Placement:
     content = scale * photo_size[::-1]  # width and height, as everything below
     top, bottom, left, right = (float(v) for v in meta.get('pad_param', (0, 0, 0, 0)))
     offset = np.array([left, top])
+    if 'border' in meta:  # RandomCenterCropPad: (top, bottom, left, right) edge of the unscaled content in the input
+        offset = np.array(meta['border'], np.float64)[[2, 0]]
     if 'pad_param' in meta:
         padded = offset + content + (right, bottom)
     else:

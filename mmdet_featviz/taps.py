@@ -10,12 +10,16 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Iterator, Sequence
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .reduction import Reduction, reduce
+from .tokens import maps_in_tokens
 
-DEFAULT_LAYERS = ('backbone', 'neck')
+# What a detector is drawn by unless layers are named; those at the end only some families have.
+DEFAULT_LAYERS = ('backbone', 'neck', 'panoptic_head.pixel_decoder', 'encoder')
+QUERY_DECODERS = {'decoder', 'transformer_decoder'}
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,14 @@ class Pass:
         inputs: The network's input (N, C, H, W), after normalisation and padding.
         samples: The N data samples of the batch, with their metas.
         maps: The activation maps, in the order in which the layers fired.
+        grids: (rows, columns) of each level of backbone and neck, whether tapped or not.
+        outputs_seen: How many outputs of each layer have been met.
     """
 
     inputs: Tensor
     samples: Sequence[Any]
     maps: list[ActivationMap] = field(default_factory=list)
+    grids: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     outputs_seen: dict[str, int] = field(default_factory=dict)
 
 
@@ -81,8 +88,12 @@ class Taps:
         self.reduction = reduction
         self.strict = strict
         self.modules = find_layers(self.model, layers)
+        self._shifts = {name: _window_shift(self.model, name) for name in self.modules}
         self.not_maps: dict[str, str] = {}  # layer: what it puts out instead of a map of the image
-        self._must_fire = {name for name in layers or () if not _is_glob(name)}
+        branch = predicting_branch(self.model)
+        asked = {name for layer in layers or () for name in (layer, branch + layer)}
+        self._must_fire = asked & self.modules.keys()  # those that came by a glob may stay silent
+        self._level_sources = find_default_layers(self.model)
         self._checked = False
         self._fired: set[str] = set()
         self._passes: list[Pass] = []
@@ -102,6 +113,8 @@ class Taps:
         preprocessor = getattr(self.model, 'data_preprocessor', None)
         if preprocessor is not None:
             self._handles.append(preprocessor.register_forward_hook(self._on_preprocessed))
+        for name, module in self._level_sources.items():
+            self._handles.append(module.register_forward_hook(partial(self._on_levels, name)))
         for name, module in self.modules.items():
             self._handles.append(module.register_forward_hook(partial(self._on_output, name)))
         if not self._checked:  # which children to propose, should a layer never fire
@@ -131,8 +144,17 @@ class Taps:
         return passes
 
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
-        if isinstance(output, dict) and isinstance(output.get('inputs'), Tensor) and output.get('data_samples'):
-            self.begin(output['inputs'], output['data_samples'])
+        if not isinstance(output, dict) or not output.get('data_samples'):
+            return
+        inputs, samples = output.get('inputs'), output['data_samples']
+        if isinstance(inputs, dict) and isinstance(inputs.get('img'), Tensor) and inputs['img'].dim() == 5:
+            # Videos: (N, T, C, H, W), with a sample for each frame inside that of the video.
+            inputs, samples = (
+                inputs['img'].flatten(0, 1),
+                [frame for video in samples for frame in video.video_data_samples],
+            )
+        if isinstance(inputs, Tensor):
+            self.begin(inputs, samples)
 
     def _on_fired(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)
@@ -142,22 +164,41 @@ class Taps:
             return
         current = self._passes[-1]
         for tensor in tensors_in(output):
-            level = current.outputs_seen.get(layer, 0)
-            current.outputs_seen[layer] = level + 1
-            stride = stride_of(tensor, current.inputs)
-            if stride is None:
-                self._note_not_map(layer, f'output {level} has the shape {tuple(tensor.shape)}', current.inputs)
-                continue
-            values = reduce(tensor, self.reduction)
-            current.maps.append(ActivationMap(layer, level, tensor.shape[1], stride, values))
+            with torch.no_grad():
+                features = self._feature_maps(layer, tensor.detach(), current)
+            if not features:
+                self._note_not_map(layer, tensor, current)
+            for level in features or [None]:  # what is no map is counted too: levels keep their number
+                number = current.outputs_seen.get(layer, 0)
+                current.outputs_seen[layer] = number + 1
+                if level is not None:
+                    stride = stride_of(level, current.inputs)
+                    values = reduce(level, self.reduction)
+                    current.maps.append(ActivationMap(layer, number, level.shape[1], stride, values))
 
-    def _note_not_map(self, layer: str, what: str, inputs: Tensor) -> None:
+    def _feature_maps(self, layer: str, tensor: Tensor, current: Pass) -> list[Tensor]:
+        """The feature maps (N, C, H, W) in a tensor: itself, folded tokens, or none."""
+        if stride_of(tensor, current.inputs) is not None:
+            return [] if tensor.data_ptr() == current.inputs.data_ptr() else [tensor]
+        if not QUERY_DECODERS.isdisjoint(layer.split('.')):  # as many queries as some grid has cells are none
+            return []
+        maps = maps_in_tokens(tensor, current.inputs, current.grids.values(), self._shifts.get(layer, 0))
+        return maps if all(stride_of(level, current.inputs) for level in maps) else []
+
+    def _on_levels(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
+        """Note the grids of backbone and neck, which tokens of other layers may lie on."""
+        if self._passes:
+            current = self._passes[-1]
+            maps = [tensor for tensor in tensors_in(output) if stride_of(tensor, current.inputs)]
+            current.grids[layer] = [tuple(level.shape[2:]) for level in maps]
+
+    def _note_not_map(self, layer: str, tensor: Tensor, current: Pass) -> None:
         if layer in self.not_maps:
             return
-        self.not_maps[layer] = what
+        self.not_maps[layer] = f'{what_it_is(tensor, current.inputs)}, {tuple(tensor.shape)}'
         message = (
-            f'layer {layer!r}: {what}, which is no map of the input {tuple(inputs.shape)}; it is skipped. '
-            'A map has the shape (N, C, H, W), with the batch size of the input and its proportions.'
+            f'layer {layer!r} puts out no map of the input {tuple(current.inputs.shape)} but '
+            f'{self.not_maps[layer]}; it is skipped'
         )
         if self.strict:
             raise ValueError(message)
@@ -181,27 +222,42 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
+def predicting_branch(model: nn.Module) -> str:
+    """Path of the detector that predicts inside a semi-supervised wrapper, with a dot; empty for plain detectors."""
+    semi_test_cfg = getattr(model, 'semi_test_cfg', None)
+    if not (hasattr(model, 'teacher') and hasattr(model, 'student') and semi_test_cfg is not None):
+        return ''
+    return f'{semi_test_cfg.get("predict_on", "teacher")}.'
+
+
+def find_default_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Backbone and neck, the pixel decoder of mask transformers and the encoder of DETRs, as far as there are any."""
+    branch = predicting_branch(model)
+    named = dict(model.named_modules())
+    return {branch + name: named[branch + name] for name in DEFAULT_LAYERS if branch + name in named}
+
+
 def find_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
     """The modules that layer names or globs stand for, in the order of the model.
+
+    In a semi-supervised wrapper the names may be those inside the branch that predicts.
 
     Raises:
         ValueError: If a name or glob matches nothing, or only containers that are never called.
     """
-    named = {name: module for name, module in model.named_modules() if name}
     if layers is None:
-        found = {name: named[name] for name in DEFAULT_LAYERS if name in named}
+        found = find_default_layers(model)
         if not found:
             raise ValueError(
                 f'{type(model).__name__} has neither backbone nor neck: choose layers from its parts, '
                 f'{", ".join(name for name, _ in model.named_children())}'
             )
         return found
+    named = {name: module for name, module in model.named_modules() if name}
+    branch = predicting_branch(model)
     chosen = set()
     for layer in layers:
-        if _is_glob(layer):
-            matches = {name for name, module in named.items() if _matches(name, layer) and _has_forward(module)}
-        else:
-            matches = {layer} & named.keys()
+        matches = _matching(layer, named) or _matching(branch + layer, named)
         if not matches:
             raise ValueError(f'unknown layer {layer!r}: {_closest(layer, named)}')
         chosen |= matches
@@ -213,6 +269,22 @@ def find_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.
                 f'Tap its parts: {", ".join(children) or "it has none"}'
             )
     return {name: module for name, module in named.items() if name in chosen}
+
+
+def _matching(layer: str, named: dict[str, nn.Module]) -> set[str]:
+    if not _is_glob(layer):
+        return {layer} & named.keys()
+    return {name for name, module in named.items() if _matches(name, layer) and _has_forward(module)}
+
+
+def _window_shift(model: nn.Module, layer: str) -> int:
+    """How far a shifted-window attention around this layer rolls its grid."""
+    parents = layer.split('.')
+    for depth in range(len(parents), 0, -1):
+        shift = getattr(model.get_submodule('.'.join(parents[:depth])), 'shift_size', None)
+        if isinstance(shift, int):
+            return shift
+    return 0
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:
@@ -232,6 +304,21 @@ def stride_of(tensor: Tensor, inputs: Tensor) -> tuple[float, float] | None:
     if tensor.dim() != 4 or len(tensor) != len(inputs) or tensor.numel() == 0 or not tensor.is_floating_point():
         return None
     return nominal_stride(tuple(tensor.shape[2:]), tuple(inputs.shape[2:]))
+
+
+def what_it_is(tensor: Tensor, inputs: Tensor) -> str:
+    """A name for an output that is no map of the input."""
+    if tensor.numel() == 0:
+        return 'an empty set'
+    if not tensor.is_floating_point():
+        return 'indices or masks'
+    if tensor.data_ptr() == inputs.data_ptr():
+        return 'the input image itself'
+    if tensor.dim() == 4 and len(tensor) != len(inputs):
+        return 'crops of regions, or one map for each query'
+    if tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
+        return 'a grid that is square whatever the input'
+    return 'scores, queries or the like'
 
 
 def nominal_stride(cells: tuple[int, int], pixels: tuple[int, int]) -> tuple[float, float] | None:

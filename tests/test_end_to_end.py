@@ -86,15 +86,7 @@ def test_bundled_weights_are_small_and_loaded_without_unpickling_code(name):
 
 
 def run_nano(tool, config, *arguments, cwd):
-    data = [
-        f'test_dataloader.dataset.data_root={PHOTOS}/',
-        'test_dataloader.dataset.ann_file=instances.json',
-        'test_dataloader.dataset.data_prefix.img=images/',
-        f'test_evaluator.ann_file={PHOTOS}/instances.json',
-        'test_dataloader.num_workers=0',
-        'test_dataloader.persistent_workers=False',
-    ]
-    command = [sys.executable, str(tool), str(config), str(WEIGHTS), *arguments, '--cfg-options', *data]
+    command = [sys.executable, str(tool), str(config), str(WEIGHTS), *arguments]
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert 'coco/bbox_mAP: 0.7440' in result.stdout
@@ -112,16 +104,23 @@ def predictions(path):
 def test_yolox_nano_through_every_door(tmp_path):
     """The plain run, the option of our tool, two lines under mmdet's tool, and the self-drawing detector agree."""
     own_tool = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'test.py'
-    run_nano(own_tool, NANO, '--out', 'plain.pkl', cwd=tmp_path)
-    run_nano(ROOT / 'tools' / 'test.py', NANO, '--featviz-dir', 'option', '--out', 'option.pkl', cwd=tmp_path)
-    lines = "custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)\n"
-    (tmp_path / 'hook.py').write_text(
-        f"_base_ = {str(NANO)!r}\n{lines}custom_hooks = [dict(type='FeatVizHook', out_dir='hook')]\n"
-    )
-    run_nano(own_tool, 'hook.py', '--out', 'hook.pkl', cwd=tmp_path)
     root = PHOTOS / 'images'
-    featviz = f"model = dict(type='SingleStageDetectorHp', featviz=dict(out_dir='hp', image_root={str(root)!r}))\n"
-    (tmp_path / 'hp.py').write_text(f'_base_ = {str(NANO)!r}\n{lines}{featviz}')
+    # Not with --cfg-options, which removes the blanks from a path.
+    dataset = dict(data_root=f'{PHOTOS}/', ann_file='instances.json', data_prefix=dict(img='images/'))
+    loader = dict(num_workers=0, persistent_workers=False, dataset=dataset)
+    (tmp_path / 'plain.py').write_text(
+        f'_base_ = {str(NANO)!r}\n'
+        f'test_dataloader = {loader!r}\n'
+        f'test_evaluator = dict(ann_file={str(PHOTOS / "instances.json")!r})\n'
+    )
+    lines = "_base_ = './plain.py'\ncustom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)\n"
+    (tmp_path / 'hook.py').write_text(f"{lines}custom_hooks = [dict(type='FeatVizHook', out_dir='hook')]\n")
+    featviz = dict(out_dir='hp', image_root=str(root))
+    (tmp_path / 'hp.py').write_text(f"{lines}model = dict(type='SingleStageDetectorHp', featviz={featviz!r})\n")
+
+    run_nano(own_tool, 'plain.py', '--out', 'plain.pkl', cwd=tmp_path)
+    run_nano(ROOT / 'tools' / 'test.py', 'plain.py', '--featviz-dir', 'option', '--out', 'option.pkl', cwd=tmp_path)
+    run_nano(own_tool, 'hook.py', '--out', 'hook.pkl', cwd=tmp_path)
     run_nano(own_tool, 'hp.py', '--out', 'hp.pkl', cwd=tmp_path)
 
     plain = predictions(tmp_path / 'plain.pkl')

@@ -154,8 +154,10 @@ def test_a_layer_that_never_fires_names_its_parts_that_do():
 def test_scores_are_named_once_and_skipped_or_raised(caplog):
     maps, taps = run(Toy(), torch.randn(2, 3, 8, 8), layers=['backbone', 'scores'])
     assert [m.layer for m in maps] == ['backbone']
-    assert taps.not_maps == {'scores': 'output 0 has the shape (2, 3)'}
-    with pytest.raises(ValueError, match=r"layer 'scores': output 0 has the shape \(2, 3\), which is no map"):
+    assert taps.not_maps == {'scores': 'scores, queries or the like, (2, 3)'}
+    with pytest.raises(
+        ValueError, match=r"layer 'scores' puts out no map .* but scores, queries or the like, \(2, 3\)"
+    ):
         run(Toy(), torch.randn(2, 3, 8, 8), layers=['scores'], strict=True)
 
 
