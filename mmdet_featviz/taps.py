@@ -160,6 +160,7 @@ class Taps:
         self._fired.add(layer)
 
     def _on_output(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
+        self._fired.add(layer)
         if not self._passes:  # called outside a pass, for instance by another hook
             return
         current = self._passes[-1]
@@ -205,6 +206,11 @@ class Taps:
         print_log(message, logger='current', level=logging.WARNING)
 
     def _check_fired(self) -> None:
+        if not self._fired:
+            raise ValueError(
+                f'none of the layers {", ".join(self.modules)} fired in the first pass: forward hooks do not fire '
+                'inside a compiled or exported detector. Draw with the plain one (compile=False)'
+            )
         for layer in sorted(self._must_fire - self._fired):
             children = sorted(name for name in self._fired if name.startswith(f'{layer}.'))
             children = [name for name in children if not any(name.startswith(f'{c}.') for c in children)]
@@ -262,6 +268,10 @@ def find_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.
             raise ValueError(f'unknown layer {layer!r}: {_closest(layer, named)}')
         chosen |= matches
     for name in sorted(chosen):
+        if isinstance(named[name], torch.jit.ScriptModule):
+            raise ValueError(
+                f'layer {name!r} is scripted: forward hooks do not fire there. Draw with the plain detector'
+            )
         if not _has_forward(named[name]):
             children = [f'{name}.{child}' for child, _ in named[name].named_children()]
             raise ValueError(
@@ -362,7 +372,7 @@ def _parts_match(parts: list[str], patterns: list[str]) -> bool:
 
 def _has_forward(module: nn.Module) -> bool:
     """Whether the module can be called at all: a ModuleList inherits the forward that only raises."""
-    return type(module).forward is not nn.Module.forward
+    return getattr(module.forward, '__func__', None) is not nn.Module.forward
 
 
 def _closest(layer: str, names: dict[str, nn.Module]) -> str:

@@ -39,7 +39,7 @@ class FeatureVisualizer:
             for any. None is backbone and neck, where the detector has them.
         reduction: ``max``, ``mean``, ``sum``, ``l2``, ``select_max`` (the one channel with the largest sum), or the
             name of a function registered in ``mmdet_featviz.REDUCTIONS``.
-        normalize: The range that becomes 0-255, taken from what the photo shows, never from padding: ``image`` (this
+        normalize: The range that becomes 0-255, of what the photo shows and never of padding: ``image`` (this
             heatmap's smallest to largest value), ``max`` (zero to largest), ``layer`` (smallest to largest of all
             levels of the layer), or a pair of numbers.
         colormap: Any colour map of OpenCV or matplotlib.
@@ -59,6 +59,8 @@ class FeatureVisualizer:
         max_images: Draw at most so many images.
         stages: When to draw: any of ``train``, ``val``, ``test``.
         backend_args: Arguments of mmengine's file backend that reads the photos. None is the data set's own.
+        average_passes: Whether under test-time augmentation the mean of all passes is drawn too (by the hook; a
+            detector that draws by itself does not know which passes belong together).
         overwrite: Whether `out_dir` may hold another run's pictures, which are then replaced.
         strict: Whether a photo that cannot be read, a picture that cannot be written and a layer without maps stop the
             run, instead of being counted.
@@ -87,6 +89,7 @@ class FeatureVisualizer:
         max_images: int | None = None,
         stages: Sequence[str] | str = ('test',),
         backend_args: dict | None = None,
+        average_passes: bool = False,
         overwrite: bool = False,
         strict: bool = False,
     ) -> None:
@@ -109,6 +112,7 @@ class FeatureVisualizer:
         self.max_images = None if max_images is None else positive('max_images', max_images)
         self.stages = tuple(one_of('stages', stage, STAGES) for stage in names_in('stages', stages))
         self.backend_args = backend_args
+        self.average_passes = average_passes
         self.overwrite = overwrite
         self.strict = strict
 
@@ -191,8 +195,7 @@ class FeatureVisualizer:
         """Draw one image; what is wrong with its files is counted, or raised if strict."""
         pictures_before = self._pictures
         try:
-            for pass_ in passes:
-                self._draw_image(pass_, index, result, folder, training)
+            self._draw_image(passes, index, result, folder, training)
         except (PhotoError, OSError) as error:
             if self.strict:
                 raise
@@ -203,22 +206,33 @@ class FeatureVisualizer:
             names.append(osp.basename(str(passes[0].samples[index].metainfo.get('img_path'))))
         return self._pictures > pictures_before
 
-    def _draw_image(self, pass_: Pass, index: int, result: Any, folder: str, training: bool) -> None:
-        """Draw all levels of one image of one pass, and record them."""
-        sample = pass_.samples[index]
-        if not pass_.maps:
-            return
-        placement, photo = self._photo(pass_.inputs[index], sample.metainfo, training)
-        levels = [self._level(activation, index, placement) for activation in pass_.maps]
+    def _draw_image(self, passes: Sequence[Pass], index: int, result: Any, folder: str, training: bool) -> None:
+        """Draw one image of each pass, and on request the average of all passes."""
+        sample = passes[0].samples[index]
         boxes = self._box_style.boxes_of(sample, result) if self._box_style else None
-
         path = sample.metainfo.get('img_path')
         key = posixpath.join(folder, self._keys.key_of(path))
-        repeat = self._passes_of[key]
-        suffix = f'.pass_{repeat}' if repeat else ''
+        photo, views = None, []
+        for pass_ in passes:
+            image, meta = pass_.inputs[index], pass_.samples[index].metainfo
+            placement = self._placement(image, meta, training)
+            if photo is None and {'overlay', 'panel'} & set(self.save):
+                photo = self._photo(image, meta, placement, training)
+            views.append([self._level(activation, index, placement) for activation in pass_.maps])
+            repeat = self._passes_of[key]
+            self._passes_of[key] += 1
+            facts = dict(image=path, key=key, augmentation=repeat)
+            self._draw_levels(views[-1], photo, boxes, facts, f'.pass_{repeat}' if repeat else '')
+        if self.average_passes and len(views) > 1:
+            self._draw_levels(_averaged(views), photo, boxes, dict(image=path, key=key, augmentation='mean'), '.mean')
+
+    def _draw_levels(
+        self, levels: Sequence[_Level], photo: np.ndarray | None, boxes: Boxes | None, facts: dict, suffix: str
+    ) -> None:
+        """Write all pictures of these levels of one image, and record them."""
         entries, rows = [], {}
         for level in levels:
-            name, files = f'{key}/{level.activation.name}{suffix}', []
+            name, files = f'{facts["key"]}/{level.activation.name}{suffix}', []
             heat = self._heat(level, levels)
             if photo is not None:
                 laid = _with_boxes(overlay(photo, heat, self.alpha, self.blend), boxes)
@@ -227,32 +241,32 @@ class FeatureVisualizer:
                 files.append(self._write(f'{name}.{self.image_format}', laid))
             if 'heatmap' in self.save:
                 files.append(self._write(f'{name}.heatmap.png', heat))
-            entries.append(dict(image=path, key=key, augmentation=repeat, **level.facts, files=files))
-        if 'panel' in self.save:
+            entries.append(dict(**facts, **level.facts, files=files))
+        if 'panel' in self.save and rows:
             first, *others = rows.values()
             sheet = panel([[('photo', _with_boxes(photo, boxes)), *first], *others])
-            name = self._write(f'{key}/panel{suffix}.{self.image_format}', sheet)
+            name = self._write(f'{facts["key"]}/panel{suffix}.{self.image_format}', sheet)
             for entry in entries:
                 entry['files'].append(name)
         self._sink.record(entries)
-        self._passes_of[key] += 1
 
-    def _photo(self, image: Tensor, meta: dict, training: bool) -> tuple[Placement, np.ndarray | None]:
-        """Where the photo lies in the network's input (C, H, W), and the photo itself if it is drawn on."""
+    @staticmethod
+    def _placement(image: Tensor, meta: dict, training: bool) -> Placement:
+        """Where the photo lies in the network's input (C, H, W)."""
+        if not training:
+            return placement_of(meta, image)
         input_size = tuple(image.shape[1:])
-        if training:
-            size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
-            placement = identity_placement(size, input_size)
-        else:
-            placement = placement_of(meta, image)
-        if not {'overlay', 'panel'} & set(self.save):
-            return placement, None
+        size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
+        return identity_placement(size, input_size)
+
+    def _photo(self, image: Tensor, meta: dict, placement: Placement, training: bool) -> np.ndarray:
+        """The original, or what the network's input (C, H, W) tells of it."""
         preprocessor = getattr(self.taps.model, 'data_preprocessor', None)
         rebuild = partial(rebuild_photo, image, preprocessor, placement)
         path = meta.get('img_path')
         if training or path is None:
-            return placement, rebuild()
-        return placement, read_photo(path, placement.photo_size, self._backend_args, rebuild)
+            return rebuild()
+        return read_photo(path, placement.photo_size, self._backend_args, rebuild)
 
     def _level(self, activation: ActivationMap, index: int, placement: Placement) -> _Level:
         values = activation.values[index].cpu().numpy()
@@ -308,6 +322,22 @@ class _Level:
             max=self.range[1],
             not_finite=int(np.count_nonzero(~np.isfinite(self.values))),
         )
+
+
+def _averaged(views: Sequence[Sequence[_Level]]) -> list[_Level]:
+    """The mean heatmap of each level that all passes have, as levels whose cells are the photo's pixels."""
+    averaged = []
+    for level in views[0]:
+        same = [other for view in views for other in view if other.activation.name == level.activation.name]
+        if len(same) < len(views):
+            continue
+        heats = [
+            other.grid.heatmap(np.where(np.isfinite(other.values), other.values, other.range[0])) for other in same
+        ]
+        mean = np.mean(heats, axis=0, dtype=np.float64).astype(np.float32)
+        grid = Grid(mean.shape, (1.0, 1.0), identity_placement(mean.shape, mean.shape))
+        averaged.append(_Level(level.activation, mean, grid, finite_range(mean)))
+    return averaged
 
 
 def _visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:

@@ -159,15 +159,21 @@ def test_each_pass_of_test_time_augmentation_is_kept_and_lies_right(tmp_path):
             ],
         )
     ]
-    hook = dict(out_dir=str(tmp_path / 'out'), save=('heatmap',), colormap='gray', normalize=(0, 255))
+    options = dict(save=('heatmap',), colormap='gray', normalize=(0, 255), average_passes=True)
+    hook = dict(out_dir=str(tmp_path / 'out'), **options)
     model = dict(
         type='DetTTAModel',
         tta_cfg=ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10),
         module=pool_detector(),
     )
     Runner.from_cfg(runner_config(data, tmp_path / 'work', model, pipeline, hook=hook)).test()
-    assert len(pictures(tmp_path / 'out')) == 12
-    for suffix in ('', '.pass_1'):
+    assert len(pictures(tmp_path / 'out')) == 18
+    heats = [
+        read(tmp_path / 'out' / 'a' / f'backbone_4{suffix}.heatmap.png')[..., 0].astype(float)
+        for suffix in ('', '.pass_1', '.mean')
+    ]
+    assert np.abs(heats[2] - (heats[0] + heats[1]) / 2).max() <= 1
+    for suffix in ('', '.pass_1', '.mean'):
         heat = read(tmp_path / 'out' / 'a' / f'backbone_0{suffix}.heatmap.png')[..., 0]
         assert heat[45, 8] > 240, suffix
         assert heat[45, 110] < 30, suffix

@@ -216,7 +216,7 @@ def cover_family(family, args):
     rows = []
     for path in configs_of(family)[: None if args.all else 2]:
         rows.append((path, run_child(path, args)))
-        print(f'{family.name}: {path.name}: {rows[-1][1].get("error", "runs")}', flush=True)
+        print(f'{family.name}/{path.name}: {json.dumps(rows[-1][1])}', flush=True)
         if not args.all and 'error' not in rows[-1][1]:
             return rows[-1:]
     return rows if args.all else rows[:1]
@@ -286,7 +286,9 @@ def main():
 
             args.photo = Path(folder) / 'scene.png'
             cv2.imwrite(str(args.photo), make_scene('val', 0)[0])
-        names = args.families or sorted(path.name for path in zoo().iterdir() if path.name not in TRACKERS)
+        names = args.families or sorted(
+            path.name for path in zoo().iterdir() if path.name not in TRACKERS and path.name[0] != '_'
+        )
         families = [zoo() / name for name in names if configs_of(zoo() / name)]
         with ThreadPoolExecutor(args.jobs) as pool:
             results = dict(zip((f.name for f in families), pool.map(lambda f: cover_family(f, args), families)))

@@ -31,6 +31,7 @@ custom_hooks = [
         max_images=None,
         stages=('test',),  # and train, val
         backend_args=None,
+        average_passes=False,  # of test-time augmentation
         overwrite=False,
         strict=False,
     )
