@@ -9,7 +9,7 @@ from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from .checkpoints import allow_training_checkpoints  # noqa: E402
 from .detectors import FeatVizMixin, SingleStageDetectorHp, TwoStageDetectorHp  # noqa: E402
 from .hooks import FeatVizHook  # noqa: E402
-from .reduction import REDUCTIONS  # noqa: E402
+from .registry import REDUCTIONS  # noqa: E402
 from .version import __version__  # noqa: E402
 from .visualizer import FeatureVisualizer  # noqa: E402
 

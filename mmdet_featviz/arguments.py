@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Sequence
 
 
-def names_in(argument: str, value: Sequence[str] | str) -> tuple[str, ...]:
+def names_in(argument: str, value: Sequence[str] | str, may_be_empty: bool = False) -> tuple[str, ...]:
     """One name or several, as a tuple."""
     names = (value,) if isinstance(value, str) else tuple(value)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f'{argument} must be a name or a list of names, but is {value!r}')
+    if not names and not may_be_empty:
+        raise ValueError(f'{argument} is empty: name at least one')
     return names
 
 
@@ -27,6 +30,15 @@ def positive(argument: str, value: int) -> int:
     return value
 
 
+def number(argument: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number between two."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError(f'{argument} must be a number, but is {value!r}')
+    if not low <= value <= high:
+        raise ValueError(f'{argument} must lie between {low:g} and {high:g}, but is {value:g}')
+    return value
+
+
 def name_or_range(argument: str, value: str | Sequence[float], choices: Sequence[str]) -> str | tuple[float, float]:
     """One of the names, or a pair of rising numbers."""
     if isinstance(value, str):
@@ -35,6 +47,6 @@ def name_or_range(argument: str, value: str | Sequence[float], choices: Sequence
         low, high = (float(limit) for limit in value)
     except (TypeError, ValueError):
         raise TypeError(f'{argument} must be one of {", ".join(choices)} or a pair, but is {value!r}') from None
-    if not low < high:
-        raise ValueError(f'{argument}=({low:g}, {high:g}): the first number must be the smaller one')
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f'{argument}=({low:g}, {high:g}): two numbers, the smaller one first')
     return low, high

@@ -49,15 +49,16 @@ class FeatVizMixin:
 
     def _drawn(self, stage: str, run: Any, inputs: Tensor, samples: list, *args: Any, **kwargs: Any) -> Any:
         """Call the detector's own method and draw what its layers put out meanwhile."""
-        if stage not in self.featviz.stages or self.featviz.done or not isinstance(inputs, Tensor):
+        if stage not in self.featviz.stages or not isinstance(inputs, Tensor):
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
-        self.featviz.open(self, default_dir=osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self))
+        if not any(self.featviz.select(samples, folder)):
+            return run(inputs, samples, *args, **kwargs)
+        self.featviz.open(self, osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self), stage=stage)
         with self.featviz.taps as taps:
             taps.begin(inputs, samples)
             outputs = run(inputs, samples, *args, **kwargs)
-        results = outputs if stage != 'train' else ()
-        self.featviz.draw(taps.take(), results, folder, training=stage == 'train')
+        self.featviz.draw(taps.take(), outputs if stage != 'train' else (), folder, stage)
         return outputs
 
 

@@ -87,7 +87,7 @@ def placement_of(meta: Mapping[str, Any], image: Tensor) -> Placement:
     else:
         padded = np.array(meta.get('img_shape', photo_size)[1::-1], np.float64)
 
-    flipped = np.array(_flipped_axes(meta))
+    flipped = np.array(flipped_axes(meta))
     matrix = np.diag([*np.where(flipped, -scale, scale), 1.0])
     matrix[:2, 2] = np.where(flipped, offset + content, offset)
     flipped_first = Placement(matrix, photo_size, input_size)
@@ -100,7 +100,7 @@ def placement_of(meta: Mapping[str, Any], image: Tensor) -> Placement:
     return min((flipped_first, padded_first), key=lambda placement: _unevenness_around(placement, image, padded))
 
 
-def _flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
+def flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
     """Whether the image was flipped along x and along y."""
     if not meta.get('flip'):
         return False, False

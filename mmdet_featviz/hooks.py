@@ -78,7 +78,7 @@ class FeatVizHook(Hook):
             return
         taps = self.visualizer.taps
         taps.detach()
-        self.visualizer.draw(taps.take(), outputs, folder, training=stage == 'train')
+        self.visualizer.draw(taps.take(), outputs, folder, stage)
 
     def _close(self, runner: Runner, stage: str) -> None:
         if stage in self.visualizer.stages:
@@ -106,6 +106,7 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
         image_root=_image_folder(datasets),
         dataset_meta=getattr(datasets[0], 'metainfo', None),
         backend_args=getattr(datasets[0], 'backend_args', None),
+        stage=stage,
     )
 
 

@@ -6,17 +6,11 @@ import difflib
 from typing import Callable
 
 import torch
-from mmengine.registry import Registry
 from torch import Tensor
 
+from .registry import REDUCTIONS
+
 Reduction = Callable[[Tensor], Tensor]
-
-REDUCTIONS = Registry('reduction', scope='mmdet_featviz')
-"""Named reductions. A function of one's own joins with ``@REDUCTIONS.register_module()``.
-
-It gets a feature map (N, C, H, W) of any floating type, on the features' device, and returns (N, H, W). The feature map
-is the network's own tensor: a reduction must not change it.
-"""
 
 
 @REDUCTIONS.register_module(name='max')

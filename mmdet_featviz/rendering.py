@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Sequence
+from typing import Callable, Sequence
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 
 TILE_SIZE, MIN_PITCH, LABEL_HEIGHT, GAP, MAX_COLUMNS = 320, 240, 24, 6, 6
 
@@ -90,10 +92,35 @@ class Text:
     max_width: int | None = None
 
 
+# Fonts that systems bring along for what the built-in one lacks, Chinese, Japanese and Korean above all.
+WIDE_FONTS = (
+    'NotoSansCJK-Regular.ttc',
+    'NotoSansSC-Regular.otf',
+    'SourceHanSansSC-Regular.otf',
+    'wqy-microhei.ttc',
+    'wqy-zenhei.ttc',
+    'DroidSansFallbackFull.ttf',
+    'msyh.ttc',
+    'simhei.ttf',
+    'PingFang.ttc',
+    'Arial Unicode.ttf',
+)
+
+
 @lru_cache(maxsize=None)
-def _font(size: int):
+def _font(size: int, wide: bool = False):
+    """The built-in font, or for letters beyond Latin one of the system's, if it has any."""
     from PIL import ImageFont  # comes with mmcv; smooth letters, where OpenCV's are strokes
 
+    for name in WIDE_FONTS if wide else ():
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    if wide:
+        print_log(
+            f'no font for letters beyond Latin: install one of {", ".join(WIDE_FONTS[:5])}', 'current', logging.WARNING
+        )
     try:
         return ImageFont.load_default(size)
     except (TypeError, OSError):  # Pillow before 10.1, or without FreeType: one size only
@@ -107,7 +134,7 @@ def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
     image = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
     draw = ImageDraw.Draw(image)
     for text in texts:
-        font, line = _font(text.size), text.text
+        font, line = _font(text.size, wide=max(map(ord, text.text), default=0) > 0x24F), text.text
         while text.max_width and len(line) > 3 and draw.textlength(line, font=font) > text.max_width:
             line = f'..{line[3:]}'
         x = max(0, min(text.position[0], image.width - int(draw.textlength(line, font=font)) - 6))
@@ -120,11 +147,15 @@ def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image)[..., ::-1])
 
 
-def panel(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> np.ndarray:
+def panel(
+    rows: Sequence[Sequence[tuple[str, np.ndarray]]],
+    decorate: Callable[[np.ndarray, float], np.ndarray] = lambda tile, scale: tile,
+) -> np.ndarray:
     """A contact sheet of captioned pictures.
 
     Args:
         rows: Captions and pictures (H, W, 3), all of one size. A row of more than six tiles goes on in the next line.
+        decorate: Draws onto a tile, given its scale: what would become too small if drawn before.
 
     Returns:
         White sheet (H, W, 3).
@@ -142,6 +173,6 @@ def panel(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> np.ndarray:
             x, y = GAP + column * pitch_x, GAP + number * pitch_y
             method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
             tile = cv2.resize(picture, (tile_width, tile_height), interpolation=method)
-            sheet[y + LABEL_HEIGHT : y + LABEL_HEIGHT + tile_height, x : x + tile_width] = tile
+            sheet[y + LABEL_HEIGHT : y + LABEL_HEIGHT + tile_height, x : x + tile_width] = decorate(tile, scale)
             texts.append(Text(caption, (x, y + 2), 14, (30, 30, 30), max_width=pitch_x - GAP - 6))
     return draw_texts(sheet, texts)

@@ -11,6 +11,7 @@ from typing import Any, Sequence
 
 import cv2
 import numpy as np
+from mmengine.dist import is_main_process
 
 MANIFEST = 'manifest.jsonl'
 ENCODINGS = {
@@ -63,7 +64,7 @@ class FileSink:
     """
 
     def __init__(self, out_dir: str, overwrite: bool = False) -> None:
-        self.out_dir = osp.abspath(out_dir)
+        self.out_dir = osp.abspath(osp.expanduser(out_dir))
         self._manifest = osp.join(self.out_dir, MANIFEST)
         try:
             os.makedirs(self.out_dir, exist_ok=True)
@@ -74,13 +75,28 @@ class FileSink:
                 f'out_dir {self.out_dir!r} cannot be written to ({error.strerror or error}): '
                 'choose another folder with out_dir, or --featviz-dir of tools/test.py'
             ) from error
-        if osp.exists(self._manifest):
+        # Another rank of this run may have written already: the first one looks for another run's.
+        if is_main_process() and osp.exists(self._manifest):
             if not overwrite:
                 raise FileExistsError(
-                    f'{self.out_dir!r} holds the pictures of another run: choose another out_dir, '
-                    'or set overwrite=True to replace them'
+                    f'{self.out_dir!r} holds the pictures of another run: choose another out_dir '
+                    '(--featviz-dir of tools/test.py), remove that one, or set overwrite=True to replace them'
                 )
-            os.remove(self._manifest)
+            self._remove_run()
+
+    def _remove_run(self) -> None:
+        """Remove the pictures that the manifest lists, and the manifest; nothing else that lies there."""
+        with open(self._manifest, encoding='utf-8', errors='surrogateescape') as lines:
+            for line in lines:
+                try:
+                    files = json.loads(line)['files']
+                except (ValueError, KeyError):  # the last line of a run that was killed
+                    continue
+                for name in files:
+                    path = osp.normpath(osp.join(self.out_dir, name))
+                    if path.startswith(self.out_dir + os.sep) and osp.isfile(path):
+                        os.remove(path)
+        os.remove(self._manifest)
 
     def write_picture(self, name: str, picture: np.ndarray) -> None:
         """Encode a BGR picture by the ending of its name, a path below the folder.
@@ -89,7 +105,13 @@ class FileSink:
             OSError: If the file cannot be written.
         """
         ending = osp.splitext(name)[1]
-        encoded = cv2.imencode(ending, picture, ENCODINGS[ending[1:]])[1]
+        try:
+            done, encoded = cv2.imencode(ending, picture, ENCODINGS[ending[1:]])
+        except cv2.error:
+            done = False
+        if not done:
+            height, width = picture.shape[:2]
+            raise OSError(f'{name}: a picture of {width}x{height} pixels cannot be encoded as {ending[1:]}; try png')
         path = osp.join(self.out_dir, name)
         os.makedirs(osp.dirname(path), exist_ok=True)
         temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{os.getpid()}.part')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os.path as osp
 import posixpath
 from collections import Counter
@@ -15,7 +16,7 @@ import numpy as np
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .arguments import name_or_range, names_in, one_of, positive
+from .arguments import name_or_range, names_in, number, one_of, positive
 from .boxes import Boxes, BoxStyle, draw_boxes
 from .geometry import ALIGNMENTS, Grid, Placement, identity_placement, placement_of
 from .photos import PhotoError, read_photo, rebuild_photo
@@ -97,9 +98,7 @@ class FeatureVisualizer:
         self.reduction = get_reduction(reduction)
         self.normalize = name_or_range('normalize', normalize, NORMALIZATIONS)
         self.colormap = get_colormap(colormap)
-        if not 0 <= alpha <= 1:
-            raise ValueError(f'alpha must lie between 0 and 1, but is {alpha}')
-        self.alpha = alpha
+        self.alpha = number('alpha', alpha, 0, 1)
         self.blend = one_of('blend', blend, BLENDS)
         self.align = one_of('align', align, ALIGNMENTS)
         self.save = tuple(one_of('save', kind, KINDS) for kind in names_in('save', save))
@@ -107,16 +106,18 @@ class FeatureVisualizer:
         self.image_root = image_root
         self.image_format = one_of('image_format', image_format, tuple(ENCODINGS))
         self.boxes = None if boxes is None else one_of('boxes', boxes, BOXES)
-        self.score_thr = score_thr
+        self.score_thr = number('score_thr', score_thr)
         self.interval = positive('interval', interval)
         self.max_images = None if max_images is None else positive('max_images', max_images)
-        self.stages = tuple(one_of('stages', stage, STAGES) for stage in names_in('stages', stages))
+        self.stages = tuple(one_of('stages', stage, STAGES) for stage in names_in('stages', stages, may_be_empty=True))
         self.backend_args = backend_args
         self.average_passes = average_passes
         self.overwrite = overwrite
         self.strict = strict
 
         self.taps: Taps | None = None
+        self._sources: dict[str, _Source] = {}  # of each stage
+        self._batch: tuple = ()
         self._images_seen = 0
         self._images_drawn = 0
         self._pictures = 0
@@ -130,8 +131,9 @@ class FeatureVisualizer:
         image_root: str | None = None,
         dataset_meta: dict | None = None,
         backend_args: dict | None = None,
+        stage: str = 'test',
     ) -> None:
-        """Check layers and folder against a detector, before its first batch. Later calls do nothing.
+        """Check layers and folder against a detector, before its first batch. Once for each stage; more do nothing.
 
         Args:
             model: The detector, or a wrapper around it.
@@ -139,45 +141,64 @@ class FeatureVisualizer:
             image_root: Image folder of the data set, for the user who named none.
             dataset_meta: ``classes`` and ``palette`` (RGB) of the data set.
             backend_args: File backend of the data set, for the user who named none.
+            stage: Whose data set this is: ``train``, ``val`` or ``test``.
 
         Raises:
             ValueError: If a layer does not exist or can never fire.
             OSError: If the folder cannot be written to, or holds another run's pictures.
         """
-        if self.taps is not None:
+        if stage in self._sources:
             return
-        taps = Taps(model, self.layers, self.reduction, self.strict)
-        self._sink = FileSink(self.out_dir or default_dir, self.overwrite)
-        self._keys = ImageKeys(self.image_root or image_root)
-        self._backend_args = self.backend_args or backend_args
-        self._box_style = self.boxes and BoxStyle(self.boxes, self.score_thr, dataset_meta)
-        self.taps = taps
+        if self.taps is None:
+            taps = Taps(model, self.layers, self.reduction, self.strict)
+            self._sink = FileSink(self.out_dir or default_dir, self.overwrite)
+            self.taps = taps
+        self._sources[stage] = _Source(
+            ImageKeys(self.image_root or image_root),
+            self.backend_args or backend_args,
+            BoxStyle(self.boxes, self.score_thr, dataset_meta) if self.boxes else None,
+        )
 
     @property
     def done(self) -> bool:
         """Whether `max_images` images are drawn."""
         return self.max_images is not None and self._images_drawn >= self.max_images
 
-    def draw(
-        self, passes: Sequence[Pass], results: Sequence[Any] = (), folder: str = '', training: bool = False
-    ) -> None:
+    def select(self, samples: Sequence[Any], folder: str = '') -> list[bool]:
+        """Which images of a batch are drawn, by `interval` and `max_images`.
+
+        A further pass over the same batch (test-time augmentation) counts no image again and gets the same answer.
+        """
+        batch = folder, *(sample.metainfo.get('img_path') or id(sample) for sample in samples)
+        if batch != self._batch:
+            self._batch, self._batch_samples = batch, samples  # kept, so that no other sample gets the same id
+            self._selected, self._batch_drawn = [], set()
+            room = math.inf if self.max_images is None else self.max_images - self._images_drawn
+            for _ in samples:
+                turn = self._images_seen % self.interval == 0
+                self._selected.append(turn and sum(self._selected) < room)
+                self._images_seen += 1
+        return self._selected
+
+    def draw(self, passes: Sequence[Pass], results: Sequence[Any] = (), folder: str = '', stage: str = 'test') -> None:
         """Draw what the taps caught while the detector worked on one batch.
 
         Args:
             passes: The passes over the batch: one, or one per augmentation.
             results: Data samples with the predictions, of the same images in the same order.
             folder: Folder below the run's own, such as ``epoch_3``.
-            training: Whether these are training inputs. They are drawn over what the network saw: random crops, mosaics
-                and mixtures have no place on an original.
+            stage: ``train``, ``val`` or ``test``. Training inputs are drawn over what the network saw: random crops,
+                mosaics and mixtures have no place on an original.
         """
         if not passes:
             return
-        for index in range(len(passes[0].samples)):
-            self._images_seen += 1
-            if (self._images_seen - 1) % self.interval or self.done:
+        for index, selected in enumerate(self.select(passes[0].samples, folder)):
+            if not selected:
                 continue
             result = results[index] if index < len(results) else None
-            self._images_drawn += self._try_draw(passes, index, result, folder, training)
+            if self._try_draw(passes, index, result, folder, stage) and index not in self._batch_drawn:
+                self._batch_drawn.add(index)
+                self._images_drawn += 1
 
     def summary(self) -> str:
         """One line: how many pictures of how many images, where, and what was skipped and why."""
@@ -191,11 +212,11 @@ class FeatureVisualizer:
         skipped += [f'layer {layer}, no map of the image ({what})' for layer, what in self.taps.not_maps.items()]
         return f'{line}; skipped: {"; ".join(skipped)}' if skipped else line
 
-    def _try_draw(self, passes: Sequence[Pass], index: int, result: Any, folder: str, training: bool) -> bool:
+    def _try_draw(self, passes: Sequence[Pass], index: int, result: Any, folder: str, stage: str) -> bool:
         """Draw one image; what is wrong with its files is counted, or raised if strict."""
         pictures_before = self._pictures
         try:
-            self._draw_image(passes, index, result, folder, training)
+            self._draw_image(passes, index, result, folder, stage)
         except (PhotoError, OSError) as error:
             if self.strict:
                 raise
@@ -206,18 +227,20 @@ class FeatureVisualizer:
             names.append(osp.basename(str(passes[0].samples[index].metainfo.get('img_path'))))
         return self._pictures > pictures_before
 
-    def _draw_image(self, passes: Sequence[Pass], index: int, result: Any, folder: str, training: bool) -> None:
+    def _draw_image(self, passes: Sequence[Pass], index: int, result: Any, folder: str, stage: str) -> None:
         """Draw one image of each pass, and on request the average of all passes."""
-        sample = passes[0].samples[index]
-        boxes = self._box_style.boxes_of(sample, result) if self._box_style else None
+        source, sample, training = self._sources[stage], passes[0].samples[index], stage == 'train'
+        boxes = None
+        if source.box_style is not None:
+            boxes = source.box_style.boxes_of(sample, result, mirrored=len(passes) == 1)
         path = sample.metainfo.get('img_path')
-        key = posixpath.join(folder, self._keys.key_of(path))
+        key = posixpath.join(folder, source.keys.key_of(path))
         photo, views = None, []
         for pass_ in passes:
             image, meta = pass_.inputs[index], pass_.samples[index].metainfo
             placement = self._placement(image, meta, training)
             if photo is None and {'overlay', 'panel'} & set(self.save):
-                photo = self._photo(image, meta, placement, training)
+                photo = self._photo(image, meta, placement, training, source.backend_args)
             views.append([self._level(activation, index, placement) for activation in pass_.maps])
             repeat = self._passes_of[key]
             self._passes_of[key] += 1
@@ -235,16 +258,16 @@ class FeatureVisualizer:
             name, files = f'{facts["key"]}/{level.activation.name}{suffix}', []
             heat = self._heat(level, levels)
             if photo is not None:
-                laid = _with_boxes(overlay(photo, heat, self.alpha, self.blend), boxes)
+                laid = overlay(photo, heat, self.alpha, self.blend)
                 rows.setdefault(level.activation.layer, []).append((level.caption, laid))
             if 'overlay' in self.save:
-                files.append(self._write(f'{name}.{self.image_format}', laid))
+                files.append(self._write(f'{name}.{self.image_format}', _with_boxes(laid, boxes=boxes)))
             if 'heatmap' in self.save:
                 files.append(self._write(f'{name}.heatmap.png', heat))
             entries.append(dict(**facts, **level.facts, files=files))
         if 'panel' in self.save and rows:
             first, *others = rows.values()
-            sheet = panel([[('photo', _with_boxes(photo, boxes)), *first], *others])
+            sheet = panel([[('photo', photo), *first], *others], partial(_with_boxes, boxes=boxes))
             name = self._write(f'{facts["key"]}/panel{suffix}.{self.image_format}', sheet)
             for entry in entries:
                 entry['files'].append(name)
@@ -259,14 +282,16 @@ class FeatureVisualizer:
         size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
         return identity_placement(size, input_size)
 
-    def _photo(self, image: Tensor, meta: dict, placement: Placement, training: bool) -> np.ndarray:
+    def _photo(
+        self, image: Tensor, meta: dict, placement: Placement, training: bool, backend_args: dict | None
+    ) -> np.ndarray:
         """The original, or what the network's input (C, H, W) tells of it."""
         preprocessor = getattr(self.taps.model, 'data_preprocessor', None)
         rebuild = partial(rebuild_photo, image, preprocessor, placement)
         path = meta.get('img_path')
         if training or path is None:
             return rebuild()
-        return read_photo(path, placement.photo_size, self._backend_args, rebuild)
+        return read_photo(path, placement.photo_size, backend_args, rebuild)
 
     def _level(self, activation: ActivationMap, index: int, placement: Placement) -> _Level:
         values = activation.values[index].cpu().numpy()
@@ -291,6 +316,15 @@ class FeatureVisualizer:
         self._sink.write_picture(name, picture)
         self._pictures += 1
         return name
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is known of the data set of one stage."""
+
+    keys: ImageKeys
+    backend_args: dict | None
+    box_style: BoxStyle | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,8 +386,8 @@ def _visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
     return min(lowest, highest), highest
 
 
-def _with_boxes(picture: np.ndarray, boxes: Boxes | None) -> np.ndarray:
-    return picture if boxes is None else draw_boxes(picture, boxes)
+def _with_boxes(picture: np.ndarray, scale: float = 1.0, *, boxes: Boxes | None) -> np.ndarray:
+    return picture if boxes is None else draw_boxes(picture, boxes, scale)
 
 
 def _count(number: int, noun: str) -> str:

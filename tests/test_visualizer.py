@@ -226,9 +226,12 @@ def test_strict_raises_instead(tmp_path):
     [
         (dict(reduction='maximum'), "unknown reduction 'maximum'"),
         (dict(normalize='picture'), "normalize='picture' is not known: choose from image, max, layer"),
-        (dict(normalize=(3, 1)), r'normalize=\(3, 1\): the first number must be the smaller one'),
+        (dict(normalize=(3, 1)), r'normalize=\(3, 1\): two numbers, the smaller one first'),
         (dict(colormap='jett'), "unknown colour map 'jett': .*jet"),
         (dict(alpha=40), 'alpha must lie between 0 and 1, but is 40'),
+        (dict(alpha='0.5'), "alpha must be a number, but is '0.5'"),
+        (dict(score_thr=None), 'score_thr must be a number, but is None'),
+        (dict(save=()), 'save is empty: name at least one'),
         (dict(blend='mix'), "blend='mix' is not known: choose from alpha, add"),
         (dict(align='middle'), "align='middle' is not known"),
         (dict(save=('overlays',)), "save='overlays' is not known: choose from overlay, heatmap, panel"),

@@ -67,13 +67,18 @@ def add_heatmaps(cfg, args):
         return
     default_hooks = cfg.setdefault('default_hooks', {})
     candidates = [*(cfg.get('custom_hooks') or []), *default_hooks.values()]
-    hooks = [hook for hook in candidates if hook is not None and hook.get('type') == 'FeatVizHook']
-    if 'featviz' in cfg.model or cfg.model.get('type', '').endswith('Hp'):
+    hooks = [hook for hook in candidates if hook is not None and name_of(hook.get('type')) == 'FeatVizHook']
+    if 'featviz' in cfg.model or name_of(cfg.model.get('type')).endswith('Hp'):
         cfg.model.featviz = {**(cfg.model.get('featviz') or {}), **options}
     elif hooks:
         hooks[0].update(options)
     else:
         default_hooks['featviz'] = dict(type='FeatVizHook', **options)
+
+
+def name_of(kind):
+    """Name of a type in a config: a string, perhaps with a scope, or in pure Python configs a class."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def add_tta(cfg):

@@ -10,6 +10,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmdet_featviz  # noqa: F401  registers the hook, and `mmdet_featviz::` as a place of configs
+from mmdet_featviz.hooks import open_for_run
+from mmdet_featviz.taps import unwrap
 
 
 def parse_args():
@@ -67,7 +69,13 @@ def main():
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    featviz = getattr(unwrap(runner.model), 'featviz', None)
+    stages = [stage for stage in ('train', 'val') if featviz is not None and stage in featviz.stages]
+    for stage in stages:
+        open_for_run(featviz, runner, stage)
     runner.train()
+    if stages:  # a hook logs this line on its own
+        runner.logger.info(f'Feature maps: {featviz.summary()}')
 
 
 if __name__ == '__main__':
