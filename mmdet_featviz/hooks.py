@@ -97,7 +97,10 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
         ValueError: If the data set is empty, or a layer does not exist.
         OSError: If the folder cannot be written to, or holds another run's pictures.
     """
-    datasets = list(_innermost(getattr(runner, f'{stage}_loop').dataloader.dataset))
+    loop = getattr(runner, f'{stage}_loop')
+    if loop is None:  # a training without validation
+        return
+    datasets = list(_innermost(loop.dataloader.dataset))
     if not sum(map(len, datasets)):
         raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
     visualizer.open(

@@ -3,7 +3,7 @@
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import Registry
 
-REDUCTIONS = Registry('reduction', scope='mmdet_featviz')
+REDUCTIONS = Registry('reduction', scope='mmdet_featviz', locations=['mmdet_featviz.reduction'])
 """Named reductions. A function of one's own joins with ``@REDUCTIONS.register_module()``.
 
 It gets a feature map (N, C, H, W) of any floating type, on the features' device, and returns (N, H, W). The feature map
@@ -12,4 +12,4 @@ is the network's own tensor: a reduction must not change it.
 
 # mmengine looks here for what a config inherited as `mmdet_featviz::...` names. The hook itself is registered with
 # mmengine, so that configs of every scope find it.
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdet_featviz')
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdet_featviz', locations=['mmdet_featviz.hooks'])

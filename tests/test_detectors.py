@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import (
+    keep_ratio_pipeline,
     noise,
     pictures,
     pool_detector,
@@ -19,11 +20,13 @@ from conftest import (
     write_dataset,
 )
 from mmdet.apis import DetInferencer, inference_detector, init_detector
-from mmdet.models import YOLOX
+from mmdet.models import YOLOX, SingleStageDetector
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
+from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 
 from mmdet_featviz import FeatVizMixin
 
@@ -158,6 +161,44 @@ def test_training_draws_only_when_asked(tmp_path, data):
         drawn = pictures(tmp_path / name) if folders else []
         assert {picture.split('/')[0] for picture in drawn} == folders
         assert folders or not (tmp_path / name).exists()
+
+
+def test_test_time_augmentation_counts_images_not_passes_and_turns_the_boxes_back(tmp_path):
+    """The detector sees the flipped pass first; its predictions there are flipped as well."""
+    photo = np.full((120, 160, 3), 30, np.uint8)
+    data = write_dataset(tmp_path / 'data', {'a.png': photo, 'b.png': photo})
+    featviz = dict(out_dir=str(tmp_path / 'out'), boxes='pred', score_thr=0.0, alpha=0, image_format='png')
+    model = resnet_detector('LeftBoxHp', featviz={**featviz, 'max_images': 1, 'image_root': str(data / 'images')})
+    tta_cfg = ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
+    pipeline = keep_ratio_pipeline((160, 120))
+    flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+    pack = [dict(type='PackDetInputs', meta_keys=pipeline[-1]['meta_keys'])]
+    pipeline[-2:] = [dict(type='TestTimeAug', transforms=[flips, pack])]
+
+    @MODELS.register_module(force=True)
+    class LeftBox(SingleStageDetector):
+        """Finds one box at the left edge of the photo, wherever that lies in its input."""
+
+        def predict(self, batch_inputs, batch_data_samples, rescale=True):
+            self.extract_feat(batch_inputs)
+            for sample in batch_data_samples:
+                box = [130.0, 40.0, 150.0, 90.0] if sample.metainfo.get('flip') else [10.0, 40.0, 30.0, 90.0]
+                sample.pred_instances = InstanceData(
+                    bboxes=torch.tensor([box]), scores=torch.tensor([0.9]), labels=torch.tensor([0])
+                )
+            return batch_data_samples
+
+    @MODELS.register_module(force=True)
+    class LeftBoxHp(FeatVizMixin, LeftBox):
+        pass
+
+    wrapped = dict(type='DetTTAModel', tta_cfg=tta_cfg, module=model)
+    Runner.from_cfg(runner_config(data, tmp_path / 'work', wrapped, pipeline)).test()
+    assert len(pictures(tmp_path / 'out')) == 2 * 9  # both passes of the first image
+    for suffix in ('', '.pass_1'):
+        drawn = read(tmp_path / 'out' / 'a' / f'neck_0{suffix}.png')
+        assert drawn[80, 10].tolist() == [60, 20, 220]
+        assert drawn[80, 150].tolist() == [30, 30, 30]
 
 
 def test_default_folder_is_that_of_the_run(tmp_path, data):

@@ -185,6 +185,7 @@ def test_validation_and_training_pictures_have_folders_of_their_own(tmp_path, da
     Runner.from_cfg(cfg).train()
     folders = {name.split('/')[0] for name in pictures(tmp_path / 'out')}
     assert folders == {'epoch_1', 'epoch_2', *(f'iter_{n}' for n in range(1, 7))}
+    assert {name.split('/')[0] for name in pictures(tmp_path / 'out' / 'epoch_2')} == set('01234')
     assert len(pictures(tmp_path / 'out' / 'epoch_2')) == 5 * 5
     assert len(pictures(tmp_path / 'out' / 'iter_1')) == 2 * 5
     assert not (tmp_path / 'out' / 'iter_1').joinpath('0').joinpath('neck_0.pass_1.jpg').exists()

@@ -155,10 +155,14 @@ def test_configs_can_be_inherited_from_every_kind_of_install(tmp_path, distribut
         'import mmdet_featviz\n'
         'from mmengine.config import Config\n'
         'cfg = Config.fromfile("config.py")\n'
-        'print(mmdet_featviz.__file__, cfg.custom_hooks[0].type, cfg.model.type, sep="\\n")'
+        'from mmengine.registry import HOOKS, init_default_scope\n'
+        'init_default_scope("mmdet")\n'
+        'hook = type(HOOKS.build(cfg.custom_hooks[0])).__name__\n'
+        'print(mmdet_featviz.__file__, hook, cfg.model.type, sep="\\n")'
     )
     result = python(code, executable=executable, cwd=str(tmp_path))
     assert result.returncode == 0, result.stderr
+    assert 'WARNING' not in result.stdout + result.stderr  # mmengine finds the scope of the inherited hook
     file, hook, model = result.stdout.splitlines()
     assert (hook, model) == ('FeatVizHook', 'RetinaNet')
     expected = source if kind == 'editable' else environment

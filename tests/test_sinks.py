@@ -87,6 +87,26 @@ def test_another_runs_folder_is_refused_unless_it_may_be_overwritten(tmp_path):
     assert [entry['image'] for entry in manifest(tmp_path)] == ['b']
 
 
+def test_overwriting_removes_what_the_other_run_listed_and_nothing_else(tmp_path):
+    sink = FileSink(str(tmp_path / 'out'))
+    sink.write_picture('a/old.png', noise())
+    sink.record([dict(image='a', files=['a/old.png', '../outside.txt'])])
+    (tmp_path / 'out' / 'mine.txt').write_text('kept')
+    (tmp_path / 'outside.txt').write_text('kept')
+    with open(tmp_path / 'out' / 'manifest.jsonl', 'a') as file:
+        file.write('{"image": "half a li')
+    FileSink(str(tmp_path / 'out'), overwrite=True)
+    assert pictures(tmp_path / 'out') == ['mine.txt']
+    assert (tmp_path / 'outside.txt').exists()
+
+
+@pytest.mark.parametrize(('ending', 'width'), [('jpg', 70000), ('webp', 17000)])
+def test_a_picture_too_large_for_its_format_is_an_error_of_the_file(tmp_path, ending, width):
+    with pytest.raises(OSError, match=f'1 pixels cannot be encoded as {ending}; try png'):
+        FileSink(str(tmp_path)).write_picture(f'a/b.{ending}', np.zeros((1, width, 3), np.uint8))
+    assert pictures(tmp_path) == []
+
+
 def test_the_manifest_is_readable_after_each_record(tmp_path):
     sink = FileSink(str(tmp_path))
     for number in range(3):

@@ -1,5 +1,7 @@
 """The command line tools, each run as a user runs it."""
 
+import argparse
+import importlib.util
 import pickle
 import re
 import subprocess
@@ -10,6 +12,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, manifest, noise, pictures, read, resnet_detector, runner_config, train_config, write_dataset
+from mmdet.models import ATSS
+from mmengine.config import Config
+
+from mmdet_featviz import FeatVizHook
 
 MMDET_TOOLS = ROOT.__class__(mmdet.__file__).parent / '.mim' / 'tools'
 
@@ -130,6 +136,18 @@ def test_mistakes_are_told_in_one_sentence(workplace, arguments, message):
     result = run(ROOT / 'tools' / 'test.py', *arguments, cwd=workplace)
     assert result.returncode != 0
     assert message in result.stderr.strip().splitlines()[-1]
+
+
+def test_options_reach_a_hook_whose_type_is_a_class():
+    """As pure Python configs name it."""
+    sys.path.insert(0, str(ROOT / 'tools'))
+    module = importlib.util.spec_from_file_location('featviz_test_tool', ROOT / 'tools' / 'test.py')
+    tool = importlib.util.module_from_spec(module)
+    module.loader.exec_module(tool)
+    options = dict(featviz_dir='there', layers=None, reduction=None, save=None, max_images=3)
+    cfg = Config(dict(model=dict(type=ATSS), default_hooks=dict(mine=dict(type=FeatVizHook, boxes='pred'))))
+    tool.add_heatmaps(cfg, argparse.Namespace(**options))
+    assert dict(cfg.default_hooks) == dict(mine=dict(type=FeatVizHook, boxes='pred', out_dir='there', max_images=3))
 
 
 def test_every_option_of_mmdets_own_tools_is_there():
