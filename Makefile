@@ -5,11 +5,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_DIR := work_dirs/demo
 export CFLAGS ?= -g0
 
-.PHONY: help demo test lint format clean
+ONEDL_TESTS := checkpoints detectors geometry hooks photos reduction rendering sinks taps tokens visualizer \
+	ways_of_testing
+
+.PHONY: help demo test test-onedl lint format clean
 .DELETE_ON_ERROR:
 
 help:  ## List these commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
 
 demo: .venv/installed data/demo/val.json  ## Install, then test a bundled detector and draw its heatmaps
 	$(BIN)/python tools/test.py configs/demo/atss_shapes_hp.py --max-images 8 \
@@ -20,16 +23,20 @@ demo: .venv/installed data/demo/val.json  ## Install, then test a bundled detect
 test: .venv/tests-installed  ## Install, then run the tests
 	$(BIN)/python -m pytest
 
-lint: .venv/lint-installed  ## Check style and formatting
+test-onedl: .venv-onedl/installed  ## The engine's, the hook's and the detectors' tests on OneDL's stack
+	.venv-onedl/bin/python -m pytest $(addprefix tests/test_,$(addsuffix .py,$(ONEDL_TESTS)))
+
+lint: .venv/lint-installed  ## Check style, formatting, and that Python 3.8 has all that is used
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/vermin -q -t=3.8- --no-tips mmdet_featviz tools setup.py
 
 format: .venv/lint-installed  ## Mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment, the demo's data and all results
-	rm -rf .venv data/demo work_dirs build dist *.egg-info mmdet_featviz/.mim
+	rm -rf .venv .venv-onedl data/demo work_dirs build dist *.egg-info mmdet_featviz/.mim
 
 .venv/made:
 	$(PYTHON) -m venv .venv
@@ -40,6 +47,13 @@ clean:  ## Remove the environment, the demo's data and all results
 	$(PIP) install -r requirements/build.txt
 	$(PIP) install --no-build-isolation -r requirements/stack.txt
 	$(PIP) install --no-build-isolation --no-deps -e .
+	touch $@
+
+.venv-onedl/installed: setup.py $(wildcard requirements/*.txt)
+	$(PYTHON) -m venv .venv-onedl
+	.venv-onedl/bin/python -m pip install -r requirements/build.txt
+	.venv-onedl/bin/python -m pip install --no-build-isolation -r requirements/onedl.txt -r requirements/tests.txt
+	.venv-onedl/bin/python -m pip install --no-build-isolation --no-deps -e .
 	touch $@
 
 .venv/tests-installed: .venv/installed requirements/tests.txt

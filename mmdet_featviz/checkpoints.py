@@ -24,7 +24,7 @@ def allow_training_checkpoints() -> None:
         return  # nothing is refused there
     array = np.zeros(1)
     rebuild_array, rebuild_number = array.__reduce__()[0], array[0].__reduce__()[0]
-    torch.serialization.add_safe_globals(
+    torch.serialization.add_safe_globals(  # noqa: TID251
         [
             HistoryBuffer,
             np.ndarray,
