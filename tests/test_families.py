@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmdet_featviz import FeatVizMixin
 
 sys.path.insert(0, str(ROOT / 'tools'))
-from zoo_coverage import TRACKERS, configs_of, packed, same, small, without_downloads, zoo  # noqa: E402
+from zoo_coverage import NO_DETECTORS, configs_of, packed, same, small, without_downloads, zoo  # noqa: E402
 
 CLASSES = sorted(
     name
@@ -53,7 +53,7 @@ LARGER = {'DDOD': (520, 400)}  # whose coarsest level must bear a 3x3 kernel
 def configs_by_class():
     """{class name: configs of the model zoo}."""
     found = defaultdict(list)
-    for family in sorted(path for path in zoo().iterdir() if path.name not in TRACKERS and path.name[0] != '_'):
+    for family in sorted(path for path in zoo().iterdir() if path.name not in NO_DETECTORS and path.name[0] != '_'):
         for path in configs_of(family)[:4]:
             with contextlib.suppress(ImportError):  # of a package that a config brings in
                 model = Config.fromfile(path).get('model')

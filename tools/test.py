@@ -1,16 +1,15 @@
 """Test a detector as mmdet's own tools/test.py does, and draw what its layers respond to."""
 
 import argparse
-import os
-import os.path as osp
 import warnings
 from copy import deepcopy
 
+from cli import add_common_options, common_config
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.registry import RUNNERS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 
 import mmdet_featviz  # noqa: F401  registers the hook, and `mmdet_featviz::` as a place of configs
@@ -31,25 +30,15 @@ def parse_args():
     heatmaps.add_argument('--save', nargs='+', metavar='KIND', help=f'any of {", ".join(KINDS)} (default: overlay)')
     heatmaps.add_argument('--max-images', type=int, metavar='N', help='draw at most so many images')
 
-    parser.add_argument('--work-dir', help='folder of logs and metrics')
     parser.add_argument('--out', help='pickle file for the predictions')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='folder of pictures of the predictions, below work_dir/timestamp')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows each image')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings that override the config, as key=value; lists as key="[a,b]" or key=a,b, without blanks',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes --local-rank since torch 2.0, --local_rank before.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add_common_options(parser)
     args = parser.parse_args()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end with .pkl or .pickle, but is {args.out}')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
@@ -102,14 +91,7 @@ def add_tta(cfg):
 
 def load_config(args):
     """The config with the command line's settings, which come first, then the config's, then defaults."""
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(args.config))[0])
+    cfg = common_config(args)
     cfg.load_from = args.checkpoint or cfg.get('load_from')
     if cfg.load_from is None:
         raise SystemExit(f'{args.config} has no load_from: name a checkpoint after the config')
