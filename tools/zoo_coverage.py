@@ -134,8 +134,8 @@ def patch_offsets(model, pipeline):
             change = (new - old).abs().mean(0).numpy()
             heat = Grid(change.shape, activation.stride, placement).heatmap(change).astype(np.float64)
             heat = np.clip(heat - heat.max() / 2, 0, None)  # above half its maximum, where it is sharp
-            if not heat.any():
-                offsets.setdefault(activation.name, []).append(np.inf)
+            if not (np.isfinite(change).all() and heat.any()):  # random weights may explode, or see nothing
+                offsets.setdefault(activation.name, []).append(np.nan)
                 continue
             rows, columns = np.mgrid[:height, :width] + 0.5
             centre = np.array([(heat * columns).sum(), (heat * rows).sum()]) / heat.sum()
@@ -230,6 +230,13 @@ def cover_family(family, args):
     return rows if args.all else rows[:1]
 
 
+def offset_text(offsets):
+    """The worst of some offsets, bold beyond one stride."""
+    if not np.isfinite(offsets).all():
+        return 'not finite'
+    return f'{max(offsets):.2f}' if max(offsets) <= 1 else f'**{max(offsets):.2f}**'
+
+
 def row_text(family, path, row):
     name = f'`{path.stem}`'
     if 'error' in row:
@@ -240,11 +247,10 @@ def row_text(family, path, row):
             f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g}x{horizontal:.3g}'
         )
     strides = '; '.join(f'{layer} {" ".join(values)}' for layer, values in layers.items())
-    worst = {}
+    offsets = {}
     for level, offset in row['offsets'].items():
-        layer = level.rpartition('_')[0]
-        worst[layer] = max(worst.get(layer, 0), offset)
-    placed = '; '.join(f'{layer} {offset:.2f}' for layer, offset in worst.items())
+        offsets.setdefault(level.rpartition('_')[0], []).append(offset)
+    placed = '; '.join(f'{layer} {offset_text(values)}' for layer, values in offsets.items())
     same_result = 'identical' if row['same'] else '**differ**'
     return f'| {family} | {name} | {row["detector"]} | {strides} | {placed} | {same_result} | {row["seconds"]:g} s |'
 
@@ -266,7 +272,9 @@ def write_table(args, results):
         f'{sum(row["same"] for row in runs)} of them with identical predictions.',
         '',
         '*Strides* are those of the levels of each layer that is drawn by default. *Patch*: how far, in strides, the '
-        'centre of the change lies from the bright patch that made it (worst level of a layer, mean of three places).',
+        'centre of the change lies from the bright patch that made it (worst level of a layer, mean of three places). Half '
+        'a stride is what `align` decides; beyond one stride it is bold: with random weights, attention, deformable or '
+        'dynamic convolutions and repeated resampling spread the change over the image.',
         '',
         '| family | config | detector | strides | patch | predictions | time, or why not |',
         '| --- | --- | --- | --- | --- | --- | --- |',
