@@ -273,8 +273,8 @@ def write_table(args, results):
         '',
         '*Strides* are those of the levels of each layer that is drawn by default. *Patch*: how far, in strides, the '
         'centre of the change lies from the bright patch that made it (worst level of a layer, mean of three places). '
-        'Half a stride is what `align` decides; beyond one stride it is bold: with random weights, attention, deformable or '
-        'dynamic convolutions and repeated resampling spread the change over the image.',
+        'Half a stride is what `align` decides. Beyond one stride it is bold: with random weights, attention, '
+        'deformable or dynamic convolutions and repeated resampling spread the change over the image.',
         '',
         '| family | config | detector | strides | patch | predictions | time, or why not |',
         '| --- | --- | --- | --- | --- | --- | --- |',
