@@ -5,6 +5,7 @@ All coordinates are continuous and in pixels: the first pixel of a picture cover
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Mapping
@@ -149,12 +150,21 @@ class Grid:
         rows = matrix[1, 1] * (np.arange(height) + 0.5) + matrix[1, 2]
         columns = matrix[0, 0] * (np.arange(width) + 0.5) + matrix[0, 2]
         seen_rows, seen_columns = (_seen(p, size) for p, size in zip((rows, columns), self.placement.input_size))
+        left, top, right, bottom = self.placement.content_box()
         return (
-            self._to_cells(rows, 0, abs(matrix[1, 1])),
-            self._to_cells(columns, 1, abs(matrix[0, 0])),
+            np.clip(self._to_cells(rows, 0, abs(matrix[1, 1])), *self._cells_between(top, bottom, 0)),
+            np.clip(self._to_cells(columns, 1, abs(matrix[0, 0])), *self._cells_between(left, right, 1)),
             seen_rows,
             seen_columns,
         )
+
+    def _cells_between(self, start: float, stop: float, axis: int) -> tuple[int, int]:
+        """First and last cell whose block holds any content: those of padding alone must not shine into the photo."""
+        last = self.cells[axis] - 1
+        stride = self.stride[axis]
+        # A content that ends a rounding error beyond a block does not reach into the next.
+        low, high = math.floor(start / stride + 1e-6), math.ceil(stop / stride - 1e-6) - 1
+        return min(max(low, 0), last), max(min(high, last), 0)
 
     def _to_cells(self, positions: np.ndarray, axis: int, pixel: float) -> np.ndarray:
         """Input coordinates to cell indices with fractions; `pixel` is the size of a photo pixel in the input."""
