@@ -85,7 +85,7 @@ class BoxStyle:
 def draw_boxes(picture: np.ndarray, boxes: Boxes, scale: float = 1.0) -> np.ndarray:
     """A copy of the picture, which may be smaller than that of the boxes by `scale`, with outlines and captions."""
     picture = picture.copy()
-    width = max(1, round(min(picture.shape[:2]) / 250))
+    width = max(2, round(min(picture.shape[:2]) / 250))
     corners = np.round(boxes.corners * scale).astype(int)
     for (left, top, right, bottom), colour in zip(corners.tolist(), boxes.colours):
         # A dark rim keeps the line visible on any colour of the heat.
