@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Mapping
 
+import cv2
 import numpy as np
 from torch import Tensor
 
@@ -166,6 +167,14 @@ class Grid:
         low, high = math.floor(start / stride + 1e-6), math.ceil(stop / stride - 1e-6) - 1
         return min(max(low, 0), last), max(min(high, last), 0)
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the cells cover just the photo, unflipped: then OpenCV's resize is exact, and fastest."""
+        covered = (*np.multiply(self.cells, self.stride)[::-1], 1.0)
+        photo = (*self.placement.photo_size[::-1], 1.0)
+        expected = np.diag(np.divide(covered, photo))
+        return self.align == 'center' and np.allclose(self.placement.matrix, expected, rtol=1e-12, atol=1e-9)
+
     def _to_cells(self, positions: np.ndarray, axis: int, pixel: float) -> np.ndarray:
         """Input coordinates to cell indices with fractions; `pixel` is the size of a photo pixel in the input."""
         if self.align == 'center':
@@ -198,6 +207,8 @@ class Grid:
         if not self.placement.is_separable:
             heatmap, seen = self._warp(values)
             return np.where(seen, heatmap, np.float32(0))
+        if self._is_plain:
+            return cv2.resize(values, self.placement.photo_size[::-1], interpolation=cv2.INTER_LINEAR)
         rows, columns, seen_rows, seen_columns = self._axes
         if seen_rows == slice(0, len(rows)) and seen_columns == slice(0, len(columns)):
             return _interpolate(values, rows, columns)
@@ -245,8 +256,8 @@ def _interpolate(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> n
     """Bilinear interpolation of finite float32 values at each crossing of row and column positions (in cells).
 
     Columns come first, while the picture is still low. Rows follow as a product with their interpolation weights, in
-    blocks: a block of rows needs few cells, which keeps the product small. (OpenCV's resize is faster still but cannot
-    shift by a part of a cell, and its warps round the position to 1/32 of a cell: two pixels at stride 64.)
+    blocks: a block of rows needs few cells, which keeps the product small. (OpenCV's resize cannot shift by a part of a
+    cell, and its warps round the position to 1/32 of a cell: two pixels at stride 64.)
     """
     left, along = _split(columns, values.shape[1])
     wide = values[:, left] + np.diff(values, axis=1, append=values[:, -1:])[:, left] * along

@@ -21,8 +21,8 @@ def finite_range(values: np.ndarray) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
-def to_grey(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Map the range `limits` to 0-255, float32, values outside cut.
+def to_unit(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Map the range `limits` to 0-1, float32, values outside cut.
 
     What is not finite becomes zero heat, and so does everything where the range is empty (a constant map).
     """
@@ -30,14 +30,13 @@ def to_grey(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     if not high > low:
         return np.zeros(values.shape, np.float32)
     # In float64, where the difference of two float32 cannot overflow.
-    grey = (np.clip(values.astype(np.float64), low, high) - low) * (255 / (high - low))
-    return np.where(np.isfinite(values), grey, 0).astype(np.float32)
+    unit = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
+    return np.where(np.isfinite(values), unit, 0).astype(np.float32)
 
 
-def quantise(grey: np.ndarray) -> np.ndarray:
-    """Grey levels 0-255, uint8, cut off as the published recipes do it (``np.uint8(255 * heatmap)``)."""
-    # Interpolation in float32 misses whole numbers by an ulp or two of 1.5e-5: an area of 255 must stay one.
-    return (grey + np.float32(3e-5)).astype(np.uint8)
+def quantise(heat: np.ndarray) -> np.ndarray:
+    """Heat 0-1 as grey levels 0-255, uint8, cut off as the published recipes do it (``np.uint8(255 * heat)``)."""
+    return (heat * np.float32(255)).astype(np.uint8)
 
 
 def get_colormap(name: str) -> np.ndarray:

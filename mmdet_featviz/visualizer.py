@@ -21,7 +21,7 @@ from .boxes import Boxes, BoxStyle, draw_boxes
 from .geometry import ALIGNMENTS, Grid, Placement, identity_placement, placement_of
 from .photos import PhotoError, read_photo, rebuild_photo
 from .reduction import get_reduction
-from .rendering import finite_range, get_colormap, overlay, panel, quantise, to_grey
+from .rendering import finite_range, get_colormap, overlay, panel, quantise, to_unit
 from .sinks import ENCODINGS, FileSink, ImageKeys
 from .taps import ActivationMap, Pass, Taps
 
@@ -309,7 +309,7 @@ class FeatureVisualizer:
             limits = min(low for low, _ in ranges), max(high for _, high in ranges)
         else:
             limits = self.normalize
-        grey = quantise(level.grid.heatmap(to_grey(level.values, limits)))
+        grey = quantise(level.grid.heatmap(to_unit(level.values, limits)))
         return cv2.applyColorMap(grey, self.colormap)
 
     def _write(self, name: str, picture: np.ndarray) -> str:

@@ -15,14 +15,14 @@ from mmdet_featviz.rendering import (
     overlay,
     panel,
     quantise,
-    to_grey,
+    to_unit,
 )
 
 
 def test_grey_is_the_range_stretched_and_cut():
     values = np.array([-1.0, 0.0, 0.5, 1.0, 3.0], np.float32)
-    np.testing.assert_allclose(to_grey(values, (0, 1)), [0, 0, 127.5, 255, 255])
-    np.testing.assert_array_equal(quantise(to_grey(values, (0, 1))), [0, 0, 127, 255, 255])
+    np.testing.assert_allclose(to_unit(values, (0, 1)), [0, 0, 0.5, 1, 1])
+    np.testing.assert_array_equal(quantise(to_unit(values, (0, 1))), [0, 0, 127, 255, 255])
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_constant_empty_and_not_finite_maps_are_zero_heat_without_a_warning(valu
     values = values.astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        grey = quantise(to_grey(values, finite_range(values)))
+        grey = quantise(to_unit(values, finite_range(values)))
     assert grey.shape == values.shape
     assert not grey.any()
 
@@ -47,14 +47,14 @@ def test_constant_empty_and_not_finite_maps_are_zero_heat_without_a_warning(valu
 def test_single_cells_that_are_not_finite_are_zero_heat_and_leave_the_others_alone():
     values = np.array([1.0, np.nan, 2.0, np.inf, 3.0, -np.inf], np.float32)
     assert finite_range(values) == (1, 3)
-    np.testing.assert_allclose(to_grey(values, (1, 3)), [0, 0, 127.5, 0, 255, 0])
+    np.testing.assert_allclose(to_unit(values, (1, 3)), [0, 0, 0.5, 0, 1, 0])
 
 
 def test_the_largest_floats_do_not_overflow():
     values = np.array([-3e38, 0, 3e38], np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        np.testing.assert_allclose(to_grey(values, finite_range(values)), [0, 127.5, 255])
+        np.testing.assert_allclose(to_unit(values, finite_range(values)), [0, 0.5, 1])
 
 
 @pytest.mark.parametrize('blend', ['alpha', 'add'])
