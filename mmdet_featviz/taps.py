@@ -335,17 +335,18 @@ def nominal_stride(cells: tuple[int, int], pixels: tuple[int, int]) -> tuple[flo
     """Stride of a map of (rows, columns) cells over an input of (height, width) pixels.
 
     Strided layers round up, so a chain of them makes ceil(pixels / stride) cells: 13 rows over 800 pixels have the
-    stride 64 and cover 832, where the plain quotient would say 61.5. The power of two for which that holds on both
-    axes is taken; without one (a dilated, valid-padded or resampled map) the quotient of each axis.
+    stride 64 and cover 832, where the plain quotient would say 61.5. Pooling without padding rounds down. The power of
+    two for which either holds on both axes is taken; without one (a resampled map) the quotient of each axis.
 
     Returns:
         (vertical, horizontal), or None where no stride, rounded either way, makes that shape: the map's proportions
         are not the input's.
     """
-    for exponent in range(max(pixels).bit_length() + 1):
-        stride = 2**exponent
-        if all(math.ceil(p / stride) == c for p, c in zip(pixels, cells)):
-            return float(stride), float(stride)
+    for rounded in (math.ceil, math.floor):
+        for exponent in range(max(pixels).bit_length() + 1):
+            stride = 2**exponent
+            if all(rounded(p / stride) == c for p, c in zip(pixels, cells)):
+                return float(stride), float(stride)
     # Some stride s with c - 1 < p / s < c + 1 on both axes, that is p / (c + 1) < s < p / (c - 1).
     lowest = max(p / (c + 1) for p, c in zip(pixels, cells))
     highest = min(p / (c - 1) if c > 1 else math.inf for p, c in zip(pixels, cells))
