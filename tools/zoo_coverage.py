@@ -282,11 +282,6 @@ def write_table(args, results):
     lines += [row_text(family, path, row) for family, rows in results.items() for path, row in rows]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-    args.out.with_suffix('.json').write_text(
-        json.dumps(
-            {f'{path.parent.name}/{path.name}': row for rows in results.values() for path, row in rows}, indent=1
-        )
-    )
     print(f'{len(runs)} configs run; the table is {args.out}')
 
 
