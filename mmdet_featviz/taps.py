@@ -73,7 +73,7 @@ class Taps:
     Args:
         model: A detector; wrappers such as DDP or a TTA model are looked through.
         layers: Module paths as ``named_modules()`` prints them. ``*`` stands for a part of a path between two dots,
-            ``**`` for any parts. None is backbone and neck, where the detector has them.
+            ``**`` for any parts. None is all of `DEFAULT_LAYERS` that the detector has.
         reduction: From (N, C, H, W) to (N, H, W).
         strict: Whether a layer that gives no map of the image is an error.
 
@@ -149,10 +149,8 @@ class Taps:
         inputs, samples = output.get('inputs'), output['data_samples']
         if isinstance(inputs, dict) and isinstance(inputs.get('img'), Tensor) and inputs['img'].dim() == 5:
             # Videos: (N, T, C, H, W), with a sample for each frame inside that of the video.
-            inputs, samples = (
-                inputs['img'].flatten(0, 1),
-                [frame for video in samples for frame in video.video_data_samples],
-            )
+            inputs = inputs['img'].flatten(0, 1)
+            samples = [frame for video in samples for frame in video.video_data_samples]
         if isinstance(inputs, Tensor):
             self.begin(inputs, samples)
 

@@ -37,7 +37,7 @@ class FeatureVisualizer:
 
     Args:
         layers: Modules to tap, as ``model.named_modules()`` prints them; ``*`` stands for one part of a path, ``**``
-            for any. None is backbone and neck, where the detector has them.
+            for any. None is backbone, neck, and the pixel decoder or encoder of transformers, as far as there are any.
         reduction: ``max``, ``mean``, ``sum``, ``l2``, ``select_max`` (the one channel with the largest sum), or the
             name of a function registered in ``mmdet_featviz.REDUCTIONS``.
         normalize: The range that becomes 0-255, of what the photo shows and never of padding: ``image`` (this
@@ -259,13 +259,14 @@ class FeatureVisualizer:
             heat = self._heat(level, levels)
             if photo is not None:
                 laid = overlay(photo, heat, self.alpha, self.blend)
+            if 'panel' in self.save:  # only then are all overlays of an image held at once
                 rows.setdefault(level.activation.layer, []).append((level.caption, laid))
             if 'overlay' in self.save:
                 files.append(self._write(f'{name}.{self.image_format}', _with_boxes(laid, boxes=boxes)))
             if 'heatmap' in self.save:
                 files.append(self._write(f'{name}.heatmap.png', heat))
             entries.append(dict(**facts, **level.facts, files=files))
-        if 'panel' in self.save and rows:
+        if rows:
             first, *others = rows.values()
             sheet = panel([[('photo', photo), *first], *others], partial(_with_boxes, boxes=boxes))
             name = self._write(f'{facts["key"]}/panel{suffix}.{self.image_format}', sheet)
