@@ -10,6 +10,7 @@ from .checkpoints import allow_training_checkpoints  # noqa: E402
 from .detectors import FeatVizMixin, SingleStageDetectorHp, TwoStageDetectorHp  # noqa: E402
 from .hooks import FeatVizHook  # noqa: E402
 from .registry import REDUCTIONS  # noqa: E402
+from .style import Style  # noqa: E402
 from .version import __version__  # noqa: E402
 from .visualizer import FeatureVisualizer  # noqa: E402
 
@@ -25,6 +26,7 @@ __all__ = [
     'FeatVizMixin',
     'FeatureVisualizer',
     'SingleStageDetectorHp',
+    'Style',
     'TwoStageDetectorHp',
     '__version__',
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,26 +11,62 @@ import numpy as np
 from .geometry import flipped_axes
 from .rendering import Text, draw_texts
 
+BOXES = ('pred', 'gt', 'both')
 GT_COLOUR = (255, 255, 255)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Boxes:
-    """Boxes on one picture.
+    """Boxes of one photo.
 
     Attributes:
-        corners: (N, 4) as left, top, right, bottom, in pixels of the picture.
-        captions: N texts.
-        colours: N BGR colours.
+        corners: (N, 4) float64 as left, top, right, bottom, in pixels of the photo.
+        labels: (N,) int64, numbers of classes.
+        scores: (N,) float64; NaN for ground truth.
     """
 
     corners: np.ndarray
-    captions: Sequence[str]
-    colours: Sequence[tuple[int, int, int]]
+    labels: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def are_truth(self) -> np.ndarray:
+        """(N,) bool: which are ground truth."""
+        return np.isnan(self.scores)
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def __getitem__(self, index: Any) -> Boxes:
+        return Boxes(self.corners[index], self.labels[index], self.scores[index])
+
+
+def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
+    """Ground truth of a data sample and predictions of a result, the best last.
+
+    Args:
+        sample: Data sample of the image, with its metas.
+        result: Data sample with predictions, or None.
+        mirrored: Whether the predictions are still flipped as the input was: those of a single pass are, those that
+            test-time augmentation merged are not.
+    """
+    corners, labels, scores = [np.zeros((0, 4))], [np.zeros(0, np.int64)], [np.zeros(0)]
+    truth = getattr(sample, 'gt_instances', None)
+    if truth is not None and 'bboxes' in truth:
+        corners.append(_corners(truth.bboxes))
+        labels.append(truth.labels.cpu().numpy())
+        scores.append(np.full(len(truth), np.nan))
+    found = getattr(result, 'pred_instances', None)
+    if found is not None and 'bboxes' in found:
+        found = found[found.scores.argsort()]
+        corners.append(_mirrored(_corners(found.bboxes), sample.metainfo) if mirrored else _corners(found.bboxes))
+        labels.append(found.labels.cpu().numpy())
+        scores.append(found.scores.detach().cpu().numpy().astype(np.float64))
+    return Boxes(np.concatenate(corners), np.concatenate(labels), np.concatenate(scores))
 
 
 class BoxStyle:
-    """Which boxes of an image are drawn, and how.
+    """Which boxes are drawn, in which colours and with which words.
 
     Args:
         which: ``pred``, ``gt`` or ``both``.
@@ -46,56 +82,43 @@ class BoxStyle:
         # A palette may also be the name of one, which is mmdet's to look up.
         self.palette = meta['palette'] if isinstance(meta.get('palette'), (list, tuple)) else ()
 
-    def boxes_of(self, sample: Any, result: Any, mirrored: bool = False) -> Boxes:
-        """Ground truth of a data sample in white, and predictions of a result in the colour of their class.
+    def select(self, boxes: Boxes) -> Boxes:
+        """Those that are drawn."""
+        truth = boxes.are_truth & (self.which in ('gt', 'both'))
+        with np.errstate(invalid='ignore'):
+            found = (boxes.scores >= self.score_thr) & (self.which in ('pred', 'both'))
+        return boxes[truth | found]
 
-        Args:
-            sample: Data sample of the image, with its metas.
-            result: Data sample with predictions.
-            mirrored: Whether the predictions are still flipped as the input was: those of a single pass are, those
-                that test-time augmentation merged are not.
-        """
-        corners, captions, colours = [np.zeros((0, 4))], [], []
-        truth = getattr(sample, 'gt_instances', None)
-        if self.which in ('gt', 'both') and truth is not None and 'bboxes' in truth:
-            corners.append(_corners(truth.bboxes))
-            captions += [self._class_name(label) for label in truth.labels.tolist()]
-            colours += [GT_COLOUR] * len(truth)
-        found = getattr(result, 'pred_instances', None)
-        if self.which in ('pred', 'both') and found is not None and 'bboxes' in found:
-            found = found[found.scores >= self.score_thr]
-            found = found[found.scores.argsort()]  # the best last, on top
-            corners.append(_mirrored(_corners(found.bboxes), sample.metainfo) if mirrored else _corners(found.bboxes))
-            labels = found.labels.tolist()
-            captions += [f'{self._class_name(k)} {score:.2f}' for k, score in zip(labels, found.scores.tolist())]
-            colours += [self._class_colour(label) for label in labels]
-        return Boxes(np.concatenate(corners), captions, colours)
+    def draw(self, picture: np.ndarray, boxes: Boxes, scale: float = 1.0) -> np.ndarray:
+        """A copy of the picture, which may be smaller than the photo by `scale`, with outlines and captions."""
+        boxes = self.select(boxes)
+        picture = picture.copy()
+        width = max(2, round(min(picture.shape[:2]) / 250))
+        corners = np.round(boxes.corners * scale).astype(int).tolist()
+        colours = [self._colour(label, score) for label, score in zip(boxes.labels.tolist(), boxes.scores.tolist())]
+        for (left, top, right, bottom), colour in zip(corners, colours):
+            # A dark rim keeps the line visible on any colour of the heat.
+            cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), width + 2)
+            cv2.rectangle(picture, (left, top), (right, bottom), colour, width)
+        size = max(11, round(min(picture.shape[:2]) / 36))
+        texts = []
+        for (left, top, _, _), colour, label, score in zip(corners, colours, boxes.labels, boxes.scores):
+            position = max(left, 0), max(top - size - 4, 0)
+            texts.append(Text(self._caption(int(label), float(score)), position, size, (255, 255, 255), colour))
+        return draw_texts(picture, texts)
 
-    def _class_name(self, label: int) -> str:
-        return self.classes[label] if label < len(self.classes) else str(label)
+    def _caption(self, label: int, score: float) -> str:
+        name = self.classes[label] if label < len(self.classes) else str(label)
+        return name if np.isnan(score) else f'{name} {score:.2f}'
 
-    def _class_colour(self, label: int) -> tuple[int, int, int]:
-        """BGR from the palette, or from the colours of a wheel."""
+    def _colour(self, label: int, score: float) -> tuple[int, int, int]:
+        """White for ground truth; else BGR from the palette, or from the colours of a wheel."""
+        if np.isnan(score):
+            return GT_COLOUR
         if label < len(self.palette):
             return tuple(int(value) for value in self.palette[label][::-1])
         hue = np.uint8([[[label * 67 % 180, 200, 255]]])
         return tuple(int(value) for value in cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0])
-
-
-def draw_boxes(picture: np.ndarray, boxes: Boxes, scale: float = 1.0) -> np.ndarray:
-    """A copy of the picture, which may be smaller than that of the boxes by `scale`, with outlines and captions."""
-    picture = picture.copy()
-    width = max(2, round(min(picture.shape[:2]) / 250))
-    corners = np.round(boxes.corners * scale).astype(int)
-    for (left, top, right, bottom), colour in zip(corners.tolist(), boxes.colours):
-        # A dark rim keeps the line visible on any colour of the heat.
-        cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), width + 2)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, width)
-    size = max(11, round(min(picture.shape[:2]) / 36))
-    texts = []
-    for (left, top, _, _), caption, colour in zip(corners.tolist(), boxes.captions, boxes.colours):
-        texts.append(Text(caption, (max(left, 0), max(top - size - 4, 0)), size, (255, 255, 255), colour))
-    return draw_texts(picture, texts)
 
 
 def _mirrored(corners: np.ndarray, meta: dict) -> np.ndarray:

@@ -21,7 +21,7 @@ class FeatVizMixin:
     It comes first among the bases, and adds neither parameters nor buffers: checkpoints fit key for key.
 
     Args:
-        featviz: Arguments of :class:`mmdet_featviz.FeatureVisualizer`.
+        featviz: Arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`.
 
     Example:
         >>> @MODELS.register_module()

@@ -21,7 +21,7 @@ class FeatVizHook(Hook):
     where training counts iterations), and those of training to ``iter_N``.
 
     Args:
-        **options: All arguments of :class:`mmdet_featviz.FeatureVisualizer`.
+        **options: All arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`.
 
     Example:
         >>> custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
@@ -82,6 +82,7 @@ class FeatVizHook(Hook):
 
     def _close(self, runner: Runner, stage: str) -> None:
         if stage in self.visualizer.stages:
+            self.visualizer.close()
             runner.logger.info(f'Feature maps: {self.visualizer.summary()}')
 
 
@@ -110,6 +111,7 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
         dataset_meta=getattr(datasets[0], 'metainfo', None),
         backend_args=getattr(datasets[0], 'backend_args', None),
         stage=stage,
+        facts=dict(config=runner.cfg.filename, checkpoint=runner._load_from),
     )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Callable, Sequence
+from typing import Sequence
 
 import cv2
 import numpy as np
 from mmengine.logging import print_log
 
-TILE_SIZE, MIN_PITCH, LABEL_HEIGHT, GAP, MAX_COLUMNS = 320, 240, 24, 6, 6
+TILE_SIZE, MIN_PITCH, GAP, MAX_COLUMNS = 320, 240, 6, 6
+CAPTION_SIZE, TITLE_SIZE, LEADING = 14, 20, 6
+INK, BAR_WIDTH = (30, 30, 30), 14
 
 
 def finite_range(values: np.ndarray) -> tuple[float, float]:
@@ -39,6 +42,7 @@ def quantise(heat: np.ndarray) -> np.ndarray:
     return (heat * np.float32(255)).astype(np.uint8)
 
 
+@lru_cache(maxsize=None)
 def get_colormap(name: str) -> np.ndarray:
     """Look-up table (256, 1, 3) of an OpenCV colour map or, where OpenCV has none of that name, a matplotlib one.
 
@@ -80,7 +84,6 @@ class Text:
         size: Height in pixels.
         colour: BGR.
         background: BGR of a darkened area behind it, if any.
-        max_width: Pixels that it may take; a longer line loses its beginning.
     """
 
     text: str
@@ -88,7 +91,6 @@ class Text:
     size: int
     colour: tuple[int, int, int]
     background: tuple[int, int, int] | None = None
-    max_width: int | None = None
 
 
 # Fonts that systems bring along for what the built-in one lacks, Chinese, Japanese and Korean above all.
@@ -104,6 +106,10 @@ WIDE_FONTS = (
     'PingFang.ttc',
     'Arial Unicode.ttf',
 )
+
+
+def _font_for(text: str, size: int):
+    return _font(size, wide=max(map(ord, text), default=0) > 0x24F)
 
 
 @lru_cache(maxsize=None)
@@ -133,9 +139,7 @@ def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
     image = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
     draw = ImageDraw.Draw(image)
     for text in texts:
-        font, line = _font(text.size, wide=max(map(ord, text.text), default=0) > 0x24F), text.text
-        while text.max_width and len(line) > 3 and draw.textlength(line, font=font) > text.max_width:
-            line = f'..{line[3:]}'
+        font, line = _font_for(text.text, text.size), text.text
         x = max(0, min(text.position[0], image.width - int(draw.textlength(line, font=font)) - 6))
         y = max(0, min(text.position[1], image.height - text.size - 5))
         if text.background is not None:
@@ -146,32 +150,77 @@ def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image)[..., ::-1])
 
 
-def panel(
-    rows: Sequence[Sequence[tuple[str, np.ndarray]]],
-    decorate: Callable[[np.ndarray, float], np.ndarray] = lambda tile, scale: tile,
+def shrink(picture: np.ndarray, longest: int = TILE_SIZE) -> np.ndarray:
+    """The picture as a tile whose longer side has so many pixels."""
+    height, width = picture.shape[:2]
+    scale = longest / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def sheet(
+    rows: Sequence[Sequence[tuple[Sequence[str], np.ndarray]]], title: str = '', columns: int = MAX_COLUMNS
 ) -> np.ndarray:
-    """A contact sheet of captioned pictures.
+    """A contact sheet of captioned tiles.
 
     Args:
-        rows: Captions and pictures (H, W, 3), all of one size. A row of more than six tiles goes on in the next line.
-        decorate: Draws onto a tile, given its scale: what would become too small if drawn before.
+        rows: Lines of a caption and tile (h, w, 3), all tiles of one size. A row of more tiles than columns goes on in
+            the next line. A caption's line that is too wide is broken, at a dot or comma where there is one.
+        title: Above all tiles.
 
     Returns:
         White sheet (H, W, 3).
     """
-    lines = [row[start : start + MAX_COLUMNS] for row in rows for start in range(0, len(row), MAX_COLUMNS)]
+    lines = [row[start : start + columns] for row in rows for start in range(0, len(row), columns)]
     height, width = rows[0][0][1].shape[:2]
-    scale = TILE_SIZE / max(height, width)
-    tile_height, tile_width = max(1, round(height * scale)), max(1, round(width * scale))
-    pitch_x, pitch_y = max(tile_width, MIN_PITCH) + GAP, tile_height + LABEL_HEIGHT + GAP
-    columns = max(len(line) for line in lines)
-    sheet = np.full((GAP + len(lines) * pitch_y, GAP + columns * pitch_x, 3), 255, np.uint8)
-    texts = []
-    for number, line in enumerate(lines):
-        for column, (caption, picture) in enumerate(line):
-            x, y = GAP + column * pitch_x, GAP + number * pitch_y
-            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            tile = cv2.resize(picture, (tile_width, tile_height), interpolation=method)
-            sheet[y + LABEL_HEIGHT : y + LABEL_HEIGHT + tile_height, x : x + tile_width] = decorate(tile, scale)
-            texts.append(Text(caption, (x, y + 2), 14, (30, 30, 30), max_width=pitch_x - GAP - 6))
-    return draw_texts(sheet, texts)
+    pitch = max(width, MIN_PITCH) + GAP
+    captions = [[_broken(caption, pitch - GAP - 6) for caption, _ in line] for line in lines]
+    heading = _broken([title], pitch * max(map(len, lines)) - GAP - 6, TITLE_SIZE) if title else []
+    texts = [Text(text, (GAP, GAP + k * (TITLE_SIZE + LEADING)), TITLE_SIZE, INK) for k, text in enumerate(heading)]
+    y, strips = GAP + len(heading) * (TITLE_SIZE + LEADING), []
+    strips.append(np.full((y, GAP + pitch * max(map(len, lines)), 3), 255, np.uint8))
+    for line, wrapped in zip(lines, captions):
+        label_height = max(map(len, wrapped)) * (CAPTION_SIZE + LEADING) + 2
+        strip = np.full((label_height + height + GAP, strips[0].shape[1], 3), 255, np.uint8)
+        for column, ((_, tile), words) in enumerate(zip(line, wrapped)):
+            x = GAP + column * pitch
+            strip[label_height : label_height + height, x : x + width] = tile
+            for number, text in enumerate(words):
+                texts.append(Text(text, (x - 3, y + number * (CAPTION_SIZE + LEADING)), CAPTION_SIZE, INK))
+        strips.append(strip)
+        y += len(strip)
+    return draw_texts(np.concatenate(strips), texts)
+
+
+def with_colorbar(picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """The picture with a bar of the colours beside it, and the values that its ends and its middle stand for."""
+    height = len(picture)
+    size = min(CAPTION_SIZE, max(8, height // 8))
+    ends = [f'{value:.4g}' for value in (limits[1], sum(limits) / 2, limits[0])]
+    width = 3 * GAP + BAR_WIDTH + max(text_width(text, size) for text in ends)
+    strip = np.full((height, width, 3), 255, np.uint8)
+    top, bottom = size // 2 + 2, height - size // 2 - 4
+    steps = np.linspace(255, 0, max(bottom - top, 1)).round().astype(np.uint8)
+    strip[top : top + len(steps), GAP : GAP + BAR_WIDTH] = colormap[steps]
+    marks = [(top, ends[0]), ((top + bottom) // 2, ends[1]), (bottom, ends[2])]
+    texts = [Text(text, (GAP + BAR_WIDTH + 2, y - size // 2 - 2), size, INK) for y, text in marks]
+    return np.concatenate([picture, draw_texts(strip, texts)], axis=1)
+
+
+def text_width(text: str, size: int) -> int:
+    """Pixels that a line of text takes."""
+    return math.ceil(_font_for(text, size).getlength(text)) + 6
+
+
+def _broken(lines: Sequence[str], width: int, size: int = CAPTION_SIZE) -> list[str]:
+    """The lines, each broken into as many as it takes to fit a width."""
+    broken = []
+    for line in lines:
+        while text_width(line, size) > width and len(line) > 1:
+            fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or text_width(line[:n], size) <= width)
+            at = max(line.rfind(sign, 0, fits) for sign in '.,_/ ') + 1
+            at = at if at > fits // 3 else fits
+            broken.append(line[:at])
+            line = line[at:]
+        broken.append(line)
+    return broken

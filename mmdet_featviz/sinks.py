@@ -98,26 +98,18 @@ class FileSink:
                         os.remove(path)
         os.remove(self._manifest)
 
-    def write_picture(self, name: str, picture: np.ndarray) -> None:
-        """Encode a BGR picture by the ending of its name, a path below the folder.
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, whose name is a path below the folder.
 
         Raises:
-            OSError: If the file cannot be written.
+            OSError: If it cannot be written.
         """
-        ending = osp.splitext(name)[1]
-        try:
-            done, encoded = cv2.imencode(ending, picture, ENCODINGS[ending[1:]])
-        except cv2.error:
-            done = False
-        if not done:
-            height, width = picture.shape[:2]
-            raise OSError(f'{name}: a picture of {width}x{height} pixels cannot be encoded as {ending[1:]}; try png')
         path = osp.join(self.out_dir, name)
         os.makedirs(osp.dirname(path), exist_ok=True)
         temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{os.getpid()}.part')
         try:
             with open(temporary, 'wb') as file:
-                file.write(encoded)
+                file.write(data)
             os.replace(temporary, path)
         except BaseException:
             if osp.exists(temporary):
@@ -129,6 +121,23 @@ class FileSink:
         lines = ''.join(json.dumps(entry, ensure_ascii=False) + '\n' for entry in entries)
         with open(self._manifest, 'ab', buffering=0) as file:
             file.write(lines.encode('utf-8', 'surrogateescape'))
+
+
+def encode(picture: np.ndarray, name: str) -> bytes:
+    """A BGR picture as the file that the ending of its name says.
+
+    Raises:
+        OSError: If the format cannot hold it.
+    """
+    ending = osp.splitext(name)[1]
+    try:
+        done, encoded = cv2.imencode(ending, picture, ENCODINGS[ending[1:]])
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = picture.shape[:2]
+        raise OSError(f'{name}: a picture of {width}x{height} pixels cannot be encoded as {ending[1:]}; try png')
+    return encoded
 
 
 def _normalise(path: str) -> str:

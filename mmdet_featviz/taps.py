@@ -14,6 +14,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from .channels import AttentionFinder, Keeper
 from .reduction import Reduction, reduce
 from .tokens import maps_in_tokens
 
@@ -32,6 +33,7 @@ class ActivationMap:
         channels: How many channels the feature map had.
         stride: Nominal stride (vertical, horizontal): pixels of the network's input per cell.
         values: (N, H, W), float32, on the device of the features.
+        details: What else was kept of each image: N times whatever the taps' `details` gave.
     """
 
     layer: str
@@ -39,6 +41,7 @@ class ActivationMap:
     channels: int
     stride: tuple[float, float]
     values: Tensor
+    details: Sequence[Any] | None = None
 
     @property
     def name(self) -> str:
@@ -53,6 +56,7 @@ class Pass:
         inputs: The network's input (N, C, H, W), after normalisation and padding.
         samples: The N data samples of the batch, with their metas.
         maps: The activation maps, in the order in which the layers fired.
+        attention: Those of channel-attention modules; their details have the weights.
         grids: (rows, columns) of each level of backbone and neck, whether tapped or not.
         outputs_seen: How many outputs of each layer have been met.
     """
@@ -60,6 +64,7 @@ class Pass:
     inputs: Tensor
     samples: Sequence[Any]
     maps: list[ActivationMap] = field(default_factory=list)
+    attention: list[ActivationMap] = field(default_factory=list)
     grids: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     outputs_seen: dict[str, int] = field(default_factory=dict)
 
@@ -76,18 +81,32 @@ class Taps:
             ``**`` for any parts. None is all of `DEFAULT_LAYERS` that the detector has.
         reduction: From (N, C, H, W) to (N, H, W).
         strict: Whether a layer that gives no map of the image is an error.
+        layer_type: Only modules of this class (or one that inherits from it) inside the layers, such as ``Conv2d``.
+        keeper: Keeps more of each feature map than its activation map.
+        attention: Whether the weights of channel-attention modules inside the layers are kept, too.
 
     Raises:
         ValueError: If a layer does not exist, or can never fire.
     """
 
     def __init__(
-        self, model: nn.Module, layers: Sequence[str] | None, reduction: Reduction, strict: bool = False
+        self,
+        model: nn.Module,
+        layers: Sequence[str] | None,
+        reduction: Reduction,
+        strict: bool = False,
+        layer_type: str | None = None,
+        keeper: Keeper | None = None,
+        attention: bool = False,
     ) -> None:
         self.model = unwrap(model)
         self.reduction = reduction
         self.strict = strict
+        self.keeper = keeper
         self.modules = find_layers(self.model, layers)
+        self._attention = AttentionFinder(self.model, list(self.modules), self._on_attention) if attention else None
+        if layer_type is not None:
+            self.modules = modules_of_type(self.modules, layer_type)
         self._shifts = {name: _window_shift(self.model, name) for name in self.modules}
         self.not_maps: dict[str, str] = {}  # layer: what it puts out instead of a map of the image
         branch = predicting_branch(self.model)
@@ -117,6 +136,8 @@ class Taps:
             self._handles.append(module.register_forward_hook(partial(self._on_levels, name)))
         for name, module in self.modules.items():
             self._handles.append(module.register_forward_hook(partial(self._on_output, name)))
+        if self._attention is not None:
+            self._handles += [module.register_forward_hook(hook) for module, hook in self._attention.hooks()]
         if not self._checked:  # which children to propose, should a layer never fire
             for parent in self._must_fire:
                 for name, module in self.modules[parent].named_modules(prefix=parent):
@@ -172,8 +193,22 @@ class Taps:
                 current.outputs_seen[layer] = number + 1
                 if level is not None:
                     stride = stride_of(level, current.inputs)
-                    values = reduce(level, self.reduction)
-                    current.maps.append(ActivationMap(layer, number, level.shape[1], stride, values))
+                    current.maps.append(self._activation_map(layer, number, level, stride))
+
+    def _on_attention(self, layer: str, features: Tensor, weights: Tensor) -> None:
+        if self._passes:
+            current = self._passes[-1]
+            stride = stride_of(features, current.inputs)
+            if stride is not None:
+                number = sum(activation.layer == layer for activation in current.attention)
+                current.attention.append(self._activation_map(layer, number, features, stride, weights))
+
+    def _activation_map(
+        self, layer: str, number: int, features: Tensor, stride: tuple[float, float], weights: Tensor | None = None
+    ) -> ActivationMap:
+        values = reduce(features, self.reduction)
+        details = self.keeper.keep(features, weights) if self.keeper is not None else None
+        return ActivationMap(layer, number, features.shape[1], stride, values, details)
 
     def _feature_maps(self, layer: str, tensor: Tensor, current: Pass) -> list[Tensor]:
         """The feature maps (N, C, H, W) in a tensor: itself, folded tokens, or none."""
@@ -277,6 +312,24 @@ def find_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.
                 f'Tap its parts: {", ".join(children) or "it has none"}'
             )
     return {name: module for name, module in named.items() if name in chosen}
+
+
+def modules_of_type(modules: dict[str, nn.Module], layer_type: str) -> dict[str, nn.Module]:
+    """The modules of a class, by its name or that of a base, among these and inside them.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    inside = {name: part for outer, module in modules.items() for name, part in module.named_modules(prefix=outer)}
+    found = {
+        name: part
+        for name, part in inside.items()
+        if any(kind.__name__ == layer_type for kind in type(part).__mro__) and _has_forward(part)
+    }
+    if not found:
+        types = sorted({type(part).__name__ for part in inside.values() if not list(part.children())})
+        raise ValueError(f'there is no {layer_type} in {", ".join(modules)}; they consist of {", ".join(types)}')
+    return found
 
 
 def _matching(layer: str, named: dict[str, nn.Module]) -> set[str]:

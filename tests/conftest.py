@@ -258,9 +258,9 @@ def manifest(out_dir):
 
 
 def pictures(out_dir):
-    """Names of all files below a folder but the manifest."""
+    """Names of all files below a folder but what tells of the run as a whole."""
     names = (path.relative_to(out_dir).as_posix() for path in Path(out_dir).rglob('*') if path.is_file())
-    return sorted(name for name in names if name != 'manifest.jsonl')
+    return sorted(name for name in names if name not in ('manifest.jsonl', 'run.json'))
 
 
 def _register_metric():

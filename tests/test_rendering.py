@@ -5,17 +5,20 @@ import numpy as np
 import pytest
 from conftest import noise
 
-from mmdet_featviz.boxes import Boxes, draw_boxes
 from mmdet_featviz.rendering import (
     GAP,
     MIN_PITCH,
     TILE_SIZE,
+    _broken,
     finite_range,
     get_colormap,
     overlay,
-    panel,
     quantise,
+    sheet,
+    shrink,
+    text_width,
     to_unit,
+    with_colorbar,
 )
 
 
@@ -78,44 +81,58 @@ def test_unknown_colour_map_names_the_closest():
         get_colormap('virdis')
 
 
-def test_boxes_are_drawn_where_they_are_and_the_picture_is_not_changed():
-    picture = np.full((200, 300, 3), 128, np.uint8)
-    boxes = Boxes(np.array([[100.0, 60.0, 180.0, 150.0]]), ['cat 0.93'], [(0, 255, 0)])
-    drawn = draw_boxes(picture, boxes)
-    assert (picture == 128).all()
-    assert drawn[100, 100].tolist() == [0, 255, 0]
-    assert drawn[150, 140].tolist() == [0, 255, 0]
-    assert (drawn[70:140, 110:170] == 128).all()
-    assert (drawn[:40] == 128).all()
-    assert (drawn[42:60, 100:150] > 200).all(-1).any()  # the caption above the box
-    np.testing.assert_array_equal(draw_boxes(picture, Boxes(np.zeros((0, 4)), [], [])), picture)
-
-
-def test_captions_of_boxes_at_the_edge_stay_inside():
-    picture = np.full((120, 160, 3), 128, np.uint8)
-    drawn = draw_boxes(picture, Boxes(np.array([[150.0, -5, 170, 20]]), ['a long caption 0.50'], [(255, 0, 0)]))
-    assert (drawn == 255).all(-1).any()
-    assert drawn.shape == picture.shape
-
-
 @pytest.mark.parametrize('shape', [(480, 640), (640, 160), (20, 30)])
-def test_panel_puts_the_tiles_in_rows_and_keeps_their_proportions(shape):
+def test_a_sheet_puts_the_tiles_in_rows_and_keeps_their_proportions(shape):
     def tile(value):
-        return np.full((*shape, 3), (value, 255 - value, 77), np.uint8)
+        return shrink(np.full((*shape, 3), (value, 255 - value, 77), np.uint8))
 
-    rows = [[('photo', tile(10)), ('a_0', tile(20))], [('b_0', tile(30)), ('b_1', tile(40)), ('b_2', tile(50))]]
-    sheet = panel(rows)
+    rows = [
+        [(['photo'], tile(10)), (['a_0'], tile(20))],
+        [(['b_0'], tile(30)), (['b_1'], tile(40)), (['b_2'], tile(50))],
+    ]
+    picture = sheet(rows)
     scale = TILE_SIZE / max(shape)
     for value, row, column in [(10, 0, 0), (20, 0, 1), (30, 1, 0), (40, 1, 1), (50, 1, 2)]:
-        y, x = np.nonzero((sheet == (value, 255 - value, 77)).all(-1))
+        y, x = np.nonzero((picture == (value, 255 - value, 77)).all(-1))
         assert np.abs(np.subtract((np.ptp(y) + 1, np.ptp(x) + 1), np.array(shape) * scale)).max() <= 1
         assert x.min() // max(round(shape[1] * scale), MIN_PITCH) == column
         assert y.min() // (shape[0] * scale) == row
-    assert (sheet[0] == 255).all()
-    assert (sheet[6:30] < 100).any()  # captions above the first row
+    assert (picture[0] == 255).all()
+    assert (picture[6:30] < 100).any()  # captions above the first row
 
 
-def test_a_long_row_of_a_panel_goes_on_below():
+def test_a_long_row_of_a_sheet_goes_on_below():
     tile = np.zeros((60, 80, 3), np.uint8)
-    one, six, seven = (panel([[('x', tile)] * count]).shape for count in (1, 6, 7))
+    one, six, seven = (sheet([[(['x'], tile)] * count]).shape for count in (1, 6, 7))
     assert seven == (2 * one[0] - GAP, *six[1:])
+
+
+def test_long_captions_are_broken_at_a_dot_and_nothing_is_cut():
+    line = 'backbone.stages.2.blocks.17.attention.window.projection_layer_of_a_very_long_name_0'
+    broken = _broken([line, 'short'], 200)
+    assert ''.join(broken[:-1]) == line
+    assert broken[-1] == 'short'
+    assert len(broken) > 2
+    assert all(text_width(part, 14) <= 200 for part in broken)
+    assert all(part[-1] in '._' for part in broken[:-2])
+    tile = np.full((60, 80, 3), (50, 100, 200), np.uint8)
+    high, low = sheet([[([line], tile), (['a'], tile)]]), sheet([[(['a'], tile), (['a'], tile)]])
+    assert high.shape[0] > low.shape[0]
+    assert ((high == (50, 100, 200)).all(-1)).sum() == 2 * 60 * 80  # no letter lies on a tile
+
+
+def test_a_title_stands_above_all_tiles_and_a_long_one_takes_more_lines():
+    tile = np.full((60, 300, 3), (50, 100, 200), np.uint8)
+    plain, titled, long = (sheet([[(['a'], tile)]], title) for title in ('', 'title', 'a long title ' * 6))
+    assert plain.shape[0] < titled.shape[0] < long.shape[0]
+    assert ((long == (50, 100, 200)).all(-1)).sum() == 60 * 300
+
+
+def test_a_colour_bar_leaves_the_picture_alone_and_goes_from_top_to_bottom():
+    picture, table = noise(200, 300), get_colormap('gray')
+    drawn = with_colorbar(picture, table, (-1.5, 2.25))
+    np.testing.assert_array_equal(drawn[:, :300], picture)
+    bar = drawn[:, 300 + GAP + 5, 0].astype(int)
+    inside = bar[12:185]
+    assert (np.diff(inside) <= 0).all()
+    assert (inside[0], inside[-1]) == (pytest.approx(255, abs=8), pytest.approx(0, abs=8))

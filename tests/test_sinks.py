@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import manifest, noise, pictures, read
 
-from mmdet_featviz.sinks import FileSink, ImageKeys
+from mmdet_featviz.sinks import FileSink, ImageKeys, encode
 
 
 def test_keys_are_paths_below_the_root_without_their_ending():
@@ -42,7 +42,7 @@ def test_two_images_never_share_a_key_and_one_image_keeps_its_own():
 @pytest.mark.parametrize('ending', ['jpg', 'png', 'webp'])
 def test_pictures_are_written_whole_and_leave_nothing_behind(tmp_path, ending):
     sink, picture = FileSink(str(tmp_path / 'out')), noise()
-    sink.write_picture(f'深い/folder/a.{ending}', picture)
+    sink.write(f'深い/folder/a.{ending}', encode(picture, f'深い/folder/a.{ending}'))
     assert pictures(tmp_path / 'out') == [f'深い/folder/a.{ending}']
     assert (
         np.abs(read(tmp_path / 'out' / f'深い/folder/a.{ending}').astype(int) - picture).mean()
@@ -52,14 +52,14 @@ def test_pictures_are_written_whole_and_leave_nothing_behind(tmp_path, ending):
 
 def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
     sink, picture = FileSink(str(tmp_path)), noise()
-    sink.write_picture('a.png', picture)
+    sink.write('a.png', encode(picture, 'a.png'))
 
     def fail(*paths):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr('os.replace', fail)
     with pytest.raises(OSError, match='No space left'):
-        sink.write_picture('a.png', 255 - picture)
+        sink.write('a.png', encode(255 - picture, 'a.png'))
     assert pictures(tmp_path) == ['a.png']
     np.testing.assert_array_equal(read(tmp_path / 'a.png'), picture)
 
@@ -67,7 +67,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
 def test_half_written_files_never_have_the_final_name(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr('os.replace', lambda source, target: seen.append((source, cv2.imread(source) is not None)))
-    FileSink(str(tmp_path)).write_picture('a.png', noise())
+    FileSink(str(tmp_path)).write('a.png', encode(noise(), 'a.png'))
     assert not (tmp_path / 'a.png').exists()
     assert seen[0][0].endswith('.part')
 
@@ -89,7 +89,7 @@ def test_another_runs_folder_is_refused_unless_it_may_be_overwritten(tmp_path):
 
 def test_overwriting_removes_what_the_other_run_listed_and_nothing_else(tmp_path):
     sink = FileSink(str(tmp_path / 'out'))
-    sink.write_picture('a/old.png', noise())
+    sink.write('a/old.png', encode(noise(), 'a/old.png'))
     sink.record([dict(image='a', files=['a/old.png', '../outside.txt'])])
     (tmp_path / 'out' / 'mine.txt').write_text('kept')
     (tmp_path / 'outside.txt').write_text('kept')
@@ -103,7 +103,7 @@ def test_overwriting_removes_what_the_other_run_listed_and_nothing_else(tmp_path
 @pytest.mark.parametrize(('ending', 'width'), [('jpg', 70000), ('webp', 17000)])
 def test_a_picture_too_large_for_its_format_is_an_error_of_the_file(tmp_path, ending, width):
     with pytest.raises(OSError, match=f'1 pixels cannot be encoded as {ending}; try png'):
-        FileSink(str(tmp_path)).write_picture(f'a/b.{ending}', np.zeros((1, width, 3), np.uint8))
+        FileSink(str(tmp_path)).write(f'a/b.{ending}', encode(np.zeros((1, width, 3), np.uint8), f'a/b.{ending}'))
     assert pictures(tmp_path) == []
 
 

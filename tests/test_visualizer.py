@@ -238,7 +238,7 @@ def test_strict_raises_instead(tmp_path):
         (dict(max_images=-1), 'max_images must be a whole number of at least 1, but is -1'),
         (dict(stages=('testing',)), "stages='testing' is not known: choose from train, val, test"),
         (dict(layers=[1]), 'layers must be a name or a list of names'),
-        (dict(normalize=5), 'normalize must be one of image, max, layer or a pair, but is 5'),
+        (dict(normalize=5), 'normalize must be one of image, max, layer, run or a pair, but is 5'),
     ],
 )
 def test_arguments_are_checked_at_the_door(options, message):

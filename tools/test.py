@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 
 import mmdet_featviz  # noqa: F401  registers the hook, and `mmdet_featviz::` as a place of configs
 from mmdet_featviz.hooks import open_for_run
+from mmdet_featviz.style import KINDS
 from mmdet_featviz.taps import unwrap
-from mmdet_featviz.visualizer import KINDS
 
 
 def parse_args():
@@ -127,6 +127,7 @@ def main():
         return
     open_for_run(detector.featviz, runner, 'test')
     runner.test()
+    detector.featviz.close()
     runner.logger.info(f'Feature maps: {detector.featviz.summary()}')
 
 

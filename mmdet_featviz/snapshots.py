@@ -1,0 +1,215 @@
+"""Snapshots: what one pass told of one image, in memory or in a file, ready to be drawn at any time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os.path as osp
+import zipfile
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from .boxes import Boxes
+from .channels import ChannelMaps
+from .geometry import Placement
+
+FORMAT = 1
+DTYPES = ('float32', 'float16')
+CHANNEL_PARTS = ('picked', 'pooled')
+ATTENTION = 'attention/'
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One level of one image.
+
+    Attributes:
+        layer: Path of the module inside the detector.
+        level: Index among the outputs of the layer.
+        channels: How many channels the feature map had.
+        stride: Nominal stride (vertical, horizontal): pixels of the network's input per cell.
+        values: (rows, columns), float32: the activation map.
+        picked: The channels to be shown.
+        pooled: The most weighted channels.
+        raw: (C, rows, columns): the whole feature map.
+    """
+
+    layer: str
+    level: int
+    channels: int
+    stride: tuple[float, float]
+    values: np.ndarray
+    picked: ChannelMaps | None = None
+    pooled: ChannelMaps | None = None
+    raw: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        return f'{self.layer}_{self.level}'
+
+    @property
+    def stride_text(self) -> str:
+        vertical, horizontal = self.stride
+        return f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g} x {horizontal:.3g}'
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What one pass told of one image.
+
+    Attributes:
+        key: Names the output folder.
+        path: Path or URL of the photo; None for an array.
+        augmentation: Number of the pass over this image, or ``mean``.
+        placement: Where the photo lies in the network's input.
+        levels: In the order in which the layers fired.
+        attention: Outputs of channel-attention modules; their `pooled` has the weights.
+        boxes: Ground truth and predictions.
+        photo: Gives the photo (height, width, 3), BGR; may raise PhotoError.
+        is_file: Whether the photo is the file at `path`, not something rebuilt from the network's input.
+        dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, as far as they are known.
+    """
+
+    key: str
+    path: str | None
+    augmentation: int | str
+    placement: Placement
+    levels: Sequence[Level]
+    attention: Sequence[Level] = ()
+    boxes: Boxes | None = None
+    photo: Callable[[], np.ndarray] | None = field(default=None, repr=False)
+    is_file: bool = True
+    dataset_meta: dict | None = field(default=None, repr=False)
+
+    @property
+    def suffix(self) -> str:
+        """What names of files have after the level's: nothing for the first pass."""
+        if self.augmentation == 'mean':
+            return '.mean'
+        return f'.pass_{self.augmentation}' if self.augmentation else ''
+
+    @property
+    def maps_file(self) -> str:
+        """Name of the file of maps in the image's folder."""
+        return f'maps{self.suffix}.npz'
+
+    @property
+    def photo_file(self) -> str:
+        """Name of the file of a rebuilt photo in the image's folder."""
+        return f'photo{self.suffix}.png'
+
+    def raw_file(self, level: Level) -> str:
+        """Name of the file of a whole feature map in the image's folder."""
+        return f'{level.name}{self.suffix}.raw.npy'
+
+    def only(self, keep: Callable[[str], bool]) -> Snapshot:
+        """The same with only those levels whose name is kept."""
+        return replace(self, levels=[level for level in self.levels if keep(level.name)])
+
+
+def dump(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
+    """The activation maps of a snapshot as an ``.npz`` file, with all that is needed to place them on the photo.
+
+    Each map is an array named as its level (``neck_0``), chosen channels lie beside it (``neck_0.picked.maps``);
+    ``boxes`` is (N, 6): corners, label, score (NaN for ground truth); ``meta`` is JSON.
+
+    Args:
+        dtype: ``float32``, or ``float16``, in which values beyond 65504 are cut.
+    """
+    arrays = {}
+    for level in snapshot.levels:
+        arrays.update(_arrays(level.name, level, dtype))
+    for level in snapshot.attention:  # such a module may be tapped as a layer, too
+        arrays.update(_arrays(f'{ATTENTION}{level.name}', level, dtype))
+    if snapshot.boxes is not None:
+        columns = snapshot.boxes.corners, snapshot.boxes.labels[:, None], snapshot.boxes.scores[:, None]
+        arrays['boxes'] = np.concatenate(columns, axis=1)
+    meta = dict(
+        format=FORMAT,
+        key=snapshot.key,
+        path=snapshot.path,
+        augmentation=snapshot.augmentation,
+        is_file=snapshot.is_file,
+        matrix=snapshot.placement.matrix.tolist(),
+        photo_size=snapshot.placement.photo_size,
+        input_size=snapshot.placement.input_size,
+        levels=[_names(level) for level in snapshot.levels],
+        attention=[_names(level) for level in snapshot.attention],
+    )
+    buffer = io.BytesIO()
+    np.savez(buffer, meta=np.array(json.dumps(meta, ensure_ascii=False)), **arrays)
+    return buffer.getvalue()
+
+
+def load(path: str) -> Snapshot:
+    """Read a snapshot back from a file that :func:`dump` made; the raw feature maps beside it too, if there are any.
+
+    Args:
+        path: The ``.npz`` file.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        meta = json.loads(str(arrays['meta']))
+        version = meta['format']
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} holds no maps of this package: {error}') from error
+    if version != FORMAT:
+        raise ValueError(f'{path} was written by another version of this package (format {version})')
+    boxes = None
+    if 'boxes' in arrays:
+        rows = arrays['boxes']
+        boxes = Boxes(rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5])
+    snapshot = Snapshot(
+        meta['key'],
+        meta['path'],
+        meta['augmentation'],
+        Placement(np.array(meta['matrix']), tuple(meta['photo_size']), tuple(meta['input_size'])),
+        [_level('', names, arrays) for names in meta['levels']],
+        [_level(ATTENTION, names, arrays) for names in meta['attention']],
+        boxes,
+        is_file=meta['is_file'],
+    )
+    raw = {level.name: osp.join(osp.dirname(path), snapshot.raw_file(level)) for level in snapshot.levels}
+    levels = [
+        replace(level, raw=np.load(raw[level.name], mmap_mode='r') if osp.exists(raw[level.name]) else None)
+        for level in snapshot.levels
+    ]
+    return replace(snapshot, levels=levels)
+
+
+def _arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
+    arrays = {key: _cast(level.values, dtype)}
+    for part in CHANNEL_PARTS:
+        channels = getattr(level, part)
+        if channels is not None:
+            arrays[f'{key}.{part}.indices'] = channels.indices
+            arrays[f'{key}.{part}.maps'] = _cast(channels.maps, dtype)
+            arrays[f'{key}.{part}.weights'] = channels.weights
+    return arrays
+
+
+def _level(prefix: str, names: dict, arrays: dict[str, np.ndarray]) -> Level:
+    names['stride'] = tuple(names['stride'])
+    key, parts = f'{prefix}{names["layer"]}_{names["level"]}', {}
+    for part in CHANNEL_PARTS:
+        if f'{key}.{part}.maps' in arrays:
+            indices, maps, weights = (arrays[f'{key}.{part}.{field}'] for field in ('indices', 'maps', 'weights'))
+            parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
+    return Level(**names, values=arrays[key].astype(np.float32), **parts)
+
+
+def _names(level: Level) -> dict[str, Any]:
+    return dict(layer=level.layer, level=level.level, channels=level.channels, stride=level.stride)
+
+
+def _cast(values: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == 'float16':
+        limit = np.finfo(np.float16).max
+        return np.where(np.isfinite(values), np.clip(values, -limit, limit), values).astype(np.float16)
+    return values.astype(dtype)

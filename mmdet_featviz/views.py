@@ -1,0 +1,277 @@
+"""Views: every picture that can be made of a snapshot."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Iterator, Mapping, Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from .boxes import BoxStyle
+from .channels import ChannelMaps, get_choice, pick, top
+from .charts import weight_chart
+from .geometry import Grid, Placement
+from .photos import PhotoError
+from .rendering import finite_range, overlay, quantise, sheet, shrink, to_unit, with_colorbar
+from .snapshots import Level, Snapshot
+from .style import Style
+
+SHEET_TILES, SHEET_COLUMNS, SMALL_TILE = 64, 8, 240
+CHART_HEIGHT = 240
+
+Limits = Mapping[str, 'tuple[float, float]']
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of a snapshot.
+
+    Attributes:
+        name: Of the file in the image's folder.
+        pixels: (H, W, 3) BGR uint8.
+        levels: Names of the levels that it shows.
+    """
+
+    name: str
+    pixels: np.ndarray
+    levels: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedLevel:
+    """A level over its photo, and the range of values that the photo shows."""
+
+    level: Level
+    grid: Grid
+    range: tuple[float, float]
+
+
+class Views:
+    """Draws snapshots.
+
+    Args:
+        style: How pictures look, and which are made.
+        limits: With ``normalize='run'``: the range of each level's name.
+    """
+
+    def __init__(self, style: Style, limits: Limits | None = None) -> None:
+        self.style = style
+        self.limits = limits
+
+    def place(self, snapshot: Snapshot) -> list[PlacedLevel]:
+        """Lay the levels of a snapshot over its photo."""
+        return [self._place(level, snapshot.placement) for level in snapshot.levels]
+
+    def draw(self, snapshot: Snapshot, placed: Sequence[PlacedLevel]) -> Iterator[Picture]:
+        """All pictures that the style asks for.
+
+        Raises:
+            PhotoError: If the photo is needed and cannot be read.
+        """
+        kinds, photo, error = set(self.style.pictures), None, None
+        if kinds & self._kinds_over_photo:
+            try:
+                photo = snapshot.photo()
+            except PhotoError as reason:  # what needs no photo is drawn all the same
+                kinds, error = kinds - self._kinds_over_photo, reason
+        if kinds & {'overlay', 'heatmap', 'panel', 'overview'}:
+            yield from self._level_pictures(snapshot, placed, photo, kinds)
+        if 'channels' in kinds:
+            for one in placed:
+                yield from self._channel_pictures(one, photo, snapshot.suffix)
+        if 'attention' in kinds:
+            yield from self._attention_pictures(snapshot, placed, photo)
+        if error is not None:
+            raise error
+
+    @property
+    def _kinds_over_photo(self) -> set[str]:
+        channels = {'channels', 'attention'} if self.style.channel_tiles == 'overlay' else set()
+        return {'overlay', 'panel', 'overview'} | channels
+
+    def _level_pictures(
+        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], photo: np.ndarray | None, kinds: set[str]
+    ) -> Iterator[Picture]:
+        suffix, ending, tiles = snapshot.suffix, self.style.image_format, []
+        for one in placed:
+            name, limits = f'{one.level.name}{suffix}', self._limits(one, placed)
+            heat = self.heat(one.level.values, one.grid, limits)
+            if photo is not None:
+                laid = overlay(photo, heat, self.style.alpha, self.style.blend)
+            if {'panel', 'overview'} & kinds:
+                tiles.append((one.level, self._caption(one.level, limits), shrink(laid)))
+            if 'overlay' in kinds:
+                finished = self._with_colorbar(self._with_boxes(laid, snapshot), limits)
+                yield Picture(f'{name}.{ending}', finished, [one.level.name])
+            if 'heatmap' in kinds:
+                yield Picture(f'{name}.heatmap.png', self._with_colorbar(heat, limits), [one.level.name])
+        if 'panel' in kinds and tiles:
+            yield self._panel(snapshot, tiles, photo)
+        if 'overview' in kinds:
+            yield from self._overview(snapshot, tiles)
+
+    def _with_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
+        if self.style.boxes is None or snapshot.boxes is None:
+            return picture
+        style = BoxStyle(self.style.boxes, self.style.score_thr, snapshot.dataset_meta)
+        return style.draw(picture, snapshot.boxes, scale)
+
+    def _with_colorbar(self, picture: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+        return with_colorbar(picture, self.style.table, limits) if self.style.colorbar else picture
+
+    def _panel(self, snapshot: Snapshot, tiles: Sequence[tuple], photo: np.ndarray) -> Picture:
+        """Photo and all levels, a row for each layer."""
+        rows, scale = {}, max(shrink(photo).shape) / max(photo.shape)
+        for level, caption, tile in tiles:
+            rows.setdefault(level.layer, []).append((caption, self._with_boxes(tile, snapshot, scale)))
+        first, *others = rows.values()
+        picture = sheet([[(['photo'], self._with_boxes(shrink(photo), snapshot, scale)), *first], *others])
+        return Picture(
+            f'panel{snapshot.suffix}.{self.style.image_format}', picture, [level.name for level, _, _ in tiles]
+        )
+
+    def _overview(self, snapshot: Snapshot, tiles: Sequence[tuple]) -> Iterator[Picture]:
+        """All levels in forward order, on as many sheets as it takes."""
+        for name, title, page in _pages('overview', tiles, snapshot.suffix, self.style.image_format):
+            heading = f'{snapshot.key}: {len(tiles)} levels in forward order{title}'
+            picture = sheet([[(caption, tile) for _, caption, tile in page]], heading, SHEET_COLUMNS)
+            yield Picture(name, picture, [level.name for level, _, _ in page])
+
+    def _channel_pictures(self, one: PlacedLevel, photo: np.ndarray | None, suffix: str) -> Iterator[Picture]:
+        level, ending = one.level, self.style.image_format
+        channels = self._picked(level)
+        if channels is None:
+            return
+        base, ranges = f'{level.name}{suffix}', self._channel_limits(channels, one.grid)
+        if self.style.channel_files:
+            digits = len(str(level.channels - 1))
+            for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
+                tile = self._channel(values, one.grid, limits, photo)
+                name = f'{base}.channel_{number:0{digits}d}.{ending}'
+                yield Picture(name, self._with_colorbar(tile, limits), [level.name])
+            return
+        tiles = self._channel_tiles(channels, one.grid, ranges, photo)
+        for name, title, page in _pages(f'{base}.channels', tiles, '', ending):
+            heading = f'{level.name}: {len(tiles)} of {level.channels} channels, stride {level.stride_text}{title}'
+            yield Picture(name, sheet([page], heading, SHEET_COLUMNS), [level.name])
+
+    def _attention_pictures(
+        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], photo: np.ndarray | None
+    ) -> Iterator[Picture]:
+        """What channel attention weighs; where the network has none, how active each channel is on average."""
+        found = [self._place(level, snapshot.placement) for level in snapshot.attention]
+        for one in found or placed:
+            level, channels = one.level, self._pooled(one.level)
+            if channels is None:
+                continue
+            if found:
+                title = f'{level.layer}: weights that this channel attention gives its {level.channels} channels'
+            else:
+                title = f'{level.name}: global average pooling of its {level.channels} channels (no channel attention)'
+            ranges = self._channel_limits(channels, one.grid)
+            quantity = 'weight' if found else 'mean activation'
+            row = self._channel_tiles(channels, one.grid, ranges, photo, quantity)
+            tiles = sheet([row], title, min(len(row), SHEET_COLUMNS))
+            chart = weight_chart(channels.weights, channels.indices, quantity, (tiles.shape[1], CHART_HEIGHT))
+            picture = np.concatenate([tiles, chart])
+            name = f'{level.name}{snapshot.suffix}.attention.{self.style.image_format}'
+            yield Picture(name, picture, [] if found else [level.name])
+
+    def _channel_tiles(
+        self,
+        channels: ChannelMaps,
+        grid: Grid,
+        ranges: Sequence[tuple[float, float]],
+        photo: np.ndarray | None,
+        quantity: str = '',
+    ) -> list[tuple[list[str], np.ndarray]]:
+        tiles = []
+        for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
+            caption = [f'channel {number}', *self._range_text(limits)]
+            if quantity:
+                caption.insert(1, f'{quantity} {channels.weights[number]:.3g}')
+            tiles.append((caption, shrink(self._channel(values, grid, limits, photo), SMALL_TILE)))
+        return tiles
+
+    def _channel(
+        self, values: np.ndarray, grid: Grid, limits: tuple[float, float], photo: np.ndarray | None
+    ) -> np.ndarray:
+        heat = self.heat(values, grid, limits)
+        over = self.style.channel_tiles == 'overlay'
+        return overlay(photo, heat, self.style.alpha, self.style.blend) if over else heat
+
+    def heat(self, values: np.ndarray, grid: Grid, limits: tuple[float, float]) -> np.ndarray:
+        """Values of cells as colours on the photo (height, width, 3)."""
+        return cv2.applyColorMap(quantise(grid.heatmap(to_unit(values, limits))), self.style.table)
+
+    def _place(self, level: Level, placement: Placement) -> PlacedLevel:
+        grid = Grid(level.values.shape, level.stride, placement, self.style.align)
+        return PlacedLevel(level, grid, visible_range(level.values, grid))
+
+    def _picked(self, level: Level) -> ChannelMaps | None:
+        """The chosen channels: from the whole feature map where there is one, else those that were kept."""
+        if level.raw is not None:
+            return pick(torch.from_numpy(np.array(level.raw)), get_choice(self.style.channels))
+        return level.picked
+
+    def _pooled(self, level: Level) -> ChannelMaps | None:
+        if level.raw is not None:
+            return pick(torch.from_numpy(np.array(level.raw)), partial(top, self.style.attention_channels))
+        return level.pooled
+
+    def _limits(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
+        """The range that becomes 0-1."""
+        normalize = self.style.normalize
+        if normalize == 'image':
+            return one.range
+        if normalize == 'max':
+            return 0.0, one.range[1]
+        if normalize == 'layer':
+            return _union([other.range for other in placed if other.level.layer == one.level.layer])
+        if normalize == 'run':
+            return self.limits[one.level.name]
+        return normalize
+
+    def _channel_limits(self, channels: ChannelMaps, grid: Grid) -> list[tuple[float, float]]:
+        """The range of each channel; with ``layer`` and ``run`` one for all of the level."""
+        ranges, normalize = [visible_range(values, grid) for values in channels.maps], self.style.normalize
+        if normalize == 'image':
+            return ranges
+        if normalize == 'max':
+            return [(0.0, high) for _, high in ranges]
+        return [_union(ranges) if normalize in ('layer', 'run') else normalize] * len(ranges)
+
+    def _caption(self, level: Level, limits: tuple[float, float]) -> list[str]:
+        return [level.name, f'{level.channels} channels, stride {level.stride_text}', *self._range_text(limits)]
+
+    def _range_text(self, limits: tuple[float, float]) -> list[str]:
+        return [f'{limits[0]:.4g} to {limits[1]:.4g}'] if self.style.colorbar else []
+
+
+def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
+    """Smallest and largest finite value that the photo shows; (0, 0) if there is none."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return finite_range(grid.visible(values))
+    # What is not finite must neither spread into its neighbours nor bound the range.
+    low, high = finite_range(values)
+    lowest = finite_range(grid.visible(np.where(finite, values, np.float32(high))))[0]
+    highest = finite_range(grid.visible(np.where(finite, values, np.float32(low))))[1]
+    return min(lowest, highest), highest
+
+
+def _pages(base: str, tiles: Sequence, suffix: str, ending: str) -> Iterator[tuple[str, str, Sequence]]:
+    """File name, what the title says of the page, and the tiles of each page; one page needs no number."""
+    count = math.ceil(len(tiles) / SHEET_TILES)
+    for page in range(count):
+        number = f'_{page + 1:0{len(str(count))}d}' if count > 1 else ''
+        title = f' (page {page + 1} of {count})' if count > 1 else ''
+        yield f'{base}{number}{suffix}.{ending}', title, tiles[page * SHEET_TILES : (page + 1) * SHEET_TILES]
+
+
+def _union(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
