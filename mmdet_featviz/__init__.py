@@ -9,6 +9,7 @@ from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from .checkpoints import allow_training_checkpoints  # noqa: E402
 from .detectors import FeatVizMixin, SingleStageDetectorHp, TwoStageDetectorHp  # noqa: E402
 from .hooks import FeatVizHook  # noqa: E402
+from .looks import Look, look  # noqa: E402
 from .registry import REDUCTIONS  # noqa: E402
 from .style import Style  # noqa: E402
 from .version import __version__  # noqa: E402
@@ -25,8 +26,10 @@ __all__ = [
     'FeatVizHook',
     'FeatVizMixin',
     'FeatureVisualizer',
+    'Look',
     'SingleStageDetectorHp',
     'Style',
     'TwoStageDetectorHp',
     '__version__',
+    'look',
 ]

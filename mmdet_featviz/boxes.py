@@ -58,10 +58,12 @@ def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
         scores.append(np.full(len(truth), np.nan))
     found = getattr(result, 'pred_instances', None)
     if found is not None and 'bboxes' in found:
-        found = found[found.scores.argsort()]
-        corners.append(_mirrored(_corners(found.bboxes), sample.metainfo) if mirrored else _corners(found.bboxes))
-        labels.append(found.labels.cpu().numpy())
-        scores.append(found.scores.detach().cpu().numpy().astype(np.float64))
+        found_scores = found.scores.detach().cpu().numpy().astype(np.float64)
+        order = found_scores.argsort(kind='stable')
+        found_corners = _corners(found.bboxes)[order]
+        corners.append(_mirrored(found_corners, sample.metainfo) if mirrored else found_corners)
+        labels.append(found.labels.cpu().numpy()[order])
+        scores.append(found_scores[order])
     return Boxes(np.concatenate(corners), np.concatenate(labels), np.concatenate(scores))
 
 

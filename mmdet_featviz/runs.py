@@ -62,6 +62,10 @@ class RunWriter:
         """Whether pictures need the range of the run first."""
         return self.style.normalize == 'run' and self._views.limits is None
 
+    @property
+    def _saves_maps(self) -> bool:
+        return self._waits or not {'maps', 'raw'}.isdisjoint(self.style.save)
+
     def write(self, snapshot: Snapshot) -> bool:
         """Write all that the style asks for; returns whether anything was written.
 
@@ -114,7 +118,7 @@ class RunWriter:
 
     def _write(self, snapshot: Snapshot) -> None:
         placed, shared = self._views.place(snapshot), []
-        if self.style.saves_maps:
+        if self._saves_maps:
             shared = self._save_maps(snapshot)
         if self._waits:
             self._pending.append(osp.join(self.sink.out_dir, snapshot.key, snapshot.maps_file))
@@ -164,7 +168,7 @@ class RunWriter:
         entries = []
         for one in placed:
             level, names = one.level, [*files.get(one.level.name, []), *shared]
-            if level.raw is not None and self.style.saves_maps:
+            if level.raw is not None and self._saves_maps:
                 names.append(snapshot.raw_file(level))
             if names:
                 vertical, horizontal = level.stride
@@ -192,6 +196,11 @@ class Run:
     Args:
         folder: `out_dir` of the run.
 
+    Attributes:
+        facts: What ``run.json`` says of it.
+        entries: Lines of the manifest by image key, pass, layer and level.
+        paths: Files of its saved maps.
+
     Raises:
         FileNotFoundError: If it is no such folder.
         ValueError: If the run saved no maps.
@@ -212,13 +221,19 @@ class Run:
                 names = ('key', 'augmentation', 'layer', 'level')
                 self.entries[tuple(entry[name] for name in names)] = entry
         files = {file: None for entry in self.entries.values() for file in entry['files']}
-        self.maps = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
-        if not self.maps:
+        names = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
+        self.paths = [osp.join(self.folder, name) for name in names]
+        if not names:
             raise ValueError(f"{self.folder} holds no maps to draw from: run with save=('maps',)")
 
     def snapshots(self) -> Iterator[Snapshot]:
         """All that the run saved, in its order, with their photos."""
-        return (load_with_photo(osp.join(self.folder, name), self.facts) for name in self.maps)
+        return (load_with_photo(path, self.facts) for path in self.paths)
+
+    @property
+    def facts_to_pass_on(self) -> dict:
+        """What another run that is drawn from this one should know of it."""
+        return {name: value for name, value in self.facts.items() if name not in ('version', 'style')}
 
 
 def load_with_photo(path: str, facts: dict) -> Snapshot:

@@ -95,9 +95,5 @@ class Style:
         """The kinds to save that are pictures."""
         return tuple(kind for kind in self.save if kind in PICTURES)
 
-    @property
-    def saves_maps(self) -> bool:
-        return 'maps' in self.save or 'raw' in self.save or self.normalize == 'run'
-
 
 STYLE_OPTIONS = tuple(field.name for field in fields(Style))

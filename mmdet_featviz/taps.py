@@ -84,6 +84,7 @@ class Taps:
         layer_type: Only modules of this class (or one that inherits from it) inside the layers, such as ``Conv2d``.
         keeper: Keeps more of each feature map than its activation map.
         attention: Whether the weights of channel-attention modules inside the layers are kept, too.
+        quiet: Whether nothing is said of outputs that are no map.
 
     Raises:
         ValueError: If a layer does not exist, or can never fire.
@@ -98,8 +99,10 @@ class Taps:
         layer_type: str | None = None,
         keeper: Keeper | None = None,
         attention: bool = False,
+        quiet: bool = False,
     ) -> None:
         self.model = unwrap(model)
+        self.quiet = quiet
         self.reduction = reduction
         self.strict = strict
         self.keeper = keeper
@@ -236,7 +239,8 @@ class Taps:
         )
         if self.strict:
             raise ValueError(message)
-        print_log(message, logger='current', level=logging.WARNING)
+        if not self.quiet:
+            print_log(message, logger='current', level=logging.WARNING)
 
     def _check_fired(self) -> None:
         if not self._fired:

@@ -98,14 +98,14 @@ class Views:
     ) -> Iterator[Picture]:
         suffix, ending, tiles = snapshot.suffix, self.style.image_format, []
         for one in placed:
-            name, limits = f'{one.level.name}{suffix}', self._limits(one, placed)
+            name, limits = f'{one.level.name}{suffix}', self.limits_of(one, placed)
             heat = self.heat(one.level.values, one.grid, limits)
             if photo is not None:
                 laid = overlay(photo, heat, self.style.alpha, self.style.blend)
             if {'panel', 'overview'} & kinds:
                 tiles.append((one.level, self._caption(one.level, limits), shrink(laid)))
             if 'overlay' in kinds:
-                finished = self._with_colorbar(self._with_boxes(laid, snapshot), limits)
+                finished = self._with_colorbar(self.with_boxes(laid, snapshot), limits)
                 yield Picture(f'{name}.{ending}', finished, [one.level.name])
             if 'heatmap' in kinds:
                 yield Picture(f'{name}.heatmap.png', self._with_colorbar(heat, limits), [one.level.name])
@@ -114,7 +114,7 @@ class Views:
         if 'overview' in kinds:
             yield from self._overview(snapshot, tiles)
 
-    def _with_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
+    def with_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
         if self.style.boxes is None or snapshot.boxes is None:
             return picture
         style = BoxStyle(self.style.boxes, self.style.score_thr, snapshot.dataset_meta)
@@ -127,9 +127,9 @@ class Views:
         """Photo and all levels, a row for each layer."""
         rows, scale = {}, max(shrink(photo).shape) / max(photo.shape)
         for level, caption, tile in tiles:
-            rows.setdefault(level.layer, []).append((caption, self._with_boxes(tile, snapshot, scale)))
+            rows.setdefault(level.layer, []).append((caption, self.with_boxes(tile, snapshot, scale)))
         first, *others = rows.values()
-        picture = sheet([[(['photo'], self._with_boxes(shrink(photo), snapshot, scale)), *first], *others])
+        picture = sheet([[(['photo'], self.with_boxes(shrink(photo), snapshot, scale)), *first], *others])
         return Picture(
             f'panel{snapshot.suffix}.{self.style.image_format}', picture, [level.name for level, _, _ in tiles]
         )
@@ -223,8 +223,8 @@ class Views:
             return pick(torch.from_numpy(np.array(level.raw)), partial(top, self.style.attention_channels))
         return level.pooled
 
-    def _limits(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
-        """The range that becomes 0-1."""
+    def limits_of(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
+        """The range of values that becomes 0-255, for one of the levels placed over a photo."""
         normalize = self.style.normalize
         if normalize == 'image':
             return one.range

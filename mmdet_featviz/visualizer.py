@@ -127,20 +127,39 @@ class FeatureVisualizer:
         """
         if stage in self._sources:
             return
-        keys = ImageKeys(self.image_root or image_root)
-        source = _Source(keys, self.backend_args or backend_args, dataset_meta)
+        source = self._source(image_root, backend_args, dataset_meta)
         if self.taps is None:
             self._open_run(model, default_dir, source, facts or {})
         self._sources[stage] = source
 
     def _open_run(self, model: nn.Module, default_dir: str, source: _Source, facts: dict) -> None:
+        taps = self.make_taps(model)
+        facts = dict(
+            layers=list(taps.modules),
+            reduction=self.reduction_name,
+            dataset_meta=_plain(source.dataset_meta),
+            backend_args=source.backend_args,
+            **facts,
+        )
+        self._writer = RunWriter(FileSink(self.out_dir or default_dir, self.overwrite), self.style, facts, self.strict)
+        self.taps = taps
+
+    def _source(self, image_root: str | None, backend_args: dict | None, dataset_meta: dict | None) -> _Source:
+        return _Source(ImageKeys(self.image_root or image_root), self.backend_args or backend_args, dataset_meta)
+
+    def make_taps(self, model: nn.Module) -> Taps:
+        """Taps for a detector that catch what this visualizer draws.
+
+        Raises:
+            ValueError: If a layer does not exist or can never fire.
+        """
         save = self.style.save
         keeper = Keeper(
             get_choice(self.style.channels) if 'channels' in save else None,
             self.style.attention_channels if 'attention' in save else None,
             'raw' in save,
         )
-        taps = Taps(
+        return Taps(
             model,
             self.layers,
             self.reduction,
@@ -149,16 +168,6 @@ class FeatureVisualizer:
             keeper if {'channels', 'attention', 'raw'} & set(save) else None,
             'attention' in save,
         )
-        sink = FileSink(self.out_dir or default_dir, self.overwrite)
-        facts = dict(
-            layers=list(taps.modules),
-            reduction=self.reduction_name,
-            dataset_meta=_plain(source.dataset_meta),
-            backend_args=source.backend_args,
-            **facts,
-        )
-        self._writer = RunWriter(sink, self.style, facts, self.strict)
-        self.taps = taps
 
     @property
     def done(self) -> bool:
@@ -230,10 +239,8 @@ class FeatureVisualizer:
             folder: Folder below the run's own.
             stage: ``train``, ``val`` or ``test``.
         """
-        source, sample = self._sources[stage], passes[0].samples[index]
-        boxes = None
-        if self.style.boxes is not None or self.style.saves_maps:
-            boxes = boxes_of(sample, result, mirrored=len(passes) == 1)
+        source, sample = self._sources.get(stage) or self._source(None, None, None), passes[0].samples[index]
+        boxes = boxes_of(sample, result, mirrored=len(passes) == 1)
         key = posixpath.join(folder, source.keys.key_of(sample.metainfo.get('img_path')))
         snapshots = []
         for pass_ in passes:
@@ -246,9 +253,7 @@ class FeatureVisualizer:
             snapshots.append(_averaged(snapshots, self.style.align))
         return snapshots
 
-    def _snapshot(
-        self, pass_: Pass, index: int, key: str, source: _Source, boxes: Boxes | None, training: bool
-    ) -> Snapshot:
+    def _snapshot(self, pass_: Pass, index: int, key: str, source: _Source, boxes: Boxes, training: bool) -> Snapshot:
         image, meta = pass_.inputs[index], pass_.samples[index].metainfo
         path = meta.get('img_path')
         placement = self._placement(image, meta, training)

@@ -1,22 +1,31 @@
-"""What the options of tools/test.py and tools/train.py have in common."""
+"""What the options of the tools have in common."""
 
+import argparse
+import inspect
 import os
 import os.path as osp
+import re
 
 from mmengine.config import Config, DictAction
+
+from mmdet_featviz import FeatureVisualizer, Style
 
 
 def add_common_options(parser):
     parser.add_argument('--work-dir', help='folder of logs and results (default: work_dirs/NAME_OF_THE_CONFIG)')
+    add_cfg_options(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes --local-rank since torch 2.0, --local_rank before.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def add_cfg_options(parser):
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         help='settings that override the config, as key=value; lists as key="[a,b]" or key=a,b, without blanks',
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torch.distributed.launch passes --local-rank since torch 2.0, --local_rank before.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
 def common_config(args):
@@ -31,3 +40,99 @@ def common_config(args):
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(args.config))[0])
     return cfg
+
+
+# Options of the same names as the arguments of FeatureVisualizer and Style, which are their only source.
+
+
+def add_drawing_options(parser, *kinds, without=(), **flags):
+    """Add an option for each argument of FeatureVisualizer or Style; those that are not given are absent.
+
+    Args:
+        parser: Parser, or group of one.
+        kinds: The classes.
+        without: Names of arguments that get none.
+        flags: Other flags for an argument, such as ``out_dir=['--featviz-dir']``.
+    """
+    for kind in kinds:
+        words = described(kind)
+        for name, parameter in inspect.signature(kind).parameters.items():
+            if parameter.kind is not parameter.VAR_KEYWORD and name not in without and name != 'backend_args':
+                names = flags.get(name, [f'--{name.replace("_", "-")}'])
+                parser.add_argument(*names, dest=name, default=argparse.SUPPRESS, **form(parameter, words[name]))
+
+
+def form(parameter, words):
+    """How argparse reads an argument."""
+    shown = words.replace('%', '%%')
+    if parameter.default is True or parameter.default is False:
+        return dict(action='store_true', help=shown)
+    if parameter.default not in (None, inspect.Parameter.empty):
+        default = parameter.default if not isinstance(parameter.default, tuple) else ' '.join(parameter.default)
+        shown = f'{shown} (default: {default})'
+    kind = str(parameter.annotation)
+    if 'Sequence' in kind:
+        return dict(nargs='+', action=Several, help=shown)
+    return dict(type=float if 'float' in kind else int if 'int' in kind else str, help=shown)
+
+
+class Several(argparse.Action):
+    """Words, or numbers: `--layers backbone neck`, `--normalize image`, `--normalize 0 5`, `--channels top 16`."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if self.dest == 'normalize':
+            values = values[0] if len(values) == 1 else [number(value) for value in values]
+        elif self.dest == 'channels':
+            numbers = all(value.isdigit() for value in values)
+            values = [int(value) for value in values] if numbers else ' '.join(values)
+        setattr(namespace, self.dest, values)
+
+
+def number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text  # the argument's own check says what is wrong
+
+
+def described(kind):
+    """{argument: first sentence of what its docstring says}."""
+    section = inspect.cleandoc(kind.__doc__).split('Args:\n', 1)[1].split('\n\n', 1)[0]
+    found = re.findall(r'^    (\w+): (.*(?:\n     .*)*)', section, re.MULTILINE)
+    return {name: re.sub(r'\s+', ' ', text).replace('``', '').replace('`', '') for name, text in found}
+
+
+def drawing_options(args, *kinds):
+    """{argument: value} of the options that were given."""
+    names = [name for kind in kinds for name in inspect.signature(kind).parameters]
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+
+
+def visualizer_and_model(args, **extra):
+    """Detector and visualizer of a demo tool, from a config or model-zoo name, a checkpoint and the options."""
+    from mmdet.apis import DetInferencer
+
+    config = args.config
+    own = {}
+    if osp.isfile(config):
+        config = Config.fromfile(config)
+        if args.cfg_options is not None:
+            config.merge_from_dict(args.cfg_options)
+        args.checkpoint = args.checkpoint or config.get('load_from')
+        own = config.model.get('featviz') or {}
+    elif config.endswith('.py'):
+        raise SystemExit(f'there is no config {config}')
+    if args.checkpoint is not None and '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
+        raise SystemExit(f'there is no checkpoint {args.checkpoint}')
+    given = drawing_options(args, FeatureVisualizer, Style)
+    try:
+        visualizer = FeatureVisualizer(**{**own, **extra, **given})
+    except (TypeError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    model = DetInferencer(config, args.checkpoint, args.device, show_progress=False).model
+    return visualizer, model
+
+
+def name_of(kind):
+    """Name of a type in a config: a string, perhaps with a scope, or in pure Python configs a class."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')

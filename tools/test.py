@@ -4,7 +4,7 @@ import argparse
 import warnings
 from copy import deepcopy
 
-from cli import add_common_options, common_config
+from cli import add_common_options, add_drawing_options, common_config, drawing_options, name_of
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.registry import RUNNERS
@@ -12,9 +12,8 @@ from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 
-import mmdet_featviz  # noqa: F401  registers the hook, and `mmdet_featviz::` as a place of configs
+from mmdet_featviz import FeatureVisualizer, Style  # registers the hook, and `mmdet_featviz::` as a place of configs
 from mmdet_featviz.hooks import open_for_run
-from mmdet_featviz.style import KINDS
 from mmdet_featviz.taps import unwrap
 
 
@@ -24,12 +23,7 @@ def parse_args():
     parser.add_argument('checkpoint', nargs='?', help='its checkpoint; may be left out where the config has load_from')
 
     heatmaps = parser.add_argument_group('heatmaps', 'Any of these adds them to a config that knows nothing of them.')
-    heatmaps.add_argument('--featviz-dir', metavar='DIR', help='folder of the pictures')
-    heatmaps.add_argument('--layers', nargs='+', metavar='LAYER', help='modules to look at (default: backbone, neck)')
-    heatmaps.add_argument('--reduction', metavar='NAME', help='max (the default), mean, sum, l2 or select_max')
-    heatmaps.add_argument('--save', nargs='+', metavar='KIND', help=f'any of {", ".join(KINDS)} (default: overlay)')
-    heatmaps.add_argument('--max-images', type=int, metavar='N', help='draw at most so many images')
-
+    add_drawing_options(heatmaps, FeatureVisualizer, Style, out_dir=['--featviz-dir', '--out-dir'])
     parser.add_argument('--out', help='pickle file for the predictions')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', help='folder of pictures of the predictions, below work_dir/timestamp')
@@ -44,14 +38,7 @@ def parse_args():
 
 def add_heatmaps(cfg, args):
     """Pass the options to whatever draws in this config: its detector, its hook, or a hook added here."""
-    options = dict(
-        out_dir=args.featviz_dir,
-        layers=args.layers,
-        reduction=args.reduction,
-        save=args.save,
-        max_images=args.max_images,
-    )
-    options = {key: value for key, value in options.items() if value is not None}
+    options = drawing_options(args, FeatureVisualizer, Style)
     if not options:
         return
     default_hooks = cfg.setdefault('default_hooks', {})
@@ -63,11 +50,6 @@ def add_heatmaps(cfg, args):
         hooks[0].update(options)
     else:
         default_hooks['featviz'] = dict(type='FeatVizHook', **options)
-
-
-def name_of(kind):
-    """Name of a type in a config: a string, perhaps with a scope, or in pure Python configs a class."""
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def add_tta(cfg):
