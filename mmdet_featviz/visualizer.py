@@ -239,7 +239,10 @@ class FeatureVisualizer:
             folder: Folder below the run's own.
             stage: ``train``, ``val`` or ``test``.
         """
-        source, sample = self._sources.get(stage) or self._source(None, None, None), passes[0].samples[index]
+        sample = passes[0].samples[index]
+        source = self._sources.get(stage)
+        if source is None:  # opened for no run: the detector may know its classes
+            source = self._source(None, None, getattr(self.taps.model, 'dataset_meta', None))
         boxes = boxes_of(sample, result, mirrored=len(passes) == 1)
         key = posixpath.join(folder, source.keys.key_of(sample.metainfo.get('img_path')))
         snapshots = []

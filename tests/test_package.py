@@ -90,12 +90,12 @@ def test_there_are_five_zoo_configs():
 def test_the_base_config_says_the_defaults():
     import inspect
 
-    from mmdet_featviz import FeatureVisualizer
+    from mmdet_featviz import FeatureVisualizer, Style
 
     hook = dict(Config.fromfile(ROOT / 'configs' / '_base_' / 'featviz.py').custom_hooks[0])
     assert hook.pop('type') == 'FeatVizHook'
-    parameters = inspect.signature(FeatureVisualizer).parameters
-    assert hook == {name: parameter.default for name, parameter in parameters.items()}
+    parameters = {**inspect.signature(FeatureVisualizer).parameters, **inspect.signature(Style).parameters}
+    assert hook == {name: parameter.default for name, parameter in parameters.items() if name != 'style'}
 
 
 @pytest.fixture(scope='module')

@@ -144,7 +144,7 @@ def test_options_reach_a_hook_whose_type_is_a_class():
     module = importlib.util.spec_from_file_location('featviz_test_tool', ROOT / 'tools' / 'test.py')
     tool = importlib.util.module_from_spec(module)
     module.loader.exec_module(tool)
-    options = dict(featviz_dir='there', layers=None, reduction=None, save=None, max_images=3)
+    options = dict(out_dir='there', max_images=3)
     cfg = Config(dict(model=dict(type=ATSS), default_hooks=dict(mine=dict(type=FeatVizHook, boxes='pred'))))
     tool.add_heatmaps(cfg, argparse.Namespace(**options))
     assert dict(cfg.default_hooks) == dict(mine=dict(type=FeatVizHook, boxes='pred', out_dir='there', max_images=3))

@@ -110,18 +110,17 @@ def drawing_options(args, *kinds):
 
 def visualizer_and_model(args, **extra):
     """Detector and visualizer of a demo tool, from a config or model-zoo name, a checkpoint and the options."""
-    from mmdet.apis import DetInferencer
+    from mmdet.apis import DetInferencer, init_detector
 
-    config = args.config
-    own = {}
-    if osp.isfile(config):
-        config = Config.fromfile(config)
+    cfg, own = None, {}
+    if osp.isfile(args.config):
+        cfg = Config.fromfile(args.config)
         if args.cfg_options is not None:
-            config.merge_from_dict(args.cfg_options)
-        args.checkpoint = args.checkpoint or config.get('load_from')
-        own = config.model.get('featviz') or {}
-    elif config.endswith('.py'):
-        raise SystemExit(f'there is no config {config}')
+            cfg.merge_from_dict(args.cfg_options)
+        args.checkpoint = args.checkpoint or cfg.get('load_from')
+        own = cfg.model.get('featviz') or {}
+    elif args.config.endswith('.py'):
+        raise SystemExit(f'there is no config {args.config}')
     if args.checkpoint is not None and '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise SystemExit(f'there is no checkpoint {args.checkpoint}')
     given = drawing_options(args, FeatureVisualizer, Style)
@@ -129,8 +128,12 @@ def visualizer_and_model(args, **extra):
         visualizer = FeatureVisualizer(**{**own, **extra, **given})
     except (TypeError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    model = DetInferencer(config, args.checkpoint, args.device, show_progress=False).model
-    return visualizer, model
+    if cfg is not None:
+        return visualizer, init_detector(cfg, args.checkpoint, device=args.device)
+    try:
+        return visualizer, DetInferencer(args.config, args.checkpoint, args.device, show_progress=False).model
+    except ValueError as error:  # no such name, and what to look at
+        raise SystemExit(f'{args.config} is no config, and no model of the zoo: {error}') from error
 
 
 def name_of(kind):

@@ -67,10 +67,10 @@ def draw_all(images, model, visualizer):
         try:
             with silent(model):
                 result = inference_detector(model, image, pipeline)
-        except (OSError, AttributeError, TypeError, ValueError) as error:  # what mmcv raises for a broken photo
+        except Exception:  # mmcv's loading and the file backends raise of all kinds
             if visualizer.strict or not is_unreadable(image, visualizer.backend_args):
                 raise
-            unreadable.append(f'{image} ({type(error).__name__})')
+            unreadable.append(image)
             continue
         finally:
             visualizer.taps.detach()
@@ -109,7 +109,8 @@ def main():
     unreadable = draw_all(images, model, visualizer)
     print(visualizer.summary())
     if unreadable:
-        print(f'{len(unreadable)} photos could not be read: {", ".join(unreadable[:3])}')
+        shown = ', '.join(unreadable[:3]) + (', ...' if len(unreadable) > 3 else '')
+        print(f'could not be read and were left out: {len(unreadable)} ({shown})')
 
 
 if __name__ == '__main__':

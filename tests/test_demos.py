@@ -1,0 +1,194 @@
+"""The tools for photos, videos and saved runs, as a user calls them."""
+
+import inspect
+import io
+import os
+import runpy
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, keep_ratio_pipeline, manifest, noise, pictures, pool_detector, read
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mmdet_featviz import FeatureVisualizer, Style
+
+SIZE = (64, 96)
+# The pools are a module of these tests, which a tool in a process of its own has to import.
+IMPORTS = dict(imports=['conftest'], allow_failed_imports=False)
+
+
+def run_process(tool, *arguments, cwd):
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT / 'tests'), str(ROOT)])}
+    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, encoding='utf-8')
+
+
+def run(tool, *arguments, cwd):
+    """The same in this process, which saves starting another."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.syspath_prepend(str(ROOT / 'tools'))
+        patch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        patch.chdir(cwd)
+        try:
+            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+        except SystemExit as end:
+            code = end.code
+            if isinstance(code, str):
+                print(code, file=err)
+                code = 1
+    return subprocess.CompletedProcess(tool, code or 0, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """A folder with a config of the pools, a checkpoint, photos of all kinds, and a video."""
+    folder = tmp_path_factory.mktemp('a place')
+    model = pool_detector((8, 16))
+    pipeline = [step for step in keep_ratio_pipeline(SIZE[::-1]) if 'Annotations' not in step['type']]
+    loader = dict(dataset=dict(type='CocoDataset', pipeline=pipeline))
+    cfg = Config(dict(custom_imports=IMPORTS, model=model, test_dataloader=loader, test_cfg=dict()))
+    cfg.dump(folder / 'pools.py')
+    torch.save(dict(state_dict=MODELS.build(model).state_dict(), meta={}), folder / 'pools.pth')
+    photos = folder / 'photos'
+    (photos / '子').mkdir(parents=True)
+    for name, picture in (('a.jpg', noise(*SIZE)), ('子/猫 1.png', noise(*SIZE, seed=1)), ('grey.png', None)):
+        picture = noise(*SIZE, seed=2)[..., 0] if picture is None else picture
+        (photos / name).write_bytes(cv2.imencode(name[-4:], picture)[1].tobytes())
+    (photos / 'broken.jpg').write_bytes(b'no photo')
+    (photos / 'notes.txt').write_text('no photo either')
+    return folder
+
+
+def test_a_folder_of_photos(place):
+    arguments = 'photos', 'pools.py', 'pools.pth', '--out-dir', 'out', '--save', 'overlay'
+    done = run_process('image_demo.py', *arguments, cwd=place)
+    assert done.returncode == 0, done.stderr
+    expected = [f'{key}/backbone_{level}.jpg' for key in ('a', 'grey', '子/猫 1') for level in range(2)]
+    assert pictures(place / 'out') == sorted(expected)
+    last, unreadable = done.stdout.strip().splitlines()[-2:]
+    assert last == f'6 pictures of 3 images in {place / "out"}'
+    assert unreadable == 'could not be read and were left out: 1 (photos/broken.jpg)'
+    assert read(place / 'out' / '子' / '猫 1' / 'backbone_0.jpg').shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize(('source', 'keys'), [('photos/a.jpg', ['a']), ('photos/**/*.png', ['grey', '子/猫 1'])])
+def test_a_photo_and_a_glob(place, tmp_path, source, keys):
+    done = run('image_demo.py', source, 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert sorted({entry['key'] for entry in manifest(tmp_path / 'out')}) == keys
+
+
+def test_options_have_the_arguments_names(place, tmp_path):
+    options = [
+        '--layers',
+        'backbone',
+        '--save',
+        'channels',
+        'heatmap',
+        'maps',
+        '--channels',
+        '1',
+        '0',
+        '--normalize',
+        '-5',
+        '250',
+        '--colormap',
+        'gray',
+    ]
+    done = run(
+        'image_demo.py', 'photos/a.jpg', 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', *options, cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    names = [f'a/backbone_{level}.{kind}' for level in range(2) for kind in ('channels.jpg', 'heatmap.png')]
+    assert pictures(tmp_path / 'out') == [*names, 'a/maps.npz']
+    brightness = cv2.imread(str(place / 'photos' / 'a.jpg')).mean(2)
+    heat = read(tmp_path / 'out' / 'a' / 'backbone_0.heatmap.png')[..., 0]
+    assert abs(heat.mean() - (brightness.mean() + 5)) < 1.5
+
+    later = run('render.py', tmp_path / 'out', '--out-dir', tmp_path / 'later', '--levels', '*_1', cwd=place)
+    assert later.returncode == 0, later.stderr
+    assert later.stdout.strip().splitlines()[-1] == f'2 pictures of 1 image in {tmp_path / "later"}'
+    for name in names[2:]:
+        assert (tmp_path / 'later' / name).read_bytes() == (tmp_path / 'out' / name).read_bytes()
+
+
+def test_every_argument_is_an_option_with_help(place):
+    words = run('image_demo.py', '--help', cwd=place).stdout
+    for kind in (FeatureVisualizer, Style):
+        for name in set(inspect.signature(kind).parameters) - {'style', 'stages', 'average_passes', 'backend_args'}:
+            assert f'--{name.replace("_", "-")}' in words, name
+    assert 'Weight of the heat in the overlay, 0 to 1. (default: 0.4)' in ' '.join(words.split())
+
+
+def test_show_layers_prints_the_tree_and_draws_nothing(place, tmp_path):
+    done = run('image_demo.py', 'photos', 'pools.py', 'pools.pth', '--out-dir', tmp_path, '--show-layers', cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert '* backbone  BrightnessPools  2 x 8 x 12 (8), 2 x 4 x 6 (16)' in done.stdout
+    assert pictures(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message'),
+    [
+        ('image_demo.py', ['none.jpg', 'pools.py'], 'no image found: none.jpg is no photo'),
+        ('image_demo.py', ['photos', 'nothing.py'], 'there is no config nothing.py'),
+        ('image_demo.py', ['photos', 'pools.py', 'nothing.pth'], 'there is no checkpoint nothing.pth'),
+        ('image_demo.py', ['photos', 'pools.py', 'pools.pth', '--layers', 'bakbone'], 'the closest are backbone'),
+        ('image_demo.py', ['photos', 'pools.py', 'pools.pth', '--channels', 'best'], "channels='best' is not known"),
+        ('render.py', ['photos', '--out-dir', 'x'], 'photos is no run: it has no manifest.jsonl'),
+        ('video_demo.py', ['none.mp4', 'pools.py', '--out', 'x.mp4'], 'there is no video none.mp4'),
+        ('video_demo.py', ['photos/notes.txt', 'pools.py', '--out', 'x.mp4'], 'notes.txt cannot be read as a video'),
+        ('video_demo.py', ['none.mp4', 'pools.py', '--out', 'x.gif'], '--out must end with .mp4, .avi'),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(place, tool, arguments, message):
+    done = run(tool, *arguments, cwd=place)
+    assert done.returncode != 0
+    assert message in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope='module')
+def video(place):
+    """A bright disc that moves 4 pixels to the right in each of 12 frames."""
+    writer = cv2.VideoWriter(str(place / 'in.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 7.5, SIZE[::-1])
+    for number in range(12):
+        frame = np.full((*SIZE, 3), 30, np.uint8)
+        cv2.circle(frame, (20 + 4 * number, 32), 8, (240, 240, 240), -1)
+        writer.write(frame)
+    writer.release()
+    return 'in.avi'
+
+
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical'])
+def test_a_video_has_the_heat_on_the_object_at_the_same_rate(place, video, tmp_path, direction):
+    out = tmp_path / 'out' / 'heat.avi'
+    options = ['--out', out, '--levels', 'backbone_0', '--direction', direction, '--tile-size', 96]
+    done = run('video_demo.py', video, 'pools.py', 'pools.pth', *options, '--alpha', 1, '--colormap', 'gray', cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == f'12 frames at 7.5 a second in {out}'
+    assert [path.name for path in out.parent.iterdir()] == ['heat.avi']
+    reader = cv2.VideoCapture(str(out))
+    assert reader.get(cv2.CAP_PROP_FPS) == pytest.approx(7.5)
+    for number in range(12):
+        frame = reader.read()[1].astype(float).mean(2)
+        right, below = (96, 24) if direction == 'horizontal' else (0, 88 + 24)
+        for x, y in ((0, 24), (right, below)):  # the frame, and the heat
+            tile = np.clip(frame[y : y + 64, x : x + 96] - 60, 0, None)
+            rows, columns = np.mgrid[:64, :96] + 0.5
+            centre = (tile * columns).sum() / tile.sum(), (tile * rows).sum() / tile.sum()
+            assert np.hypot(centre[0] - 20.5 - 4 * number, centre[1] - 32.5) < 2
+    assert not reader.read()[0]
+
+
+def test_a_level_that_no_video_has(place, video, tmp_path):
+    out = tmp_path / 'x.avi'
+    done = run('video_demo.py', video, 'pools.py', 'pools.pth', '--out', out, '--levels', 'neck_*', cwd=place)
+    assert 'no level fits --levels neck_*: there are backbone_0, backbone_1' in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,168 @@
+"""Saved maps bring back what was drawn, and one range for all images of a run."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import manifest, noise, pictures, pool_detector, read
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from mmdet_featviz import FeatureVisualizer
+from mmdet_featviz.geometry import Grid
+from mmdet_featviz.runs import Run, RunWriter
+from mmdet_featviz.sinks import FileSink
+from mmdet_featviz.snapshots import load
+from mmdet_featviz.style import Style
+
+SIZE = (75, 111)
+EVERY_PICTURE = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention')
+
+
+@pytest.fixture
+def model():
+    return MODELS.build(pool_detector((8, 16, 32))).eval()
+
+
+def draw(model, tmp_path, name='run', count=3, photos=True, **options):
+    """Let the pools look at some photos, scaled by a half, and draw them."""
+    visualizer = FeatureVisualizer(out_dir=str(tmp_path / name), image_format='png', **options)
+    visualizer.open(model, image_root=str(tmp_path), dataset_meta=dict(classes=('猫', 'dog')))
+    for number in range(count):
+        photo, path = noise(*SIZE, seed=number), tmp_path / f'图 {number}.png'
+        path.write_bytes(cv2.imencode('.png', photo)[1].tobytes())
+        half = cv2.resize(photo, (SIZE[1] // 2, SIZE[0] // 2)) // (number + 1)
+        meta = dict(
+            ori_shape=SIZE,
+            img_shape=half.shape[:2],
+            scale_factor=(half.shape[1] / SIZE[1], half.shape[0] / SIZE[0]),
+            img_path=str(path) if photos else None,
+        )
+        result = DetDataSample(metainfo=meta)
+        result.pred_instances = InstanceData(
+            bboxes=torch.tensor([[20.0, 10, 80, 60]]), labels=torch.tensor([0]), scores=torch.tensor([0.9])
+        )
+        inputs = torch.from_numpy(half).permute(2, 0, 1)
+        with visualizer.taps, torch.no_grad():
+            data = model.data_preprocessor(dict(inputs=[inputs], data_samples=[result]))
+            model.backbone(data['inputs'])
+        visualizer.draw(visualizer.taps.take(), [result])
+    visualizer.close()
+    return visualizer
+
+
+def render(run, out_dir, **style):
+    """What tools/render.py does."""
+    kept = Run(str(run))
+    writer = RunWriter(FileSink(str(out_dir)), Style(**style), kept.facts_to_pass_on)
+    for snapshot in kept.snapshots():
+        writer.write(snapshot)
+    writer.finish()
+    return writer
+
+
+@pytest.mark.parametrize('photos', [True, False], ids=['files', 'arrays'])
+@pytest.mark.parametrize('kept', ['maps', 'raw'])
+def test_drawn_later_is_drawn_at_once(model, tmp_path, photos, kept):
+    style = dict(boxes='pred', colorbar=True, channels='top 2', attention_channels=2)
+    draw(model, tmp_path, save=(*EVERY_PICTURE, kept), photos=photos, **style)
+    render(tmp_path / 'run', tmp_path / 'later', save=EVERY_PICTURE, image_format='png', **style)
+    names = pictures(tmp_path / 'later')
+    assert len(names) == 3 * (4 * 3 + 2)
+    for name in names:
+        assert (tmp_path / 'later' / name).read_bytes() == (tmp_path / 'run' / name).read_bytes(), name
+    others = {name.rpartition('/')[2] for name in set(pictures(tmp_path / 'run')) - set(names)}
+    expected = {'maps.npz'} | ({'photo.png'} if not photos else set())
+    if kept == 'raw':
+        expected |= {f'backbone_{number}.raw.npy' for number in range(3)}
+    assert others == expected
+
+
+def test_half_precision_maps_give_almost_the_same_picture(model, tmp_path):
+    draw(model, tmp_path, save=('heatmap', 'maps'), maps_dtype='float16', colormap='gray')
+    render(tmp_path / 'run', tmp_path / 'later', save='heatmap', colormap='gray')
+    for name in pictures(tmp_path / 'later'):
+        now, later = (read(tmp_path / folder / name).astype(int) for folder in ('run', 'later'))
+        assert np.abs(now - later).max() <= 2
+    path = Run(str(tmp_path / 'run')).paths[0]
+    with np.load(path) as arrays:
+        assert arrays['backbone_0'].dtype == np.float16
+
+
+def test_raw_feature_maps_are_what_the_layer_put_out(model, tmp_path):
+    seen = []
+    handle = model.backbone.register_forward_hook(lambda module, args, output: seen.append(output))
+    draw(model, tmp_path, save='raw', count=2)
+    handle.remove()
+    for number, levels in enumerate(seen):
+        for level, features in enumerate(levels):
+            saved = np.load(tmp_path / 'run' / f'图 {number}' / f'backbone_{level}.raw.npy')
+            np.testing.assert_array_equal(saved, features[0].numpy())
+    assert Run(str(tmp_path / 'run')).snapshots().__next__().boxes.corners.tolist() == [[20, 10, 80, 60]]
+
+
+def test_the_range_of_a_run_is_that_of_percentiles_over_all_images(model, tmp_path):
+    visualizer = draw(model, tmp_path, save=('heatmap',), normalize='run', colormap='gray', count=4)
+    assert visualizer.summary().startswith('12 pictures and 4 files of maps of 4 images in')
+    run = Run(str(tmp_path / 'run'))
+    for level in range(3):
+        values, shots = [], [load(path) for path in run.paths]
+        for shot in shots:
+            one = shot.levels[level]
+            grid = Grid(one.values.shape, one.stride, shot.placement)
+            values.append(grid.visible(one.values).ravel())
+        low, high = np.percentile(np.concatenate(values), (0.5, 99.5), method='nearest')
+        for shot in shots:
+            one = shot.levels[level]
+            unit = np.clip((one.values - low) / (high - low), 0, 1)
+            expected = Grid(one.values.shape, one.stride, shot.placement).heatmap(unit) * 255
+            found = read(tmp_path / 'run' / shot.key / f'backbone_{level}.heatmap.png')[..., 0]
+            assert np.abs(found - expected).max() <= 1.5
+    entries = run.entries.values()
+    assert len(entries) == 12
+    assert all(any(file.endswith('.heatmap.png') for file in entry['files']) for entry in entries)
+
+
+def test_a_run_that_was_killed_before_its_end_can_be_drawn(model, tmp_path):
+    """With one range for the run nothing is drawn before the end, but all is there to draw it."""
+    visualizer = FeatureVisualizer(out_dir=str(tmp_path / 'run'))
+    visualizer.close = lambda: None
+    draw(model, tmp_path, save=('heatmap',), normalize='run', count=2)
+    with open(tmp_path / 'run' / 'manifest.jsonl', 'a') as file:
+        file.write('{"image": "half a li')
+    render(tmp_path / 'run', tmp_path / 'later', save='heatmap', normalize='image')
+    assert len(pictures(tmp_path / 'later')) == 6
+
+
+def test_run_json_says_how_the_run_was_drawn(model, tmp_path):
+    draw(model, tmp_path, save=('overlay', 'maps'), alpha=0.3, reduction='l2')
+    facts = json.loads((tmp_path / 'run' / 'run.json').read_text(encoding='utf-8'))
+    assert facts['style']['alpha'] == 0.3
+    assert facts['reduction'] == 'l2'
+    assert facts['layers'] == ['backbone']
+    assert facts['dataset_meta']['classes'] == ['猫', 'dog']
+    assert Style(**facts['style']) == Style(alpha=0.3, save=('overlay', 'maps'), image_format='png')
+
+
+def test_mistakes_are_told(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match='is no run: it has no manifest.jsonl'):
+        Run(str(tmp_path))
+    draw(model, tmp_path, count=1)
+    with pytest.raises(ValueError, match=r"holds no maps to draw from: run with save=\('maps',\)"):
+        Run(str(tmp_path / 'run'))
+    (tmp_path / 'maps.npz').write_bytes(b'PK no')
+    with pytest.raises(ValueError, match=r'maps.npz holds no maps of this package'):
+        load(str(tmp_path / 'maps.npz'))
+
+
+def test_a_missing_photo_costs_only_its_overlays_and_is_counted(model, tmp_path):
+    draw(model, tmp_path, save='maps', count=2)
+    (tmp_path / '图 0.png').unlink()
+    writer = render(tmp_path / 'run', tmp_path / 'later', save=('overlay', 'heatmap'))
+    assert 'skipped: 1 image, photo not readable (图 0.png)' in writer.summary()
+    names = pictures(tmp_path / 'later')
+    assert len(names) == 3 + 6
+    assert {file for entry in manifest(tmp_path / 'later') for file in entry['files']} == set(names)
