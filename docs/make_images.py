@@ -1,53 +1,86 @@
-"""Make the README's pictures again: `python docs/make_images.py YOLOX_NANO_CHECKPOINT` (needs scikit-image)."""
+"""Make the README's pictures again: `python docs/make_images.py YOLOX_NANO_CHECKPOINT` (needs scikit-image).
+
+Run `make demo` before: its scenes are drawn, too.
+"""
 
 import argparse
-import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import cv2
-from mmdet.apis import inference_detector, init_detector
-from mmdet.datasets import CocoDataset
-from mmengine.config import Config
-from mmengine.hub import get_config
+import mmdet
+import numpy as np
 from skimage import data
 
-import mmdet_featviz  # noqa: F401
-
 ROOT = Path(__file__).resolve().parent.parent
-SCENE = 4
+IMAGES = ROOT / 'docs' / 'images'
+NANO = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'yolox' / 'yolox_nano_8xb8-300e_coco.py'
+DEMO = ROOT / 'configs' / 'demo' / 'atss_shapes_hp.py'
+SCENE = ROOT / 'data' / 'demo' / 'val' / 'scene_0004.jpg'
+WIDTH = 1200
 
 
-def draw(cfg, checkpoint, photo, out_dir, **meta):
-    """Let a self-drawing detector look at one photo; returns the folder of its pictures."""
-    cfg.model.featviz = dict(
-        save=('panel', 'overlay'), boxes='pred', align='corner', out_dir=str(out_dir), image_root=str(photo.parent)
-    )
-    cfg.model.type = 'SingleStageDetectorHp'
-    model = init_detector(cfg, str(checkpoint), device='cpu')
-    model.dataset_meta.update(meta)
-    inference_detector(model, str(photo))
-    return out_dir / photo.stem
+def run(tool, *arguments):
+    subprocess.run([sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)], check=True)
+
+
+def keep(picture, name, width=WIDTH):
+    """Save a picture for the README, no wider than that."""
+    picture = cv2.imread(str(picture)) if isinstance(picture, Path) else picture
+    scale = min(1, width / picture.shape[1])
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+    cv2.imwrite(str(IMAGES / f'{name}.jpg'), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def video_frame(folder, photo, checkpoint):
+    """The middle frame of a pan over the photo."""
+    picture = cv2.imread(str(photo))
+    writer = cv2.VideoWriter(str(folder / 'pan.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (400, 400))
+    for step in range(3):
+        writer.write(np.ascontiguousarray(picture[:400, 20 * step : 20 * step + 400]))
+    writer.release()
+    options = ['--levels', 'backbone_2', 'neck_1', '--align', 'corner', '--boxes', 'pred', '--tile-size', 400]
+    run('video_demo.py', folder / 'pan.avi', NANO, checkpoint, '--out', folder / 'heat.avi', *options)
+    reader = cv2.VideoCapture(str(folder / 'heat.avi'))
+    return [reader.read()[1] for _ in range(2)][1]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', type=Path, help="YOLOX-nano for mmdet's yolox_nano_8xb8-300e_coco.py")
     args = parser.parse_args()
-    images = ROOT / 'docs' / 'images'
-    images.mkdir(exist_ok=True)
+    IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        astronaut = folder / 'astronaut.png'
-        cv2.imwrite(str(astronaut), data.astronaut()[..., ::-1])
-        cfg = get_config('mmdet::yolox/yolox_nano_8xb8-300e_coco.py')
-        drawn = draw(cfg, args.checkpoint, astronaut, folder / 'nano', classes=CocoDataset.METAINFO['classes'])
-        shutil.copy(drawn / 'panel.jpg', images / 'astronaut.jpg')
+        photo = folder / 'astronaut.png'
+        cv2.imwrite(str(photo), data.astronaut()[..., ::-1])
+        nano = [photo, NANO, args.checkpoint, '--align', 'corner']
+        views = ['panel', 'overlay', 'channels', 'attention', 'maps']
+        options = ['--channels', 'top', '8', '--attention-channels', '6', '--boxes', 'pred']
+        run('image_demo.py', *nano, '--out-dir', folder / 'nano', '--save', *views, *options)
+        drawn = folder / 'nano' / 'astronaut'
+        keep(drawn / 'panel.jpg', 'astronaut', 2000)
+        keep(drawn / 'neck_1.channels.jpg', 'channels')
+        keep(drawn / 'backbone_1.attention.jpg', 'attention')
 
-        scene = ROOT / 'data' / 'demo' / 'val' / f'scene_{SCENE:04d}.jpg'  # from `make demo`
-        cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'atss_shapes_hp.py')
-        drawn = draw(cfg, cfg.load_from, scene, folder / 'demo')
-        shutil.copy(drawn / 'panel.jpg', images / 'demo.jpg')
+        layers = ['--layers', 'backbone', '--layer-type', 'ConvModule', '--save', 'overview']
+        run('image_demo.py', *nano, '--out-dir', folder / 'layers', *layers)
+        keep(folder / 'layers' / 'astronaut' / 'overview.jpg', 'overview', 1600)
+
+        again = ['--save', 'overlay', '--levels', 'backbone_2', '--colormap', 'magma', '--colorbar', '--alpha', '0.6']
+        run('render.py', folder / 'nano', '--out-dir', folder / 'again', *again)
+        keep(folder / 'again' / 'astronaut' / 'backbone_2.jpg', 'colorbar', 420)
+
+        larger = ['--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(640,640)']
+        run('image_demo.py', *nano, '--out-dir', folder / 'larger', '--save', 'maps', '--layers', 'neck', *larger)
+        run('compare.py', folder / 'nano', folder / 'larger', '--out-dir', folder / 'compared')
+        keep(folder / 'compared' / 'astronaut' / 'compare.jpg', 'compare')
+        keep(video_frame(folder, photo, args.checkpoint), 'video')
+
+        run('image_demo.py', SCENE, DEMO, '--out-dir', folder / 'demo', '--save', 'panel')
+        keep(folder / 'demo' / SCENE.stem / 'panel.jpg', 'demo', 2000)
 
 
 if __name__ == '__main__':

@@ -130,3 +130,23 @@ def test_plain_pooling_is_no_attention():
 
 def test_the_largest_come_first_and_what_is_not_finite_last():
     assert top(5, torch.tensor([1.0, float('nan'), 5.0, 1.0, -2.0])).tolist() == [2, 0, 3, 4, 1]
+
+
+def test_as_many_weights_as_channels_or_it_is_no_attention():
+    """Dynamic ReLU makes four numbers for each channel."""
+
+    class Dynamic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.numbers = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 32, 1))
+
+        def forward(self, x):
+            return x * self.numbers(x)[:, :8]
+
+    found = []
+    model = nn.Sequential(Dynamic())
+    finder = AttentionFinder(model, ['0'], lambda *args: found.append(args))
+    for module, hook in finder.hooks():
+        module.register_forward_hook(hook)
+    model(torch.randn(1, 8, 6, 6))
+    assert not found

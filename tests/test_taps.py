@@ -191,3 +191,37 @@ def test_crops_of_regions_are_no_maps():
 def test_wrappers_are_looked_through():
     inner = Toy()
     assert unwrap(nn.DataParallel(nn.DataParallel(inner))) is inner
+
+
+def test_all_modules_of_a_class_inside_the_layers():
+    model = MODELS.build(resnet_detector()).eval()
+    convolutions = [name for name, part in model.backbone.named_modules() if type(part).__name__ == 'Conv2d']
+    taps = Taps(model, ['backbone'], get_reduction('mean'), layer_type='Conv2d')
+    assert list(taps.modules) == [f'backbone.{name}' for name in convolutions]
+    assert len(convolutions) == 20
+    seen = []
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda module, args, out, n=name: seen.append((n, out.clone())))
+        for name in taps.modules
+    ]
+    inputs = torch.randn(1, 3, 64, 96)
+    with taps, torch.no_grad():
+        taps.begin(inputs, [None])
+        model.extract_feat(inputs)
+    (pass_,) = taps.take()
+    assert [activation.layer for activation in pass_.maps] == [name for name, _ in seen]  # in forward order
+    for activation, (_, output) in zip(pass_.maps, seen):
+        torch.testing.assert_close(activation.values, output.mean(1))
+    for handle in handles:
+        handle.remove()
+
+
+def test_a_class_by_its_base_and_one_that_is_not_there():
+    model = MODELS.build(resnet_detector())
+    assert list(Taps(model, ['backbone.layer1'], get_reduction('max'), layer_type='BasicBlock').modules) == [
+        'backbone.layer1.0',
+        'backbone.layer1.1',
+    ]
+    assert 'backbone' in Taps(model, None, get_reduction('max'), layer_type='BaseModule').modules
+    with pytest.raises(ValueError, match='there is no Conv3d in backbone, neck; they consist of BatchNorm2d, Conv2d'):
+        Taps(model, None, get_reduction('max'), layer_type='Conv3d')

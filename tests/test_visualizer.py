@@ -266,3 +266,9 @@ def test_the_whole_path_through_a_real_pipeline(tmp_path):
     visualizer.draw(visualizer.taps.take())
     assert pictures(tmp_path / 'out') == [f'a/backbone_{level}.png' for level in range(6)]
     np.testing.assert_array_equal(read(tmp_path / 'out' / 'a' / 'backbone_3.png'), photo)
+
+
+@pytest.mark.parametrize(('options', 'name'), [({}, 'max'), (dict(save='overview'), 'mean')])
+def test_an_overview_is_the_mean_over_channels_unless_another_reduction_is_named(options, name):
+    assert FeatureVisualizer(**options).reduction_name == name
+    assert FeatureVisualizer(reduction='l2', **options).reduction_name == 'l2'
