@@ -1,0 +1,497 @@
+"""Comparison: two runs over the same images, as pictures, and as figures of how far their heatmaps agree."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os.path as osp
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Iterator, Sequence
+
+import cv2
+import numpy as np
+from mmengine.logging import print_log
+
+from .boxes import Boxes
+from .geometry import Grid, Placement
+from .photos import PhotoError
+from .rendering import finite_range, get_colormap, overlay, quantise, sheet, shrink, to_unit, with_colorbar
+from .runs import Run, load_with_photo
+from .sinks import FileSink, encode
+from .snapshots import Level, Snapshot
+from .style import Style
+from .views import visible_range
+
+TABLE, DATA = 'compare.md', 'compare.json'
+DIVERGING = 'RdBu_r'  # ColorBrewer's: blue is less, white is zero, red is more
+MAX_ROWS = 16  # of one picture
+# Interpolation in float32 leaves a constant map so uneven, as a part of its value: this is no signal.
+UNEVENNESS = 1e-6
+# What makes two levels partners, the strictest first.
+MATCHES = (
+    lambda level: (level.layer, level.level, level.stride_text),
+    lambda level: (level.layer, level.stride_text),
+    lambda level: level.stride_text,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A level of run A and its partner of run B."""
+
+    a: Level
+    b: Level
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.a.name, self.b.name
+
+
+@dataclass(frozen=True, eq=False)
+class Heats:
+    """The heatmaps of a pair over one photo.
+
+    Attributes:
+        a: (height, width) float32.
+        b: The same of run B.
+        seen: (height, width) bool: what both networks saw of the photo. Pipelines may cut some of it away.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    seen: np.ndarray
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The range that holds both."""
+        return min(float(self.a.min()), float(self.b.min())), max(float(self.a.max()), float(self.b.max()))
+
+    @property
+    def difference(self) -> np.ndarray:
+        """B - A, float64; zero where not both saw the photo."""
+        return np.where(self.seen, np.subtract(self.b, self.a, dtype=np.float64), 0)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How far a pair agrees on one image, NaN where that is not defined.
+
+    Attributes:
+        correlation: Pearson's, -1 to 1.
+        inside_a: Share of the energy of A inside the boxes, 0 to 1.
+        inside_b: The same of B.
+        chance: Share of the photo inside the boxes: what heat without any preference would reach.
+    """
+
+    correlation: float
+    inside_a: float
+    inside_b: float
+    chance: float
+
+
+def match_levels(a: Sequence[Level], b: Sequence[Level]) -> tuple[list[Pair], list[Level], list[Level]]:
+    """Find the partner of each level.
+
+    Partners are of one stride: of one layer and number where there are such, else of one layer, else of any.
+
+    Returns:
+        The pairs in the order of A, and what has no partner in A and in B.
+    """
+    pairs, alone_a, alone_b = [], list(a), list(b)
+    for key in MATCHES:
+        for level in list(alone_a):
+            partner = next((other for other in alone_b if key(other) == key(level)), None)
+            if partner is not None:
+                pairs.append(Pair(level, partner))
+                alone_a.remove(level)
+                alone_b.remove(partner)
+    order = {level.name: number for number, level in enumerate(a)}
+    return sorted(pairs, key=lambda pair: order[pair.a.name]), alone_a, alone_b
+
+
+def heat_on_photo(level: Level, placement: Placement, align: str) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a level onto its photo.
+
+    Returns:
+        The heatmap (height, width) float32, in which what is not finite or was not seen is as cold as the coldest
+        visible value, and what the network saw (height, width) bool.
+    """
+    grid = Grid(level.values.shape, level.stride, placement, align)
+    lowest = np.float32(visible_range(level.values, grid)[0])
+    heat = grid.heatmap(np.where(np.isfinite(level.values), level.values, lowest))
+    seen = grid.heatmap(np.ones_like(level.values)) > 0.5
+    return np.where(seen, heat, lowest), seen
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation of two heatmaps of one shape, in float64; NaN if one is constant."""
+    if _is_constant(a) or _is_constant(b):
+        return math.nan
+    a, b = (heat.astype(np.float64).ravel() - heat.mean(dtype=np.float64) for heat in (a, b))
+    return float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
+
+
+def energy_inside(heat: np.ndarray, inside: np.ndarray) -> float:
+    """Share of a heatmap's energy that lies inside the boxes, 0 to 1.
+
+    The energy-based pointing game of Wang et al., Score-CAM, CVPR Workshops 2020: the heat, normalised to begin at
+    zero, inside the boxes over all of it. (That its largest value becomes one cancels out.) NaN for a constant heatmap:
+    it has no heat above its minimum that could lie anywhere.
+
+    Args:
+        heat: Of any shape.
+        inside: The same shape, bool.
+    """
+    if _is_constant(heat):
+        return math.nan
+    energy = heat.astype(np.float64) - heat.min()
+    return float(energy[inside].sum() / energy.sum())
+
+
+def inside_boxes(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Which pixels of a photo have their centre in any of the boxes.
+
+    Args:
+        corners: (N, 4) as left, top, right, bottom, in pixels of the photo.
+        size: (height, width) of the photo.
+
+    Returns:
+        (height, width) bool.
+    """
+    inside = np.zeros(size, bool)
+    first_and_end = np.maximum(np.ceil(corners - 0.5), 0).astype(int)  # a box may begin outside the photo
+    for left, top, right, bottom in first_and_end.tolist():
+        inside[top:bottom, left:right] = True
+    return inside
+
+
+def reference_boxes(a: Boxes | None, b: Boxes | None, score_thr: float) -> tuple[np.ndarray, str]:
+    """The boxes that heat should lie in: ground truth of either run, else what A predicts.
+
+    Args:
+        a: Boxes of run A.
+        b: Boxes of run B.
+        score_thr: Smallest score of a prediction.
+
+    Returns:
+        Corners (N, 4), N = 0 if there are no boxes, and what they are.
+    """
+    for boxes in (a, b):
+        if boxes is not None and boxes.are_truth.any():
+            return boxes[boxes.are_truth].corners, 'ground truth'
+    if a is None:
+        return np.zeros((0, 4)), 'none'
+    found = a[~a.are_truth]
+    found = found[found.scores >= score_thr]
+    return found.corners, f'predictions of A with a score of at least {score_thr:g}' if len(found) else 'none'
+
+
+def figures_of(heats: Heats, inside: np.ndarray | None) -> Figures:
+    """The figures of a pair on one image.
+
+    Args:
+        heats: Both heatmaps.
+        inside: (height, width) bool, from :func:`inside_boxes`; None without boxes.
+    """
+    a, b = heats.a[heats.seen], heats.b[heats.seen]
+    if inside is None or not a.size:
+        return Figures(correlation(a, b), math.nan, math.nan, math.nan)
+    inside = inside[heats.seen]
+    return Figures(correlation(a, b), energy_inside(a, inside), energy_inside(b, inside), float(inside.mean()))
+
+
+def _is_constant(heat: np.ndarray) -> bool:
+    return not heat.size or np.ptp(heat) <= UNEVENNESS * np.abs(heat).max()
+
+
+def draw_pair(
+    pair: Pair, heats: Heats, figures: Figures, photo: np.ndarray | None, style: Style
+) -> list[tuple[list[str], np.ndarray]]:
+    """Captions and tiles of a pair: A, B, and B - A."""
+    tiles = []
+    for letter, level, heat, share in (
+        ('A', pair.a, heats.a, figures.inside_a),
+        ('B', pair.b, heats.b, figures.inside_b),
+    ):
+        colours = cv2.applyColorMap(quantise(to_unit(heat, heats.limits)), style.table)
+        laid = colours if photo is None else overlay(photo, colours, style.alpha, style.blend)
+        caption = [f'{letter}: {level.name}', f'{level.channels} channels, stride {level.stride_text}']
+        if not math.isnan(share):
+            caption.append(f'{share:.1%} inside boxes (chance {figures.chance:.1%})')
+        tiles.append((caption, with_colorbar(shrink(laid), style.table, heats.limits)))
+    agreement = 'undefined: one is constant' if math.isnan(figures.correlation) else f'{figures.correlation:.3f}'
+    return [*tiles, (['B - A', f'correlation {agreement}'], draw_difference(heats.difference, photo))]
+
+
+def draw_difference(difference: np.ndarray, photo: np.ndarray | None) -> np.ndarray:
+    """A difference (height, width) as a tile with a colour bar: blue is less, red more, zero leaves the photo grey."""
+    largest = finite_range(np.abs(difference))[1] or 1.0
+    table, limits = get_colormap(DIVERGING), (-largest, largest)
+    colours = cv2.applyColorMap(quantise(to_unit(difference, limits)), table)
+    if photo is not None:
+        # A faint grey photo, tinted: a plain blend would turn the white of zero into fog.
+        faint = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY) // 2 + 128, cv2.COLOR_GRAY2BGR)
+        colours = cv2.multiply(colours, faint, scale=1 / 255)
+    return with_colorbar(shrink(colours), table, limits)
+
+
+def draw_sheets(rows: Sequence[Sequence[tuple[list[str], np.ndarray]]], title: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows of tiles as sheets of at most `MAX_ROWS`; yields what the name of each ends with, and the sheet."""
+    width = max(tile.shape[1] for row in rows for _, tile in row)  # numbers beside colour bars differ in length
+    count = math.ceil(len(rows) / MAX_ROWS)
+    for page in range(count):
+        chosen = [
+            [(caption, _widened(tile, width)) for caption, tile in row]
+            for row in rows[page * MAX_ROWS : (page + 1) * MAX_ROWS]
+        ]
+        number = f'_{page + 1:0{len(str(count))}d}' if count > 1 else ''
+        yield number, sheet(chosen, f'{title} (page {page + 1} of {count})' if count > 1 else title)
+
+
+def _widened(tile: np.ndarray, width: int) -> np.ndarray:
+    return cv2.copyMakeBorder(tile, 0, 0, 0, width - tile.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255))
+
+
+class Means:
+    """Means of the figures of each pair of levels; holds sums, whatever the number of images."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def add(self, pair: Pair, figures: Figures) -> None:
+        empty = {field.name: (0.0, 0) for field in fields(Figures)}
+        row = self._rows.setdefault(pair.names, dict(stride=pair.a.stride_text, images=0, **empty))
+        row['images'] += 1
+        for name, value in asdict(figures).items():
+            if not math.isnan(value):
+                total, count = row[name]
+                row[name] = total + value, count + 1
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For each pair its levels and stride, its number of images, and of each figure the mean (None if it is never
+        defined) and how many images entered."""
+        return [
+            dict(
+                level_a=level_a,
+                level_b=level_b,
+                stride=row['stride'],
+                images=row['images'],
+                **{field.name: _mean(*row[field.name]) for field in fields(Figures)},
+            )
+            for (level_a, level_b), row in self._rows.items()
+        ]
+
+
+def _mean(total: float, count: int) -> dict[str, Any]:
+    return dict(mean=total / count if count else None, images=count)
+
+
+class Comparison:
+    """Compares two runs, one image at a time, and writes pictures and tables.
+
+    An image is that of the same key in both runs; a further pass over it is compared with the same pass.
+
+    Args:
+        run_a: The run that is compared with, such as a baseline.
+        run_b: The other run.
+        out_dir: Folder of what is written.
+        style: How pictures look: of its fields `colormap`, `alpha`, `blend` and `image_format`, and `score_thr` for the
+            boxes. Each run's own `align` places its maps.
+        overwrite: Whether another run's pictures in `out_dir` may be replaced.
+
+    Raises:
+        ValueError: If the runs have no image in common, or `out_dir` is one of them.
+        OSError: If the folder cannot be written to, or holds another run's pictures.
+    """
+
+    def __init__(
+        self, run_a: Run, run_b: Run, out_dir: str, style: Style | None = None, overwrite: bool = False
+    ) -> None:
+        self.runs = run_a, run_b
+        self.style = style or Style()
+        self._aligns = [run.facts.get('style', {}).get('align', 'center') for run in self.runs]
+        maps_a, maps_b = (dict.fromkeys(run.maps) for run in self.runs)
+        self._common = [name for name in maps_a if name in maps_b]
+        if not self._common:
+            raise ValueError(
+                f'no image in common: {run_a.folder} has {_keys_of(maps_a)[0]!r}, '
+                f'{run_b.folder} has {_keys_of(maps_b)[0]!r}. '
+                'Images are matched by their path below image_root: run both with the same one'
+            )
+        self._only = (
+            _keys_of(name for name in maps_a if name not in maps_b),
+            _keys_of(name for name in maps_b if name not in maps_a),
+        )
+        # Here, as this folder may be overwritten.
+        if osp.abspath(osp.expanduser(out_dir)) in [run.folder for run in self.runs]:
+            raise ValueError(f'out_dir {out_dir!r} is one of the runs: choose another folder')
+        self.sink = FileSink(out_dir, overwrite)
+        self.means = Means()
+        self._boxes: dict[str, int] = {}  # what boxes were: images
+        self._alone: tuple[dict, dict] = {}, {}  # names of levels without a partner
+        self._compared: dict[str, None] = {}
+        self._skipped: dict[str, list[str]] = {}  # reason: images
+        self._without_photo: list[str] = []
+
+    def run(self) -> None:
+        """Compare all images that both have, and write the tables."""
+        for name in self._common:
+            self._compare(name)
+        self.sink.write(DATA, json.dumps(self.data(), ensure_ascii=False, indent=1).encode())
+        self.sink.write(TABLE, markdown(self.data()).encode())
+
+    def data(self) -> dict[str, Any]:
+        """All figures, as JSON can hold them."""
+        return dict(
+            a=_facts(self.runs[0]),
+            b=_facts(self.runs[1]),
+            images=len(self._compared),
+            only_in_a=self._only[0],
+            only_in_b=self._only[1],
+            skipped=self._skipped,
+            without_photo=self._without_photo,
+            boxes=self._boxes,
+            levels=self.means.rows(),
+            alone_in_a=list(self._alone[0]),
+            alone_in_b=list(self._alone[1]),
+        )
+
+    def summary(self) -> str:
+        """One line: how many images were compared, where, and what was not and why."""
+        parts = [f'{_count(len(self._compared), "image")} compared in {self.sink.out_dir}']
+        noted = {
+            'only in A': self._only[0],
+            'only in B': self._only[1],
+            'drawn without the photo, which is not readable': self._without_photo,
+            **{f'skipped, {reason}': keys for reason, keys in self._skipped.items()},
+        }
+        parts += [f'{_count(len(keys), "image")} {what} ({_some(keys)})' for what, keys in noted.items() if keys]
+        alone = [f'{name} of {letter}' for letter, names in zip('AB', self._alone) for name in names]
+        if alone:
+            parts.append(f'levels without a partner of their stride: {", ".join(alone)}')
+        return '; '.join(parts)
+
+    def _compare(self, name: str) -> None:
+        key = osp.dirname(name)
+        try:
+            a, b = (load_with_photo(osp.join(run.folder, name), run.facts) for run in self.runs)
+        except ValueError as error:
+            print_log(f'{error}. The image is skipped.', 'current', logging.WARNING)
+            self._skipped.setdefault('maps not readable', []).append(key)
+            return
+        if a.placement.photo_size != b.placement.photo_size:
+            self._skipped.setdefault('photos of different sizes', []).append(key)
+            return
+        pairs, *alone = match_levels(a.levels, b.levels)
+        for names, levels in zip(self._alone, alone):
+            names.update(dict.fromkeys(level.name for level in levels))
+        if not pairs:
+            self._skipped.setdefault('no two levels of one stride', []).append(key)
+            return
+        self._write(a, b, pairs)
+        self._compared[key] = None
+
+    def _write(self, a: Snapshot, b: Snapshot, pairs: Sequence[Pair]) -> None:
+        photo, rows, results = self._photo(a, b), [], []
+        corners, source = reference_boxes(a.boxes, b.boxes, self.style.score_thr)
+        self._boxes[source] = self._boxes.get(source, 0) + 1
+        inside = inside_boxes(corners, a.placement.photo_size) if len(corners) else None
+        for pair in pairs:
+            heats = self._heats(pair, a, b)
+            figures = figures_of(heats, inside)
+            rows.append(draw_pair(pair, heats, figures, photo, self.style))
+            results.append(figures)
+            self.means.add(pair, figures)
+        files = []
+        name_a, name_b = _names(*self.runs)
+        for number, picture in draw_sheets(rows, f'{a.key}{a.suffix}: A is {name_a}, B is {name_b}'):
+            files.append(f'{a.key}/compare{number}{a.suffix}.{self.style.image_format}')
+            self.sink.write(files[-1], encode(picture, files[-1]))
+        entries = [_entry(a, pair, figures, files) for pair, figures in zip(pairs, results)]
+        self.sink.record(entries)
+
+    def _heats(self, pair: Pair, a: Snapshot, b: Snapshot) -> Heats:
+        heat_a, seen_a = heat_on_photo(pair.a, a.placement, self._aligns[0])
+        heat_b, seen_b = heat_on_photo(pair.b, b.placement, self._aligns[1])
+        return Heats(heat_a, heat_b, seen_a & seen_b)
+
+    def _photo(self, a: Snapshot, b: Snapshot) -> np.ndarray | None:
+        """The photo of either run; the figures need none."""
+        for snapshot in (a, b):
+            try:
+                return snapshot.photo()
+            except PhotoError as error:
+                print_log(f'{error}.', 'current', logging.WARNING)
+        self._without_photo.append(a.key)
+        return None
+
+
+def markdown(data: dict[str, Any]) -> str:
+    """The figures of :meth:`Comparison.data` as a page with a table."""
+    lines = ['# A and B compared', '']
+    for letter in 'AB':
+        lines.append(f'- {letter}: ' + ', '.join(f'{name} `{value}`' for name, value in data[letter.lower()].items()))
+    lines.append(f'- {_count(data["images"], "image")} in both')
+    lines += [f'- boxes of {_count(count, "image")}: {source}' for source, count in data['boxes'].items()]
+    lines += [
+        '',
+        '| level of A | level of B | stride | correlation | A inside boxes | B inside boxes | chance |',
+        '| --- | --- | ---: | ---: | ---: | ---: | ---: |',
+    ]
+    for row in data['levels']:
+        cells = [_cell(row['correlation'], '.3f'), *(_cell(row[name], '.1%') for name in ENERGIES)]
+        lines.append(f'| {row["level_a"]} | {row["level_b"]} | {row["stride"]} | {" | ".join(cells)} |')
+    return '\n'.join([*lines, '', EXPLANATION, ''])
+
+
+ENERGIES = 'inside_a', 'inside_b', 'chance'
+EXPLANATION = (
+    'Means over images; how many images entered stands in brackets. Correlation: Pearson, of both heatmaps over the '
+    'photo. Inside boxes: share of the energy of a heatmap (its values above its smallest) inside the boxes; chance: '
+    'the share of the photo that the boxes cover. A constant heatmap has neither, and an image without boxes only a '
+    'correlation.'
+)
+
+
+def _cell(figure: dict[str, Any], form: str) -> str:
+    return f'{figure["mean"]:{form}} ({figure["images"]})' if figure['images'] else '- (0)'
+
+
+def _entry(snapshot: Snapshot, pair: Pair, figures: Figures, files: Sequence[str]) -> dict[str, Any]:
+    """A line of the manifest; it names the tables, too, so that they go when the pictures are replaced."""
+    return dict(
+        image=snapshot.path,
+        key=snapshot.key,
+        augmentation=snapshot.augmentation,
+        layer=pair.a.layer,
+        level=pair.a.level,
+        partner=pair.b.name,
+        stride=pair.a.stride_text,
+        **{name: None if math.isnan(value) else value for name, value in asdict(figures).items()},
+        files=[*files, TABLE, DATA],
+    )
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    known = dict(folder=run.folder, config=run.facts.get('config'), checkpoint=run.facts.get('checkpoint'))
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _names(a: Run, b: Run) -> tuple[str, str]:
+    """Short names of two runs, if these differ."""
+    names = osp.basename(a.folder), osp.basename(b.folder)
+    return names if names[0] != names[1] else (a.folder, b.folder)
+
+
+def _keys_of(maps: Any) -> list[str]:
+    """Image keys of files of maps."""
+    return list(dict.fromkeys(osp.dirname(name) for name in maps))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
