@@ -75,8 +75,7 @@ def is_readable(path):
 
 def run_detector(config, checkpoint, photos, out_dir, args):
     """Run a detector over photos with maps saved, and read that run."""
-    config, named = Config.fromfile(config), config
-    checkpoint = checkpoint or config.get('load_from')
+    checkpoint = checkpoint or Config.fromfile(config).get('load_from')
     model = init_detector(config, checkpoint, device=args.device)
     if hasattr(model, 'featviz'):  # a detector that draws by itself; here it need not
         model.featviz = FeatureVisualizer(stages=())
@@ -89,7 +88,8 @@ def run_detector(config, checkpoint, photos, out_dir, args):
         image_root=osp.commonpath([osp.dirname(photo) for photo in photos]),
         overwrite=args.overwrite,
     )
-    visualizer.open(model, dataset_meta=model.dataset_meta, facts=dict(config=named, checkpoint=checkpoint))
+    facts = dict(config=config, checkpoint=checkpoint or 'random weights')
+    visualizer.open(model, dataset_meta=model.dataset_meta, facts=facts)
     for photo in photos:
         with visualizer.taps as taps:
             result = inference_detector(model, photo)
