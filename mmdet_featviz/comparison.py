@@ -64,17 +64,10 @@ def draw_difference(difference: np.ndarray, photo: np.ndarray | None) -> np.ndar
     return with_colorbar(shrink(colours), table, limits)
 
 
-def draw_sheets(rows: Sequence[Sequence[tuple[list[str], np.ndarray]]], title: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Rows of tiles as sheets of at most `MAX_ROWS`; yields what the name of each ends with, and the sheet."""
+def draw_sheet(rows: Sequence[Sequence[tuple[list[str], np.ndarray]]], title: str) -> np.ndarray:
+    """Rows of captioned tiles as one titled sheet."""
     width = max(tile.shape[1] for row in rows for _, tile in row)  # numbers beside colour bars differ in length
-    count = math.ceil(len(rows) / MAX_ROWS)
-    for page in range(count):
-        chosen = [
-            [(caption, _widened(tile, width)) for caption, tile in row]
-            for row in rows[page * MAX_ROWS : (page + 1) * MAX_ROWS]
-        ]
-        number = f'_{page + 1:0{len(str(count))}d}' if count > 1 else ''
-        yield number, sheet(chosen, f'{title} (page {page + 1} of {count})' if count > 1 else title)
+    return sheet([[(caption, _widened(tile, width)) for caption, tile in row] for row in rows], title)
 
 
 def _widened(tile: np.ndarray, width: int) -> np.ndarray:
@@ -221,23 +214,26 @@ class Comparison:
         self._compared[key] = None
 
     def _write(self, a: Snapshot, b: Snapshot, pairs: Sequence[Pair]) -> None:
-        photo, rows, results = self._photo(a, b), [], []
+        photo, inside = self._photo(a, b), self._inside(a, b)
+        name_a, name_b = _names(*self.runs)
+        title = f'{a.key}{a.suffix}: A is {name_a}, B is {name_b}'
+        for number, page, chosen in _pages(pairs):
+            rows, entries = [], []
+            name = f'{a.key}/compare{number}{a.suffix}.{self.style.image_format}'
+            for pair in chosen:
+                heats = self._heats(pair, a, b)
+                figures = figures_of(heats, inside)
+                self.means.add(pair, figures)
+                rows.append(draw_pair(pair, heats, figures, photo, self.style))
+                entries.append(_entry(a, pair, figures, name))
+            self.sink.write(name, encode(draw_sheet(rows, f'{title}{page}'), name))
+            self.sink.record(entries)
+
+    def _inside(self, a: Snapshot, b: Snapshot) -> np.ndarray | None:
+        """Which pixels the boxes hold; None without boxes."""
         corners, source = reference_boxes(a.boxes, b.boxes, self.style.score_thr)
         self._boxes[source] = self._boxes.get(source, 0) + 1
-        inside = inside_boxes(corners, a.placement.photo_size) if len(corners) else None
-        for pair in pairs:
-            heats = self._heats(pair, a, b)
-            figures = figures_of(heats, inside)
-            rows.append(draw_pair(pair, heats, figures, photo, self.style))
-            results.append(figures)
-            self.means.add(pair, figures)
-        files = []
-        name_a, name_b = _names(*self.runs)
-        for number, picture in draw_sheets(rows, f'{a.key}{a.suffix}: A is {name_a}, B is {name_b}'):
-            files.append(f'{a.key}/compare{number}{a.suffix}.{self.style.image_format}')
-            self.sink.write(files[-1], encode(picture, files[-1]))
-        entries = [_entry(a, pair, figures, files) for pair, figures in zip(pairs, results)]
-        self.sink.record(entries)
+        return inside_boxes(corners, a.placement.photo_size) if len(corners) else None
 
     def _heats(self, pair: Pair, a: Snapshot, b: Snapshot) -> Heats:
         heat_a, seen_a = heat_on_photo(pair.a, a.placement, self._aligns[0])
@@ -277,7 +273,16 @@ def _cell(figure: dict[str, Any], form: str) -> str:
     return f'{figure["mean"]:{form}} ({figure["images"]})' if figure['images'] else '- (0)'
 
 
-def _entry(snapshot: Snapshot, pair: Pair, figures: Figures, files: Sequence[str]) -> dict[str, Any]:
+def _pages(pairs: Sequence[Pair]) -> Iterator[tuple[str, str, Sequence[Pair]]]:
+    """What file name and title say of each page, and its pairs; one page needs no number."""
+    count = math.ceil(len(pairs) / MAX_ROWS)
+    for page in range(count):
+        number = f'_{page + 1:0{len(str(count))}d}' if count > 1 else ''
+        title = f' (page {page + 1} of {count})' if count > 1 else ''
+        yield number, title, pairs[page * MAX_ROWS : (page + 1) * MAX_ROWS]
+
+
+def _entry(snapshot: Snapshot, pair: Pair, figures: Figures, name: str) -> dict[str, Any]:
     """A line of the manifest; it names the tables, too, so that they go when the pictures are replaced."""
     return dict(
         image=snapshot.path,
@@ -288,7 +293,7 @@ def _entry(snapshot: Snapshot, pair: Pair, figures: Figures, files: Sequence[str
         partner=pair.b.name,
         stride=pair.a.stride_text,
         **{name: None if math.isnan(value) else value for name, value in asdict(figures).items()},
-        files=[*files, TABLE, DATA],
+        files=[name, TABLE, DATA],
     )
 
 
