@@ -159,8 +159,9 @@ class Comparison:
         """Compare all images that both have, and write the tables."""
         for name in self._common:
             self._compare(name)
-        self.sink.write(DATA, json.dumps(self.data(), ensure_ascii=False, indent=1).encode())
-        self.sink.write(TABLE, markdown(self.data()).encode())
+        data = self.data()
+        for name, text in ((DATA, json.dumps(data, ensure_ascii=False, indent=1)), (TABLE, markdown(data))):
+            self.sink.write(name, text.encode('utf-8', 'surrogateescape'))  # names of files may be no UTF-8
 
     def data(self) -> dict[str, Any]:
         """All figures, as JSON can hold them."""
@@ -246,7 +247,9 @@ class Comparison:
             try:
                 return snapshot.photo()
             except PhotoError as error:
-                print_log(f'{error}.', 'current', logging.WARNING)
+                reason = error
+        if not self._without_photo:
+            print_log(f'{reason}. Its heat is drawn alone; others like it are counted.', 'current', logging.WARNING)
         self._without_photo.append(a.key)
         return None
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import weakref
@@ -387,6 +388,19 @@ def test_what_cannot_be_compared_is_named(tmp_path):
     assert (data['only_in_a'], data['only_in_b'], data['without_photo']) == (['a'], ['b'], ['gone'])
     assert data['levels'][0]['images'] == 2
     assert pictures(tmp_path / 'out') == ['both/compare.png', 'compare.json', 'compare.md', 'gone/compare.png']
+
+
+def test_file_names_that_are_no_utf_8(tmp_path):
+    name = os.fsdecode(b'\xff 1.png')
+    try:
+        (path,) = photo_files(tmp_path / 'photos', name)
+    except (OSError, UnicodeError):
+        pytest.skip('this file system has no such names')
+    a = saved_run(tmp_path / 'a', {path: [RANDOM]}, tmp_path / 'photos')
+    (tmp_path / 'photos' / name).unlink()
+    Comparison(Run(a), Run(a), str(tmp_path / 'out')).run()
+    text = (tmp_path / 'out' / 'compare.json').read_text(encoding='utf-8', errors='surrogateescape')
+    assert json.loads(text)['without_photo'] == [name[:-4]]
 
 
 def test_each_run_places_its_maps_by_its_own_alignment(tmp_path):
