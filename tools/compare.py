@@ -38,7 +38,7 @@ def parse_args():
     models.add_argument('--checkpoint-b', metavar='FILE', help="default: load_from of B's config, else random weights")
     models.add_argument('--images', nargs='+', metavar='PHOTO', help='photos, or folders of them')
     models.add_argument('--layers', nargs='+', metavar='LAYER', help='modules to look at (default: backbone, neck)')
-    models.add_argument('--reduction', help='max (the default), mean, sum, l2 or select_max')
+    models.add_argument('--reduction', metavar='NAME', help='max (the default), mean, sum, l2 or select_max')
     models.add_argument('--align', choices=['center', 'corner'], default='center', help='where a cell sits')
     models.add_argument('--device', default='cpu', help='such as cuda:0 (default: cpu)')
     args = parser.parse_args()
