@@ -132,7 +132,7 @@ class Comparison:
         self.runs = run_a, run_b
         self.style = style or Style()
         self._aligns = [run.facts.get('style', {}).get('align', 'center') for run in self.runs]
-        maps_a, maps_b = (dict.fromkeys(run.maps) for run in self.runs)
+        maps_a, maps_b = (dict.fromkeys(osp.relpath(path, run.folder) for path in run.paths) for run in self.runs)
         self._common = [name for name in maps_a if name in maps_b]
         if not self._common:
             raise ValueError(

@@ -449,7 +449,7 @@ def test_mistakes_say_what_to_do(tmp_path):
         Comparison(Run(a), Run(a), drawn)
     with pytest.raises(ValueError, match='is one of the runs: choose another folder'):
         Comparison(Run(a), Run(a), a, overwrite=True)
-    assert Run(a).maps == ['1/maps.npz']
+    assert Run(a).paths == [str(tmp_path / 'a' / '1' / 'maps.npz')]
 
 
 def test_a_former_comparison_is_replaced_only_on_request(tmp_path):
