@@ -67,7 +67,7 @@ def main():
 
         layers = ['--layers', 'backbone', '--layer-type', 'ConvModule', '--save', 'overview']
         run('image_demo.py', *nano, '--out-dir', folder / 'layers', *layers)
-        keep(folder / 'layers' / 'astronaut' / 'overview.jpg', 'overview', 1600)
+        keep(folder / 'layers' / 'astronaut' / 'overview.jpg', 'overview', 1000)
 
         again = ['--save', 'overlay', '--levels', 'backbone_2', '--colormap', 'magma', '--colorbar', '--alpha', '0.6']
         run('render.py', folder / 'nano', '--out-dir', folder / 'again', *again)
@@ -76,7 +76,7 @@ def main():
         larger = ['--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=(640,640)']
         run('image_demo.py', *nano, '--out-dir', folder / 'larger', '--save', 'maps', '--layers', 'neck', *larger)
         run('compare.py', folder / 'nano', folder / 'larger', '--out-dir', folder / 'compared')
-        keep(folder / 'compared' / 'astronaut' / 'compare.jpg', 'compare')
+        keep(folder / 'compared' / 'astronaut' / 'compare.jpg', 'compare', 900)
         keep(video_frame(folder, photo, args.checkpoint), 'video')
 
         run('image_demo.py', SCENE, DEMO, '--out-dir', folder / 'demo', '--save', 'panel')

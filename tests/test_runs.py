@@ -12,10 +12,10 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from mmdet_featviz import FeatureVisualizer
-from mmdet_featviz.geometry import Grid
-from mmdet_featviz.runs import Run, RunWriter
+from mmdet_featviz.geometry import Grid, identity_placement
+from mmdet_featviz.runs import Run, RunWriter, run_ranges
 from mmdet_featviz.sinks import FileSink
-from mmdet_featviz.snapshots import load
+from mmdet_featviz.snapshots import Level, Snapshot, dump, load
 from mmdet_featviz.style import Style
 
 SIZE = (75, 111)
@@ -124,6 +124,31 @@ def test_the_range_of_a_run_is_that_of_percentiles_over_all_images(model, tmp_pa
     entries = run.entries.values()
     assert len(entries) == 12
     assert all(any(file.endswith('.heatmap.png') for file in entry['files']) for entry in entries)
+
+
+def test_percentiles_of_known_values(tmp_path):
+    """Over two images, with outliers that bound the range but are no part of it."""
+    rng, paths, everything = np.random.default_rng(0), [], []
+    for number in range(2):
+        values = rng.normal(number, 3, (50, 80)).astype(np.float32)
+        values[0, 0], values[1, 1] = 1e4 * (1 - 2 * number), np.nan
+        shot = Snapshot('a', None, 0, identity_placement((50, 80), (50, 80)), [Level('neck', 0, 4, (1, 1), values)])
+        paths.append(tmp_path / f'{number}.npz')
+        paths[-1].write_bytes(dump(shot))
+        everything.append(values[np.isfinite(values)])
+    found = run_ranges([str(path) for path in paths], 'center')
+    bin_width = 2e4 / 65536
+    np.testing.assert_allclose(
+        found['neck_0'], np.percentile(np.concatenate(everything), (0.5, 99.5)), atol=2 * bin_width
+    )
+
+
+def test_half_precision_holds_what_it_can_and_cuts_the_rest(tmp_path):
+    values = np.array([[0.1, 1e6], [-1e6, np.nan]], np.float32)
+    shot = Snapshot('a', None, 0, identity_placement((2, 2), (2, 2)), [Level('neck', 0, 4, (1, 1), values)])
+    (tmp_path / 'maps.npz').write_bytes(dump(shot, 'float16'))
+    found = load(str(tmp_path / 'maps.npz')).levels[0].values
+    np.testing.assert_allclose(found, [[0.1, 65504], [-65504, np.nan]], rtol=1e-3)
 
 
 def test_a_run_that_was_killed_before_its_end_can_be_drawn(model, tmp_path):
