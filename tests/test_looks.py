@@ -97,5 +97,7 @@ def test_the_tree_of_what_can_be_tapped():
     assert '      0-1  BasicBlock  8 x 16 x 24 (4)' in lines  # alike
     assert '      1  BasicBlock  16 x 8 x 12 (8)' in lines  # the first of layer2 has a downsample
     assert '    fpn_convs  ModuleList  its parts only' in lines
+    assert '    cls_convs  ModuleList  its parts only' in lines  # alike too, but of another name
+    assert '    reg_convs  ModuleList  its parts only' in lines
     assert not any('conv1' in line for line in layer_tree(model, run, depth=1).splitlines())
     assert any('conv2' in line for line in layer_tree(model, run, depth=4).splitlines())

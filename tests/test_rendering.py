@@ -107,6 +107,17 @@ def test_a_long_row_of_a_sheet_goes_on_below():
     assert seven == (2 * one[0] - GAP, *six[1:])
 
 
+def test_captions_of_all_rows_stand_close_above_their_tiles():
+    tile = np.full((20, 300, 3), (50, 100, 200), np.uint8)
+    picture = sheet([[([f'row {number}'], tile)] for number in range(12)])
+    ink = np.flatnonzero((picture < 100).all(-1).any(1))
+    tops = np.flatnonzero((picture == (50, 100, 200)).all(-1).any(1))[::20]
+    for top, above in zip(tops, [0, *tops]):
+        inside = ink[(ink > above) & (ink < top)]
+        assert 2 <= top - inside.max() <= 9
+        assert 8 <= np.ptp(inside) <= 14
+
+
 def test_long_captions_are_broken_at_a_dot_and_nothing_is_cut():
     line = 'backbone.stages.2.blocks.17.attention.window.projection_layer_of_a_very_long_name_0'
     broken = _broken([line, 'short'], 200)
