@@ -1,0 +1,206 @@
+"""Whether the heat of each level lies where the picture changed: figures, and a verdict.
+
+A bright patch is moved over an even picture. The centre of the change that it makes in a level, brought back to the
+picture as a heatmap is, must
+
+- *move* as the patch does. The patch moves by whole cells of even the coarsest level, so whatever a network does alike
+  everywhere cancels, such as looking at a corner of its cells. What is left of a network of convolutions is almost
+  nothing, while swapped axes, forgotten flips, stretched maps and tokens in a wrong order are off by many cells.
+- lie *at* the patch, on average over its places. Half a cell is what a strided convolution does (it looks at the corner
+  of its block).
+
+Both within one cell. A level into which coarser ones are resampled shares their errors, in pixels: an FPN's finest
+level, fed by stride 32 cell by cell, may lie 16 pixels beside. So for necks, and for a backbone that resamples its own
+levels (HRNet), it is half a cell of their own and half a cell of the backbone's coarsest level, where that is more.
+
+Attention, deformable, dynamic and widely dilated convolutions and norms over the whole image look further than a cell:
+levels that fail behind such modules are called blurred as long as they stay near the patch, and wrong beyond.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+PICTURE = (512, 640)  # height, width
+PATCH = 48
+STEP = 256  # two cells of stride 128, and still one if the pipeline halves the picture
+# Centres (x, y): none is the mirror image of another. The second lies elsewhere in the cells of all coarse levels.
+PLACES = [(150, 110), (214, 174)]
+MOVES = [(0, 0), (STEP, 0), (0, STEP)]
+BLUR = STEP / 4  # pixels of the network's input
+FAR_DILATION = 4  # cells: SSD's and YOLOF's kernels look beside the patch with most of their weights
+LOOKS_FAR = re.compile('Attention|MSA|Deform|DyReLU|GroupNorm|ContextBlock|NonLocal|SELayer|InstanceNorm')
+
+
+@dataclass(frozen=True)
+class LevelPlacement:
+    """How one level follows the patch, in cells of the level.
+
+    Attributes:
+        layer: Path of the module inside the detector.
+        level: Index among the outputs of the layer.
+        moves: Largest difference between the ways of the change and of the patch.
+        offset: How far the change lies from the patch, on average.
+        allowed: The largest of either that is right.
+        verdict: ``right``, ``blurred`` or ``wrong``.
+    """
+
+    layer: str
+    level: int
+    moves: float
+    offset: float
+    allowed: float
+    verdict: str
+
+
+class _EnoughError(Exception):
+    """Ends a detector's forward early."""
+
+
+def run_layers(model, data, keep):
+    """Run a detector until its default layers have fired, which spares the heads.
+
+    Returns:
+        The pass that the taps saw, `keep` being their reduction.
+    """
+    import torch
+
+    from mmdet_featviz.taps import Taps
+
+    def stop(*args):
+        raise _EnoughError
+
+    taps = Taps(model, None, keep)
+    with taps, torch.no_grad():
+        last = list(taps.modules.values())[-1].register_forward_hook(stop)
+        try:
+            model.test_step(data)
+        except _EnoughError:
+            pass
+        finally:
+            last.remove()
+        (pass_,) = taps.take()
+    return pass_
+
+
+def settle_norms(model, data):
+    """Give the batch norms of random weights the statistics of a photo, as training would.
+
+    Otherwise the activations grow from block to block, to infinity in the deepest detectors.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    def settle(norm, args):
+        features = args[0]
+        if norm.track_running_stats and features.dim() == 4 and features[:, 0].numel() > 1:
+            norm.running_mean.copy_(features.mean((0, 2, 3)))
+            norm.running_var.copy_(features.var((0, 2, 3)) + 1e-3)
+
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    handles = [norm.register_forward_pre_hook(settle) for norm in norms]
+    run_layers(model, data, lambda features: features[:, 0])
+    for handle in handles:
+        handle.remove()
+
+
+def level_placements(model, pack):
+    """Follow the patch through all levels that are drawn by default.
+
+    Args:
+        model: A detector in evaluation mode.
+        pack: From a picture (an array) to the detector's input.
+
+    Returns:
+        A LevelPlacement for each level.
+    """
+    even = np.full((*PICTURE, 3), 110, np.uint8)
+    _, before = _look(model, pack(even))
+    shifts = []  # for each picture, of all levels, (x, y) in cells
+    for x, y in PLACES:
+        for right, down in MOVES:
+            centre = (x + right, y + down)
+            pass_, after = _look(model, pack(_with_patch(even, centre)))
+            shifts.append([_shift(*level, pass_, centre) for level in zip(pass_.maps, before, after)])
+    by_level = np.array(shifts).reshape(len(PLACES), len(MOVES), len(before), 2)
+    moves = np.abs(by_level - by_level.mean(1, keepdims=True)).max((0, 1, 3))
+    offsets = np.abs(by_level.mean((0, 1))).max(1)
+    found = []
+    for activation, moved, offset in zip(pass_.maps, moves, offsets):
+        stride = max(activation.stride)
+        allowed = max(1, (1 + _feeding_stride(model, activation, pass_.maps) / stride) / 2)
+        verdict = 'wrong'
+        if max(moved, offset) <= allowed:
+            verdict = 'right'
+        elif _looks_far(model, activation.layer, pass_.maps) and max(moved, offset) <= max(1, BLUR / stride):
+            verdict = 'blurred'
+        figures = (round(float(figure), 2) for figure in (moved, offset, allowed))
+        found.append(LevelPlacement(activation.layer, activation.level, *figures, verdict))
+    return found
+
+
+def _look(model, data):
+    """The pass over an input, and the feature maps (C, rows, columns) of its levels."""
+    import torch
+
+    features = []
+
+    def keep(feature_map):
+        features.append(feature_map[0].float().clone())
+        return feature_map[:, 0]
+
+    torch.manual_seed(0)
+    return run_layers(model, data, keep), features
+
+
+def _with_patch(picture, centre):
+    x, y = centre
+    picture = picture.copy()
+    picture[y - PATCH // 2 : y + PATCH // 2, x - PATCH // 2 : x + PATCH // 2] = 250
+    return picture
+
+
+def _shift(activation, before, after, pass_, patch):
+    """From the patch to the centre of the change that it made, (x, y) in cells; NaN where nothing finite changed."""
+    from mmdet_featviz import geometry
+
+    change = (after - before).abs().mean(0).numpy()
+    placement = geometry.placement_of(pass_.samples[0].metainfo, pass_.inputs[0])
+    heat = geometry.Grid(change.shape, activation.stride, placement).heatmap(change).astype(np.float64)
+    heat = np.clip(heat - heat.max() / 2, 0, None)  # above half its maximum, where it is sharp
+    if not (np.isfinite(change).all() and heat.any()):
+        return np.nan, np.nan
+    centre = np.array([(heat.sum(0) * _middles(heat.shape[1])).sum(), (heat.sum(1) * _middles(heat.shape[0])).sum()])
+    scale = np.abs(np.diag(placement.matrix)[:2])
+    return (centre / heat.sum() - patch) * scale / activation.stride[::-1]
+
+
+def _middles(pixels):
+    return np.arange(pixels) + 0.5
+
+
+def _feeding_stride(model, activation, maps):
+    """Stride of the coarsest level that flows into this one."""
+    import torch
+
+    layer = model.get_submodule(activation.layer)
+    own = activation.layer.rpartition('.')[2] == 'backbone'
+    if own and not any(isinstance(module, torch.nn.Upsample) for module in layer.modules()):
+        return max(activation.stride)
+    return max(max(level.stride) for level in maps if level.layer == maps[0].layer)
+
+
+def _looks_far(model, layer, maps):
+    """Whether this layer or one before it has modules that look beyond their cell's surroundings."""
+    layers = list(dict.fromkeys(level.layer for level in maps))
+    layers = layers[: layers.index(layer) + 1]
+    modules = (module for name in layers for module in model.get_submodule(name).modules())
+    return any(map(_reaches_far, modules))
+
+
+def _reaches_far(module):
+    import torch
+
+    if isinstance(module, torch.nn.Conv2d) and max(module.dilation) >= FAR_DILATION and max(module.kernel_size) > 1:
+        return True
+    return any(LOOKS_FAR.search(kind.__name__) for kind in type(module).__mro__)
