@@ -19,7 +19,8 @@ from mmengine.config import Config
 from mmdet_featviz import FeatVizMixin
 
 sys.path.insert(0, str(ROOT / 'tools'))
-from zoo_coverage import NO_DETECTORS, configs_of, packed, same, small, without_downloads, zoo  # noqa: E402
+from zoo_coverage import NO_DETECTORS, configs_of, same, zoo  # noqa: E402
+from zoo_models import LARGER, build, packed, pipeline_of, small  # noqa: E402
 
 CLASSES = sorted(
     name
@@ -34,9 +35,6 @@ CLASSES = sorted(
 IMPOSSIBLE = {
     'CrowdDet': 'needs torchvision',
     'Detectron2Wrapper': 'needs detectron2',
-    'GLIP': 'needs transformers and a download',
-    'GroundingDINO': 'needs transformers and a download',
-    'FastRCNN': 'has no proposals of its own to predict from',
     'KnowledgeDistillationSingleStageDetector': 'loads a teacher',
     'SingleStageDetector': 'is the base of others',
     'SingleStageInstanceSegmentor': 'is the base of others',
@@ -44,9 +42,6 @@ IMPOSSIBLE = {
     'TwoStagePanopticSegmentor': 'is the base of others',
     'SemiBaseDetector': 'is the base of others',
 }
-
-
-LARGER = {'DDOD': (520, 400)}  # whose coarsest level must bear a 3x3 kernel
 
 
 @lru_cache(maxsize=None)
@@ -77,22 +72,17 @@ def test_the_drawing_sibling_has_the_same_keys_and_predictions(tmp_path, monkeyp
     monkeypatch.chdir(zoo().parent)  # some configs name others relative to it
     try:
         cfg = Config.fromfile(config_of(name))
-        cfg.model = without_downloads(cfg.model)
-        torch.manual_seed(0)
-        plain = MODELS.build(copy.deepcopy(cfg.model))
-        plain.init_weights()
-        plain.eval()
+        plain = build(cfg.model)
     except ImportError as error:  # some need packages of their own
         pytest.skip(f'{name} cannot be built: {error}')
     featviz = dict(out_dir=str(tmp_path / 'out'), save='heatmap', image_root=str(tmp_path))
-    drawing = MODELS.build({**copy.deepcopy(cfg.model), 'type': f'{name}Hp', 'featviz': featviz})
-    drawing.eval()  # which gives None for LAD
+    drawing = build({**cfg.model, 'type': f'{name}Hp', 'featviz': featviz})
     assert list(drawing.state_dict()) == list(plain.state_dict())
     drawing.load_state_dict(plain.state_dict())
 
     photo = tmp_path / 'photo.png'
     cv2.imwrite(str(photo), noise(240, 320))
-    pipeline = small(cfg.test_dataloader.dataset.pipeline, LARGER.get(name, (320, 240)))
+    pipeline = small(pipeline_of(cfg), LARGER.get(name, (320, 240)))
     results = []
     for model in (plain, drawing):
         torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """Whether the heat of each level lies where the picture changed: figures, and a verdict.
 
-A bright patch is moved over an even picture. The centre of the change that it makes in a level, brought back to the
+A patch is moved over an even picture. The centre of the change that it makes in a level, brought back to the
 picture as a heatmap is, must
 
 - *move* as the patch does. The patch moves by whole cells of even the coarsest level, so whatever a network does alike
@@ -13,7 +13,7 @@ Both within one cell. A level into which coarser ones are resampled shares their
 level, fed by stride 32 cell by cell, may lie 16 pixels beside. So for necks, and for a backbone that resamples its own
 levels (HRNet), it is half a cell of their own and half a cell of the backbone's coarsest level, where that is more.
 
-Attention, deformable, dynamic and widely dilated convolutions and norms over the whole image look further than a cell:
+Attention, deformable, dynamic and widely dilated convolutions, wide pools and norms over the whole image look further:
 levels that fail behind such modules are called blurred as long as they stay near the patch, and wrong beyond.
 """
 
@@ -23,13 +23,15 @@ from dataclasses import dataclass
 import numpy as np
 
 PICTURE = (512, 640)  # height, width
-PATCH = 48
+PATCH = 32
 STEP = 256  # two cells of stride 128, and still one if the pipeline halves the picture
-# Centres (x, y): none is the mirror image of another. The second lies elsewhere in the cells of all coarse levels.
-PLACES = [(150, 110), (214, 174)]
+# Centre (x, y) and grey value of the patch: none is the mirror image of another. The second lies elsewhere in the cells
+# of coarse levels, and is dark: what a layer sees of only one edge of a bright patch, it sees of the other one's there.
+PLACES = [((150, 110), 250), ((214, 174), 0)]
+EVEN = 110
 MOVES = [(0, 0), (STEP, 0), (0, STEP)]
 BLUR = STEP / 4  # pixels of the network's input
-FAR_DILATION = 4  # cells: SSD's and YOLOF's kernels look beside the patch with most of their weights
+FAR = 7  # cells across a kernel, beyond which most of it lies beside the patch: SSD, YOLOF, YOLOX's pyramid of pools
 LOOKS_FAR = re.compile('Attention|MSA|Deform|DyReLU|GroupNorm|ContextBlock|NonLocal|SELayer|InstanceNorm')
 
 
@@ -85,10 +87,12 @@ def run_layers(model, data, keep):
 
 
 def settle_norms(model, data):
-    """Give the batch norms of random weights the statistics of a photo, as training would.
+    """Give the batch norms of random weights the statistics of a photo, and a say, as training would.
 
-    Otherwise the activations grow from block to block, to infinity in the deepest detectors.
+    Otherwise the activations grow from block to block, to infinity in the deepest detectors; and a residual block whose
+    last norm begins with zero only hands on what its shortcut picks: a single pixel of each cell.
     """
+    import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
     def settle(norm, args):
@@ -98,6 +102,9 @@ def settle_norms(model, data):
             norm.running_var.copy_(features.var((0, 2, 3)) + 1e-3)
 
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        if norm.affine and not norm.weight.any():
+            torch.nn.init.ones_(norm.weight)
     handles = [norm.register_forward_pre_hook(settle) for norm in norms]
     run_layers(model, data, lambda features: features[:, 0])
     for handle in handles:
@@ -114,13 +121,13 @@ def level_placements(model, pack):
     Returns:
         A LevelPlacement for each level.
     """
-    even = np.full((*PICTURE, 3), 110, np.uint8)
+    even = np.full((*PICTURE, 3), EVEN, np.uint8)
     _, before = _look(model, pack(even))
     shifts = []  # for each picture, of all levels, (x, y) in cells
-    for x, y in PLACES:
+    for (x, y), grey in PLACES:
         for right, down in MOVES:
             centre = (x + right, y + down)
-            pass_, after = _look(model, pack(_with_patch(even, centre)))
+            pass_, after = _look(model, pack(_with_patch(even, centre, grey)))
             shifts.append([_shift(*level, pass_, centre) for level in zip(pass_.maps, before, after)])
     by_level = np.array(shifts).reshape(len(PLACES), len(MOVES), len(before), 2)
     moves = np.abs(by_level - by_level.mean(1, keepdims=True)).max((0, 1, 3))
@@ -153,10 +160,10 @@ def _look(model, data):
     return run_layers(model, data, keep), features
 
 
-def _with_patch(picture, centre):
+def _with_patch(picture, centre, grey):
     x, y = centre
     picture = picture.copy()
-    picture[y - PATCH // 2 : y + PATCH // 2, x - PATCH // 2 : x + PATCH // 2] = 250
+    picture[y - PATCH // 2 : y + PATCH // 2, x - PATCH // 2 : x + PATCH // 2] = grey
     return picture
 
 
@@ -201,6 +208,7 @@ def _looks_far(model, layer, maps):
 def _reaches_far(module):
     import torch
 
-    if isinstance(module, torch.nn.Conv2d) and max(module.dilation) >= FAR_DILATION and max(module.kernel_size) > 1:
-        return True
+    if isinstance(module, (torch.nn.Conv2d, torch.nn.MaxPool2d)):
+        sides = (np.array(getattr(module, name)).max() for name in ('kernel_size', 'dilation'))
+        return (next(sides) - 1) * next(sides) > FAR
     return any(LOOKS_FAR.search(kind.__name__) for kind in type(module).__mro__)

@@ -1,7 +1,7 @@
 """Try the plugin on every family of the installed mmdet's model zoo and write a table of what happened.
 
 Each config runs in a process of its own, with random weights, on one photo: predictions without and with the plugin are
-compared, every level is drawn, and a bright patch is moved over an even picture to see whether the heat follows it.
+compared, every level is drawn, and a patch is moved over an even picture to see whether the heat follows it.
 Ends with 1 if any level is placed wrong or any prediction differs.
 """
 
@@ -115,7 +115,8 @@ def configs_of(family):
     configs = [path for path in family.glob('*.py') if not path.name.startswith('_') and 'tta' not in path.name]
 
     def plainness(path):
-        return 'r50' not in path.name, 'swin-l' in path.name, 'caffe' in path.name, len(path.name), path.name
+        large = re.search('[_-][lx]_', path.name) is not None  # YOLOX-l, Swin-L and so on
+        return 'r50' not in path.name, large, 'caffe' in path.name, len(path.name), path.name
 
     return sorted(configs, key=plainness)
 
@@ -209,13 +210,13 @@ def write_table(args, results):
         f'{placed["blurred"]} blurred, {placed["wrong"]} placed wrong.',
         '',
         '*Strides* are those of the levels of each layer that is drawn by default. *Placed right*: does the change '
-        'that a bright patch makes in an even picture move with the patch, and lie at it? *Figures*, in cells, of the '
+        'that a patch makes in an even picture move with the patch, and lie at it? *Figures*, in cells, of the '
         'worst level of each layer: the largest difference between the ways of the change and of the patch / the mean '
         'distance of the change from the patch. *Yes*: both are at most 1, or at most half a cell of the level plus '
         'half a cell of the coarsest backbone level, where that is resampled into it (necks, HRNet). *Blurred*: some '
         'levels (named) fail that but stay within 64 pixels, behind attention, deformable, dynamic or widely dilated '
-        'convolutions, or norms over the image. *No*: anything else. The weights are random; the batch norms have seen '
-        'one photo.',
+        'convolutions, wide pools, or norms over the image. *No*: anything else. The weights are random; the batch '
+        'norms have seen one photo.',
         '',
         '| family | config | detector | strides | placed right | figures | predictions | time, or why not |',
         '| --- | --- | --- | --- | --- | --- | --- | --- |',
