@@ -22,7 +22,7 @@ def pipeline(*transforms):
     keys = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
     return [
         dict(type='LoadImageFromFile'),
-        dict(type='mmdet.Resize', scale=(320, 256), keep_ratio=True),
+        dict(type='mmdet.Resize', scale=(256, 192), keep_ratio=True),
         *transforms,
         dict(type='mmdet.PackDetInputs', meta_keys=keys),
     ]
@@ -47,7 +47,7 @@ class TokenPools(nn.Module):
 
 class WindowPools(TokenPools):
     def test_step(self, data):
-        level = self.backbone(self.data_preprocessor(data, False)['inputs'])[0]  # 32 x 40 cells
+        level = self.backbone(self.data_preprocessor(data, False)['inputs'])[0]  # 24 x 32 cells
         batch, channels, rows, columns = level.shape
         windows = level.reshape(batch, channels, rows // 8, 8, columns // 8, 8).permute(0, 2, 4, 3, 5, 1)
         self.encoder(windows.reshape(-1, 64, channels))
@@ -102,7 +102,7 @@ def test_a_wrong_window_order_fails(monkeypatch):
     fold = tokens._fold_windows
 
     def columns_first(windows, batch, grids, shift):
-        whole = windows.reshape(batch, 4, 5, 64, -1).transpose(1, 2)
+        whole = windows.reshape(batch, 3, 4, 64, -1).transpose(1, 2)
         return fold(whole.reshape(windows.shape), batch, grids, shift)
 
     monkeypatch.setattr(tokens, '_fold_windows', columns_first)

@@ -22,15 +22,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PICTURE = (512, 640)  # height, width
+PICTURE = (384, 512)  # height, width
 PATCH = 32
-STEP = 256  # two cells of stride 128, and still one if the pipeline halves the picture
 # Centre (x, y) and grey value of the patch: none is the mirror image of another. The second lies elsewhere in the cells
 # of coarse levels, and is dark: what a layer sees of only one edge of a bright patch, it sees of the other one's there.
-PLACES = [((150, 110), 250), ((214, 174), 0)]
+PLACES = [((110, 110), 250), ((174, 174), 0)]
 EVEN = 110
-MOVES = [(0, 0), (STEP, 0), (0, STEP)]
-BLUR = STEP / 4  # pixels of the network's input
+MOVES = [(0, 0), (256, 0), (0, 128)]  # whole cells of stride 128
+BLUR = 64  # pixels of the network's input
 FAR = 7  # cells across a kernel, beyond which most of it lies beside the patch: SSD, YOLOF, YOLOX's pyramid of pools
 LOOKS_FAR = re.compile('Attention|MSA|Deform|DyReLU|GroupNorm|ContextBlock|NonLocal|SELayer|InstanceNorm')
 
