@@ -328,7 +328,7 @@ def what_it_is(tensor: Tensor, inputs: Tensor) -> str:
     if tensor.data_ptr() == inputs.data_ptr():
         return 'the input image itself'
     if tensor.dim() == 4 and len(tensor) != len(inputs):
-        return 'crops of regions, or one map for each query'
+        return 'crops of regions, or several maps for each image, as of queries or branches'
     if tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
         return 'a grid that is square whatever the input'
     return 'scores, queries or the like'
