@@ -154,7 +154,10 @@ def test_heat_lies_where_the_picture_changed(monkeypatch, name):
         pytest.skip(f'this mmdet has no {name}')
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(PLACED[name])
-    model = build(cfg.model)
+    try:
+        model = build(cfg.model)
+    except ImportError as error:  # of transformers
+        pytest.skip(f'{name} cannot be built: {error}')
     pipeline = small(pipeline_of(cfg), PICTURE[::-1])
     settle_norms(model, packed(pipeline, noise(*PICTURE)))
     levels = level_placements(model, lambda picture: packed(pipeline, picture))
