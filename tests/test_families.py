@@ -161,6 +161,5 @@ def test_heat_lies_where_the_picture_changed(monkeypatch, name):
     pipeline = small(pipeline_of(cfg), PICTURE[::-1])
     settle_norms(model, packed(pipeline, noise(*PICTURE)))
     levels = level_placements(model, lambda picture: packed(pipeline, picture))
-    print(name, sorted({l.verdict for l in levels}), [(l.layer[:8], l.level, l.moves, l.offset, l.verdict[0]) for l in levels])
     allowed = {'right', 'blurred'} if name in BLURRED else {'right'}
     assert {level.verdict for level in levels} <= allowed, levels
