@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmdet_featviz import FeatVizMixin
 
 sys.path.insert(0, str(ROOT / 'tools'))
-from placement import PICTURE, level_placements, settle_norms  # noqa: E402
+from placement import PICTURE, level_placements, settle_weights  # noqa: E402
 from zoo_coverage import NO_DETECTORS, configs_of, same, zoo  # noqa: E402
 from zoo_models import LARGER, build, packed, pipeline_of, small  # noqa: E402
 
@@ -159,7 +159,7 @@ def test_heat_lies_where_the_picture_changed(monkeypatch, name):
     except ImportError as error:  # of transformers
         pytest.skip(f'{name} cannot be built: {error}')
     pipeline = small(pipeline_of(cfg), PICTURE[::-1])
-    settle_norms(model, packed(pipeline, noise(*PICTURE)))
+    settle_weights(model, packed(pipeline, noise(*PICTURE)))
     levels = level_placements(model, lambda picture: packed(pipeline, picture))
     allowed = {'right', 'blurred'} if name in BLURRED else {'right'}
     assert {level.verdict for level in levels} <= allowed, levels

@@ -85,11 +85,14 @@ def run_layers(model, data, keep):
     return pass_
 
 
-def settle_norms(model, data):
-    """Give the batch norms of random weights the statistics of a photo, and a say, as training would.
+def settle_weights(model, data):
+    """Make random weights behave as trained ones do, in what decides where a level looks.
 
-    Otherwise the activations grow from block to block, to infinity in the deepest detectors; and a residual block whose
-    last norm begins with zero only hands on what its shortcut picks: a single pixel of each cell.
+    - Batch norms get the statistics of a photo: otherwise activations grow from block to block, to infinity in the
+      deepest detectors.
+    - A last norm of a residual block that begins with zero gets a say: otherwise the block only hands on what its
+      shortcut picks, a single pixel of each cell.
+    - Attention is muted to a tenth: it looks anywhere at random, and a token should mostly say what lies at its place.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -105,6 +108,10 @@ def settle_norms(model, data):
         if norm.affine and not norm.weight.any():
             torch.nn.init.ones_(norm.weight)
     handles = [norm.register_forward_pre_hook(settle) for norm in norms]
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if name.endswith(('out_proj', 'output_proj')):
+                module.weight.mul_(0.1)
     run_layers(model, data, lambda features: features[:, 0])
     for handle in handles:
         handle.remove()
@@ -173,7 +180,9 @@ def _shift(activation, before, after, pass_, patch):
     change = (after - before).abs().mean(0).numpy()
     placement = geometry.placement_of(pass_.samples[0].metainfo, pass_.inputs[0])
     heat = geometry.Grid(change.shape, activation.stride, placement).heatmap(change).astype(np.float64)
-    heat = np.clip(heat - heat.max() / 2, 0, None)  # above half its maximum, where it is sharp
+    # What lies halfway above the usual: attention and norms over the image change a little everywhere.
+    usual = np.median(heat) if np.median(heat) < heat.max() else 0
+    heat = np.clip(heat - (heat.max() + usual) / 2, 0, None)
     if not (np.isfinite(change).all() and heat.any()):
         return np.nan, np.nan
     centre = np.array([(heat.sum(0) * _middles(heat.shape[1])).sum(), (heat.sum(1) * _middles(heat.shape[0])).sum()])

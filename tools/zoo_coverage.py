@@ -8,8 +8,9 @@ Ends with 1 if any level is placed wrong or any prediction differs.
 import argparse
 import copy
 import json
+import multiprocessing
+import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,9 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from placement import PICTURE, level_placements, settle_norms
+from placement import PICTURE, level_placements, settle_weights
 from zoo_models import LARGER, build, packed, pipeline_of, small
 
+# Where there is a server of forks, it imports once for all configs.
+PROCESSES = multiprocessing.get_context('forkserver' if os.name == 'posix' else 'spawn')
 VERDICTS = ('right', 'blurred', 'wrong')
 TRIES = 4  # configs of a folder, until one runs
 # Folders of trackers, which have test loops of their own, and of parts of configs.
@@ -37,7 +40,6 @@ def parse_args():
     parser.add_argument('--out', type=Path, default=Path('docs/zoo_coverage.md'), help='the table to write')
     parser.add_argument('--timeout', type=float, default=300, help='seconds for each config (default: 300)')
     parser.add_argument('--jobs', type=int, default=1, help='processes at once (default: 1)')
-    parser.add_argument('--only-config', type=Path, help=argparse.SUPPRESS)  # the child's task
     return parser.parse_args()
 
 
@@ -76,7 +78,7 @@ def cover(path, photo):
     model = build(cfg.model)
     row = dict(detector=type(model).__name__)
     pipeline = small(pipeline_of(cfg), LARGER.get(row['detector'], (320, 240)))
-    settle_norms(model, packed(pipeline, photo))
+    settle_weights(model, packed(pipeline, photo))
     with torch.no_grad():
         torch.manual_seed(0)
         (plain,) = copy.deepcopy(model.test_step(packed(pipeline, photo)))
@@ -121,21 +123,37 @@ def configs_of(family):
     return sorted(configs, key=plainness)
 
 
-def run_child(path, args):
-    """A row of the table: what the child wrote, or why it did not."""
-    command = [sys.executable, __file__, '--only-config', str(path), '--photo', str(args.photo.resolve())]
+def report(sender, path, photo):
+    """The task of a process: send the row of a config, or why there is none."""
+    with open(os.devnull, 'w') as nothing:  # where the logs go
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+        os.dup2(nothing.fileno(), sys.stderr.fileno())
+    os.chdir(zoo().parent)  # some configs name others relative to it
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=args.timeout, cwd=zoo().parent, encoding='utf-8'
-        )
-    except subprocess.TimeoutExpired:
-        return dict(error=f'took more than {args.timeout:g} s')
-    lines = done.stdout.strip().splitlines()
-    if done.returncode == 0 and lines:
-        return json.loads(lines[-1])
-    reasons = [line for line in done.stderr.strip().splitlines() if line and not line.startswith(' ')]
-    # Without the paths of this machine.
-    return dict(error=re.sub(r'"?/\S+', '...', reasons[-1])[:120] if reasons else f'ended with {done.returncode}')
+        row = cover(path, photo)
+    except Exception as error:
+        # Without the paths of this machine.
+        reason = re.sub(r'"?/\S+', '...', ' '.join(f'{type(error).__name__}: {error}'.split()))
+        row = dict(error=reason[:120])
+    sender.send(row)
+
+
+def run_child(path, args):
+    """A row of the table: what the process of this config sent, or why it did not."""
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=report, args=(sender, path, args.photo.resolve()))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(args.timeout):
+            return dict(error=f'took more than {args.timeout:g} s')
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        return dict(error=f'ended with {process.exitcode}')
+    finally:
+        process.kill()
+        process.join()
 
 
 def cover_family(family, args):
@@ -231,9 +249,7 @@ def write_table(args, results):
 
 def main():
     args = parse_args()
-    if args.only_config is not None:
-        print(json.dumps(cover(args.only_config, args.photo)))
-        return 0
+    PROCESSES.set_forkserver_preload(['mmdet.datasets', 'mmdet.models', 'mmdet.utils', 'mmdet_featviz'])
     with tempfile.TemporaryDirectory() as folder:
         if args.photo is None:
             import cv2
