@@ -230,3 +230,12 @@ def test_what_is_placed_wrong_is_named_and_counted_and_ends_the_tool_with_an_err
     all_well, text = table(tmp_path, same=False)
     assert not all_well
     assert '**differ**' in text
+
+
+def test_a_config_that_fails_or_takes_too_long_leaves_its_reason(tmp_path):
+    args = type('Args', (), dict(photo=tmp_path / 'photo.png', timeout=100))
+    row = zoo_coverage.run_child(tmp_path / 'nothing.py', args)
+    assert row['error'].startswith('FileNotFoundError: ')
+    assert str(tmp_path) not in row['error']
+    args.timeout = 0
+    assert zoo_coverage.run_child(tmp_path / 'nothing.py', args) == dict(error='took more than 0 s')

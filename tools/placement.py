@@ -93,6 +93,7 @@ def settle_weights(model, data):
     - A last norm of a residual block that begins with zero gets a say: otherwise the block only hands on what its
       shortcut picks, a single pixel of each cell.
     - Attention is muted to a tenth: it looks anywhere at random, and a token should mostly say what lies at its place.
+    - The pools of spatial pyramids, up to 13 cells wide, hand on what they get: at random they drown what lies there.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -112,6 +113,9 @@ def settle_weights(model, data):
         for name, module in model.named_modules():
             if name.endswith(('out_proj', 'output_proj')):
                 module.weight.mul_(0.1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.MaxPool2d) and module.stride == 1 and module.kernel_size >= 5:
+            module.kernel_size, module.padding = 1, 0
     run_layers(model, data, lambda features: features[:, 0])
     for handle in handles:
         handle.remove()
