@@ -93,6 +93,7 @@ def settle_weights(model, data):
     - A last norm of a residual block that begins with zero gets a say: otherwise the block only hands on what its
       shortcut picks, a single pixel of each cell.
     - Attention is muted to a tenth: it looks anywhere at random, and a token should mostly say what lies at its place.
+    - Deformable convolutions begin undeformed, as in training: random offsets lead anywhere.
     - The pools of spatial pyramids, up to 13 cells wide, hand on what they get: at random they drown what lies there.
     """
     import torch
@@ -113,6 +114,8 @@ def settle_weights(model, data):
         for name, module in model.named_modules():
             if name.endswith(('out_proj', 'output_proj')):
                 module.weight.mul_(0.1)
+            elif name.endswith('conv_offset'):
+                module.weight.zero_()
     for module in model.modules():
         if isinstance(module, torch.nn.MaxPool2d) and module.stride == 1 and module.kernel_size >= 5:
             module.kernel_size, module.padding = 1, 0
