@@ -186,9 +186,14 @@ class Taps:
         if not self._passes:  # called outside a pass, for instance by another hook
             return
         current = self._passes[-1]
+        tokens = None  # how many there are on several levels: tokens beside them are a text, as in Grounding DINO
         for tensor in tensors_in(output):
-            with torch.no_grad():
-                features = self._feature_maps(layer, tensor.detach(), current)
+            features = []
+            if tokens is None or tensor.dim() != 3 or tensor.shape[1] == tokens:
+                with torch.no_grad():
+                    features = self._feature_maps(layer, tensor.detach(), current)
+            if tensor.dim() == 3 and len(features) > 1:
+                tokens = tensor.shape[1]
             if not features:
                 self._note_not_map(layer, tensor, current)
             for level in features or [None]:  # what is no map is counted too: levels keep their number
@@ -380,7 +385,7 @@ def what_it_is(tensor: Tensor, inputs: Tensor) -> str:
     if tensor.data_ptr() == inputs.data_ptr():
         return 'the input image itself'
     if tensor.dim() == 4 and len(tensor) != len(inputs):
-        return 'crops of regions, or one map for each query'
+        return 'crops of regions, or several maps for each image, as of queries or branches'
     if tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
         return 'a grid that is square whatever the input'
     return 'scores, queries or the like'

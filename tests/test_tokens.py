@@ -114,3 +114,21 @@ def test_the_tokens_inside_swin_follow_the_image(layer):
         stride = activation.stride[0]
         assert abs((row + 0.5) * stride - 136) <= 8 + stride / 2  # the patch is 16 pixels large
         assert abs((column + 0.5) * stride - 184) <= 8 + stride / 2
+
+
+def test_a_text_beside_the_tokens_of_several_levels_is_no_map_even_if_as_long_as_a_grid():
+    """Grounding DINO's encoder returns its memory of the image and that of the caption."""
+
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.encoder = nn.Identity(), nn.Identity()
+
+    model = Detector()
+    taps = Taps(model, ['encoder'], lambda features: features.amax(1))
+    with taps:
+        taps.begin(INPUTS, [None, None])
+        model.backbone([positions(grid).expand(2, 2, *grid) for grid in LEVELS])
+        model.encoder((tokens_on(LEVELS), torch.rand(2, 8 * 11, 2)))
+    assert [tuple(level.values.shape[1:]) for level in taps.take()[0].maps] == LEVELS
+    assert taps.not_maps['encoder'].startswith('scores, queries or the like')

@@ -113,19 +113,42 @@ def test_a_scripted_layer_is_refused_by_name():
         find_layers(nn.ModuleDict({'backbone': torch.jit.script(nn.Conv2d(3, 4, 1))}), ['backbone'])
 
 
-def test_frames_of_a_video_have_their_own_metas():
+@pytest.mark.parametrize('frames', [1, 3])
+def test_frames_of_a_video_have_their_own_metas(frames):
     """A tracker's preprocessor hands over (N, T, C, H, W) and the samples of the frames inside that of the video."""
     model = nn.ModuleDict({'backbone': nn.AvgPool2d(8), 'data_preprocessor': nn.Identity()})
     video = TrackDataSample()
-    video.video_data_samples = [DetDataSample(metainfo=dict(ori_shape=(64, 96), frame_id=7))]
-    frames = torch.rand(1, 1, 3, 64, 96)
+    video.video_data_samples = [
+        DetDataSample(metainfo=dict(ori_shape=(64, 96), frame_id=7 + frame)) for frame in range(frames)
+    ]
+    inputs = torch.rand(1, frames, 3, 64, 96)
     taps = Taps(model, None, MAX)
     with taps:
-        model['data_preprocessor'](dict(inputs=dict(img=frames), data_samples=[video]))
-        model['backbone'](frames[:, 0])
+        model['data_preprocessor'](dict(inputs=dict(img=inputs), data_samples=[video]))
+        model['backbone'](inputs[0])
     (pass_,) = taps.take()
-    assert pass_.samples[0].metainfo['frame_id'] == 7
+    assert [sample.metainfo['frame_id'] for sample in pass_.samples] == list(range(7, 7 + frames))
     assert pass_.maps[0].stride == (8, 8)
+    torch.testing.assert_close(pass_.maps[0].values, nn.functional.avg_pool2d(inputs[0], 8).amax(1))
+
+
+@pytest.mark.parametrize('branch', [1, -1])
+def test_all_branches_of_tridentnet_at_once_are_named_as_no_map(branch):
+    """Three maps for each image, of which none is the one to draw; with a single branch there is one."""
+    backbone = dict(type='TridentResNet', depth=50, base_channels=8, stem_channels=8, trident_dilations=(1, 2, 3))
+    backbone.update(num_branch=3, test_branch_idx=branch, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1))
+    model = nn.ModuleDict({'backbone': MODELS.build(dict(backbone, out_indices=(2,)))}).eval()
+    inputs = torch.rand(2, 3, 64, 96)
+    taps = Taps(model, None, MAX)
+    with taps, torch.no_grad():
+        taps.begin(inputs, [None, None])
+        model['backbone'](inputs)
+    (pass_,) = taps.take()
+    if branch == -1:
+        assert pass_.maps == []
+        assert taps.not_maps['backbone'].startswith('crops of regions, or several maps for each image')
+    else:
+        assert [activation.values.shape for activation in pass_.maps] == [(2, 4, 6)]
 
 
 def drawn(tmp_path, photo, transforms, meta_keys=()):

@@ -1,26 +1,31 @@
 """Try the plugin on every family of the installed mmdet's model zoo and write a table of what happened.
 
 Each config runs in a process of its own, with random weights, on one photo: predictions without and with the plugin are
-compared, every level is drawn, and a bright patch is moved over an even picture to see whether the heat follows it.
+compared, every level is drawn, and a patch is moved over an even picture to see whether the heat follows it.
+Ends with 1 if any level is placed wrong or any prediction differs.
 """
 
 import argparse
 import copy
 import json
+import multiprocessing
+import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from placement import PICTURE, level_placements, settle_weights
+from zoo_models import LARGER, build, packed, pipeline_of, small
 
-PATCH = 48
-# Centres (x, y) of the patch as parts of the picture: none is the mirror image of another, or of itself.
-PATCH_CENTRES = [(0.3, 0.35), (0.62, 0.3), (0.38, 0.68)]
-PICTURE_SIZE = (480, 640)
+# Where there is a server of forks, it imports once for all configs.
+PROCESSES = multiprocessing.get_context('forkserver' if os.name == 'posix' else 'spawn')
+VERDICTS = ('right', 'blurred', 'wrong')
 TRIES = 4  # configs of a folder, until one runs
 # Folders of trackers, which have test loops of their own, and of parts of configs.
 NO_DETECTORS = {'bytetrack', 'common', 'deepsort', 'mask2former_vis', 'masktrack_rcnn', 'ocsort', 'qdtrack', 'reid'}
@@ -35,50 +40,10 @@ def parse_args():
     parser.add_argument('--out', type=Path, default=Path('docs/zoo_coverage.md'), help='the table to write')
     parser.add_argument('--timeout', type=float, default=300, help='seconds for each config (default: 300)')
     parser.add_argument('--jobs', type=int, default=1, help='processes at once (default: 1)')
-    parser.add_argument('--only-config', type=Path, help=argparse.SUPPRESS)  # the child's task
     return parser.parse_args()
 
 
 # The child: one config.
-
-
-def without_downloads(cfg):
-    """Remove, in place and at any depth, what would load weights from elsewhere."""
-    if isinstance(cfg, dict):
-        if isinstance(cfg.get('init_cfg'), dict) and cfg['init_cfg'].get('type') == 'Pretrained':
-            cfg['init_cfg'] = None
-        for key in ('pretrained', 'teacher_ckpt'):
-            if key in cfg:
-                cfg[key] = None
-    for value in cfg.values() if isinstance(cfg, dict) else cfg:
-        if isinstance(value, (dict, list, tuple)):
-            without_downloads(value)
-    return cfg
-
-
-def small(pipeline, scale=(320, 240)):
-    """The test pipeline for a small input: the same transforms, without annotations."""
-    pipeline = [copy.deepcopy(t) for t in pipeline if 'Annotations' not in t['type']]
-    for transform in pipeline:
-        own = transform.get('scale')
-        if isinstance(own, (list, tuple)) and min(own) > max(scale) and transform.get('keep_ratio', False):
-            transform['scale'] = (max(scale), max(scale)) if own[0] == own[1] else scale
-        if transform['type'] == 'Pad' and 'size' in transform:
-            transform['size'] = (max(scale), max(scale))
-    return pipeline
-
-
-def packed(pipeline, photo):
-    """Model input of a photo, given as a path or an array."""
-    from mmcv.transforms import Compose
-
-    if isinstance(photo, np.ndarray):
-        load = dict(type='mmdet.LoadImageFromNDArray', to_float32=pipeline[0].get('to_float32', False))
-        pipeline = [load, *pipeline[1:]]
-        data = Compose(pipeline)(dict(img=photo, img_id=0, img_path=None))
-    else:
-        data = Compose(pipeline)(dict(img_path=str(photo), img_id=0))
-    return {key: [value] for key, value in data.items()}
 
 
 def tensors_of(sample):
@@ -99,71 +64,21 @@ def same(one, other):
     )
 
 
-def patch_offsets(model, pipeline):
-    """How far the change that a patch makes lies from the patch, in strides: {level name: mean over positions}."""
-    import torch
-
-    from mmdet_featviz.geometry import Grid, placement_of
-    from mmdet_featviz.taps import Taps
-
-    def look(picture):
-        features = []
-
-        def keep(feature_map):
-            features.append(feature_map[0].float().clone())
-            return feature_map[:, 0]
-
-        taps = Taps(model, None, keep)
-        torch.manual_seed(0)
-        with taps, torch.no_grad():
-            model.test_step(packed(pipeline, picture))
-        (pass_,) = taps.take()
-        return pass_, features
-
-    height, width = PICTURE_SIZE
-    even = np.full((height, width, 3), 110, np.uint8)
-    _, before = look(even)
-    offsets = {}
-    for across, down in PATCH_CENTRES:
-        x, y = round(across * width), round(down * height)
-        picture = even.copy()
-        picture[y - PATCH // 2 : y + PATCH // 2, x - PATCH // 2 : x + PATCH // 2] = 250
-        pass_, after = look(picture)
-        placement = placement_of(pass_.samples[0].metainfo, pass_.inputs[0])
-        for activation, old, new in zip(pass_.maps, before, after):
-            change = (new - old).abs().mean(0).numpy()
-            heat = Grid(change.shape, activation.stride, placement).heatmap(change).astype(np.float64)
-            heat = np.clip(heat - heat.max() / 2, 0, None)  # above half its maximum, where it is sharp
-            if not (np.isfinite(change).all() and heat.any()):  # random weights may explode, or see nothing
-                offsets.setdefault(activation.name, []).append(np.nan)
-                continue
-            rows, columns = np.mgrid[:height, :width] + 0.5
-            centre = np.array([(heat * columns).sum(), (heat * rows).sum()]) / heat.sum()
-            scale = np.abs(np.diag(placement.matrix)[:2])
-            cells = np.abs(centre - (x, y)) * scale / activation.stride[::-1]
-            offsets.setdefault(activation.name, []).append(float(cells.max()))
-    return {name: round(float(np.mean(values)), 2) for name, values in offsets.items()}
-
-
 def cover(path, photo):
     """Everything that the table says of one config."""
     import torch
-    from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
     from mmengine.config import Config
-    from mmengine.model import revert_sync_batchnorm
 
     from mmdet_featviz import FeatureVisualizer
 
     register_all_modules()
     start = time.perf_counter()
     cfg = Config.fromfile(path)
-    torch.manual_seed(0)
-    model = revert_sync_batchnorm(MODELS.build(without_downloads(cfg.model)))
-    model.init_weights()
-    model.eval()
-    pipeline = small(cfg.test_dataloader.dataset.get('pipeline') or cfg.test_pipeline)
+    model = build(cfg.model)
     row = dict(detector=type(model).__name__)
+    pipeline = small(pipeline_of(cfg), LARGER.get(row['detector'], (320, 240)))
+    settle_weights(model, packed(pipeline, photo))
     with torch.no_grad():
         torch.manual_seed(0)
         (plain,) = copy.deepcopy(model.test_step(packed(pipeline, photo)))
@@ -182,7 +97,8 @@ def cover(path, photo):
             levels=[[activation.layer, activation.level, *activation.stride] for activation in maps],
             silent=sorted(set(visualizer.taps.modules) - {activation.layer for activation in maps}),
         )
-    row['offsets'] = patch_offsets(model, pipeline)
+    pipeline = small(pipeline_of(cfg), PICTURE[::-1])
+    row['placed'] = [asdict(level) for level in level_placements(model, lambda picture: packed(pipeline, picture))]
     row['seconds'] = round(time.perf_counter() - start, 1)
     return row
 
@@ -197,26 +113,47 @@ def zoo():
 
 
 def configs_of(family):
-    """Configs of a folder, the plainest first."""
+    """Configs of a folder, the plainest and smallest first."""
     configs = [path for path in family.glob('*.py') if not path.name.startswith('_') and 'tta' not in path.name]
-    return sorted(configs, key=lambda path: ('r50' not in path.name, 'caffe' in path.name, len(path.name), path.name))
+
+    def plainness(path):
+        large = re.search('[_-][lx]_', path.name) is not None  # YOLOX-l, Swin-L and so on
+        return 'r50' not in path.name, large, 'caffe' in path.name, len(path.name), path.name
+
+    return sorted(configs, key=plainness)
+
+
+def report(sender, path, photo):
+    """The task of a process: send the row of a config, or why there is none."""
+    with open(os.devnull, 'w') as nothing:  # where the logs go
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+        os.dup2(nothing.fileno(), sys.stderr.fileno())
+    os.chdir(zoo().parent)  # some configs name others relative to it
+    try:
+        row = cover(path, photo)
+    except Exception as error:
+        # Without the paths of this machine.
+        reason = re.sub(r'"?/\S+', '...', ' '.join(f'{type(error).__name__}: {error}'.split()))
+        row = dict(error=reason[:120])
+    sender.send(row)
 
 
 def run_child(path, args):
-    """A row of the table: what the child wrote, or why it did not."""
-    command = [sys.executable, __file__, '--only-config', str(path), '--photo', str(args.photo.resolve())]
+    """A row of the table: what the process of this config sent, or why it did not."""
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=report, args=(sender, path, args.photo.resolve()))
+    process.start()
+    sender.close()
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=args.timeout, cwd=zoo().parent, encoding='utf-8'
-        )
-    except subprocess.TimeoutExpired:
-        return dict(error=f'took more than {args.timeout:g} s')
-    lines = done.stdout.strip().splitlines()
-    if done.returncode == 0 and lines:
-        return json.loads(lines[-1])
-    reasons = [line for line in done.stderr.strip().splitlines() if line and not line.startswith(' ')]
-    # Without the paths of this machine.
-    return dict(error=re.sub(r'"?/\S+', '...', reasons[-1])[:120] if reasons else f'ended with {done.returncode}')
+        if not receiver.poll(args.timeout):
+            return dict(error=f'took more than {args.timeout:g} s')
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        return dict(error=f'ended with {process.exitcode}')
+    finally:
+        process.kill()
+        process.join()
 
 
 def cover_family(family, args):
@@ -230,29 +167,46 @@ def cover_family(family, args):
     return rows if args.all else rows[:1]
 
 
-def offset_text(offsets):
-    """The worst of some offsets, bold beyond one stride."""
-    if not np.isfinite(offsets).all():
-        return 'not finite'
-    return f'{max(offsets):.2f}' if max(offsets) <= 1 else f'**{max(offsets):.2f}**'
+def verdict_of(row):
+    """The worst verdict of all levels."""
+    return max((level['verdict'] for level in row['placed']), key=VERDICTS.index)
+
+
+def figure_text(levels):
+    """Of some levels: the worst figures, and which levels are not right."""
+    worst = ' / '.join(
+        'not finite' if np.isnan(f) else f'{f:.2f}'
+        for f in (np.max([level[name] for level in levels]) for name in ('moves', 'offset'))
+    )
+    bad = ' '.join(str(level['level']) for level in levels if level['verdict'] != 'right')
+    return f'{worst} (level {bad})' if bad else worst
+
+
+def by_layer(levels):
+    """{layer: those of its levels}, in order."""
+    layers = {}
+    for level in levels:
+        layers.setdefault(level['layer'], []).append(level)
+    return layers
 
 
 def row_text(family, path, row):
     name = f'`{path.stem}`'
     if 'error' in row:
-        return f'| {family} | {name} | | | | | {row["error"].replace("|", "/")} |'
+        return f'| {family} | {name} | | | | | | {row["error"].replace("|", "/")} |'
     layers = {}
     for layer, _, vertical, horizontal in row['levels']:
         layers.setdefault(layer, []).append(
             f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g}x{horizontal:.3g}'
         )
     strides = '; '.join(f'{layer} {" ".join(values)}' for layer, values in layers.items())
-    offsets = {}
-    for level, offset in row['offsets'].items():
-        offsets.setdefault(level.rpartition('_')[0], []).append(offset)
-    placed = '; '.join(f'{layer} {offset_text(values)}' for layer, values in offsets.items())
+    figures = '; '.join(f'{layer} {figure_text(levels)}' for layer, levels in by_layer(row['placed']).items())
+    placed = dict(right='yes', blurred='blurred', wrong='**no**')[verdict_of(row)]
     same_result = 'identical' if row['same'] else '**differ**'
-    return f'| {family} | {name} | {row["detector"]} | {strides} | {placed} | {same_result} | {row["seconds"]:g} s |'
+    return (
+        f'| {family} | {name} | {row["detector"]} | {strides} | {placed} | {figures} | {same_result} '
+        f'| {row["seconds"]:g} s |'
+    )
 
 
 def write_table(args, results):
@@ -263,33 +217,39 @@ def write_table(args, results):
     import mmdet_featviz
 
     runs = [row for rows in results.values() for _, row in rows if 'error' not in row]
+    placed = Counter(map(verdict_of, runs))
     lines = [
         '# Model zoo coverage',
         '',
         f'Written by `tools/zoo_coverage.py` with mmdet {mmdet.__version__}, mmengine {mmengine.__version__}, '
         f'torch {torch.__version__.split("+")[0]}, mmdet_featviz {mmdet_featviz.__version__}: '
         f'{len(runs)} of {sum(len(rows) for rows in results.values())} configs in {len(results)} folders run, '
-        f'{sum(row["same"] for row in runs)} of them with identical predictions.',
+        f'{sum(row["same"] for row in runs)} of them with identical predictions, {placed["right"]} placed right, '
+        f'{placed["blurred"]} blurred, {placed["wrong"]} placed wrong.',
         '',
-        '*Strides* are those of the levels of each layer that is drawn by default. *Patch*: how far, in strides, the '
-        'centre of the change lies from the bright patch that made it (worst level of a layer, mean of three places). '
-        'Half a stride is what `align` decides. Beyond one stride it is bold: with random weights, attention, '
-        'deformable or dynamic convolutions and repeated resampling spread the change over the image.',
+        '*Strides* are those of the levels of each layer that is drawn by default. *Placed right*: does the change '
+        'that a patch makes in an even picture move with the patch, and lie at it? *Figures*, in cells, of the '
+        'worst level of each layer: the largest difference between the ways of the change and of the patch / the mean '
+        'distance of the change from the patch. *Yes*: both are at most 1, or at most half a cell of the level plus '
+        'half a cell of the coarsest backbone level, where that is resampled into it (necks, HRNet). *Blurred*: some '
+        'levels (named) fail that but stay within 64 pixels, behind attention, deformable, dynamic or widely dilated '
+        'convolutions, wide pools, or norms over the image. *No*: anything else. The weights are random; the batch '
+        'norms have seen one photo.',
         '',
-        '| family | config | detector | strides | patch | predictions | time, or why not |',
-        '| --- | --- | --- | --- | --- | --- | --- |',
+        '| family | config | detector | strides | placed right | figures | predictions | time, or why not |',
+        '| --- | --- | --- | --- | --- | --- | --- | --- |',
     ]
     lines += [row_text(family, path, row) for family, rows in results.items() for path, row in rows]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-    print(f'{len(runs)} configs run; the table is {args.out}')
+    bad = placed['wrong'] + sum(not row['same'] for row in runs)
+    print(f'{len(runs)} configs run, {bad} with levels placed wrong or other predictions; the table is {args.out}')
+    return bad == 0
 
 
 def main():
     args = parse_args()
-    if args.only_config is not None:
-        print(json.dumps(cover(args.only_config, args.photo)))
-        return
+    PROCESSES.set_forkserver_preload(['mmdet.datasets', 'mmdet.models', 'mmdet.utils', 'mmdet_featviz'])
     with tempfile.TemporaryDirectory() as folder:
         if args.photo is None:
             import cv2
@@ -303,8 +263,8 @@ def main():
         families = [zoo() / name for name in names if configs_of(zoo() / name)]
         with ThreadPoolExecutor(args.jobs) as pool:
             results = dict(zip((f.name for f in families), pool.map(lambda f: cover_family(f, args), families)))
-        write_table(args, results)
+        return 0 if write_table(args, results) else 1
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())
