@@ -175,13 +175,12 @@ def sheet(
     height, width = rows[0][0][1].shape[:2]
     pitch = max(width, MIN_PITCH) + GAP
     captions = [[_broken(caption, pitch - GAP - 6) for caption, _ in line] for line in lines]
-    heading = _broken([title], pitch * max(map(len, lines)) - GAP - 6, TITLE_SIZE) if title else []
-    texts = [Text(text, (GAP, GAP + k * (TITLE_SIZE + LEADING)), TITLE_SIZE, INK) for k, text in enumerate(heading)]
-    y, strips = GAP + len(heading) * (TITLE_SIZE + LEADING), []
-    strips.append(np.full((y, GAP + pitch * max(map(len, lines)), 3), 255, np.uint8))
+    whole_width = GAP + pitch * max(map(len, lines))
+    top = heading(title, whole_width)
+    texts, strips, y = [], [], 0
     for line, wrapped in zip(lines, captions):
         label_height = max(map(len, wrapped)) * (CAPTION_SIZE + LEADING) + 2
-        strip = np.full((label_height + height + GAP, strips[0].shape[1], 3), 255, np.uint8)
+        strip = np.full((label_height + height + GAP, whole_width, 3), 255, np.uint8)
         for column, ((_, tile), words) in enumerate(zip(line, wrapped)):
             x = GAP + column * pitch
             strip[label_height : label_height + height, x : x + width] = tile
@@ -189,7 +188,14 @@ def sheet(
                 texts.append(Text(text, (x - 3, y + number * (CAPTION_SIZE + LEADING)), CAPTION_SIZE, INK))
         strips.append(strip)
         y += len(strip)
-    return draw_texts(np.concatenate(strips), texts)
+    return np.concatenate([top, draw_texts(np.concatenate(strips), texts)])
+
+
+def heading(title: str, width: int) -> np.ndarray:
+    """A white strip (h, width, 3) with a title, in as many lines as it takes."""
+    lines = _broken([title], width - 2 * GAP - 6, TITLE_SIZE) if title else []
+    texts = [Text(text, (GAP, GAP + k * (TITLE_SIZE + LEADING)), TITLE_SIZE, INK) for k, text in enumerate(lines)]
+    return draw_texts(np.full((GAP + len(lines) * (TITLE_SIZE + LEADING), width, 3), 255, np.uint8), texts)
 
 
 def with_colorbar(picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

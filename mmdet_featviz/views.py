@@ -16,12 +16,12 @@ from .channels import ChannelMaps, get_choice, pick, top
 from .charts import weight_chart
 from .geometry import Grid, Placement
 from .photos import PhotoError
-from .rendering import finite_range, overlay, quantise, sheet, shrink, to_unit, with_colorbar
+from .rendering import finite_range, heading, overlay, quantise, sheet, shrink, to_unit, with_colorbar
 from .snapshots import Level, Snapshot
 from .style import Style
 
 SHEET_TILES, SHEET_COLUMNS, SMALL_TILE = 64, 8, 240
-CHART_HEIGHT = 240
+CHART_WIDTH, CHART_HEIGHT = 1200, 240
 
 Limits = Mapping[str, 'tuple[float, float]']
 
@@ -48,6 +48,39 @@ class PlacedLevel:
     level: Level
     grid: Grid
     range: tuple[float, float]
+
+
+class _Pages:
+    """Collects tiles for sheets of at most 64, so that of a thousand tiles only one sheet's are held at once.
+
+    Args:
+        name: Of the files, with braces where the page's number goes; a single page has none.
+        count: How many tiles there will be.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        self.count = count
+        self._name = name
+        self._pages = math.ceil(count / SHEET_TILES)
+        self._added = self._taken = 0
+        self._tiles: list = []
+
+    def add(self, tile: tuple) -> None:
+        self._tiles.append(tile)
+        self._added += 1
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._tiles) == SHEET_TILES or self._added == self.count
+
+    def take(self) -> tuple[str, str, list]:
+        """File name, what the title says of the page, and its tiles."""
+        tiles, self._tiles = self._tiles, []
+        self._taken += 1
+        if self._pages == 1:
+            return self._name.format(''), '', tiles
+        number = f'_{self._taken:0{len(str(self._pages))}d}'
+        return self._name.format(number), f' (page {self._taken} of {self._pages})', tiles
 
 
 class Views:
@@ -96,23 +129,28 @@ class Views:
     def _level_pictures(
         self, snapshot: Snapshot, placed: Sequence[PlacedLevel], photo: np.ndarray | None, kinds: set[str]
     ) -> Iterator[Picture]:
-        suffix, ending, tiles = snapshot.suffix, self.style.image_format, []
+        suffix, ending = snapshot.suffix, self.style.image_format
+        rows, pages = {}, _Pages(f'overview{{}}{suffix}.{ending}', len(placed))
         for one in placed:
-            name, limits = f'{one.level.name}{suffix}', self.limits_of(one, placed)
-            heat = self.heat(one.level.values, one.grid, limits)
+            level, limits = one.level, self.limits_of(one, placed)
+            heat = self.heat(level.values, one.grid, limits)
             if photo is not None:
                 laid = overlay(photo, heat, self.style.alpha, self.style.blend)
-            if {'panel', 'overview'} & kinds:
-                tiles.append((one.level, self._caption(one.level, limits), shrink(laid)))
             if 'overlay' in kinds:
                 finished = self._with_colorbar(self.with_boxes(laid, snapshot), limits)
-                yield Picture(f'{name}.{ending}', finished, [one.level.name])
+                yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
             if 'heatmap' in kinds:
-                yield Picture(f'{name}.heatmap.png', self._with_colorbar(heat, limits), [one.level.name])
-        if 'panel' in kinds and tiles:
-            yield self._panel(snapshot, tiles, photo)
-        if 'overview' in kinds:
-            yield from self._overview(snapshot, tiles)
+                yield Picture(f'{level.name}{suffix}.heatmap.png', self._with_colorbar(heat, limits), [level.name])
+            if {'panel', 'overview'} & kinds:
+                tile = self._caption(level, limits), shrink(laid)
+            if 'panel' in kinds:
+                rows.setdefault(level.layer, []).append((level, *tile))
+            if 'overview' in kinds:
+                pages.add((level, *tile))
+                if pages.is_full:
+                    yield self._overview(snapshot, pages)
+        if rows:
+            yield self._panel(snapshot, list(rows.values()), photo)
 
     def with_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
         if self.style.boxes is None or snapshot.boxes is None:
@@ -123,30 +161,29 @@ class Views:
     def _with_colorbar(self, picture: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
         return with_colorbar(picture, self.style.table, limits) if self.style.colorbar else picture
 
-    def _panel(self, snapshot: Snapshot, tiles: Sequence[tuple], photo: np.ndarray) -> Picture:
+    def _panel(self, snapshot: Snapshot, rows: Sequence[Sequence[tuple]], photo: np.ndarray) -> Picture:
         """Photo and all levels, a row for each layer."""
-        rows, scale = {}, max(shrink(photo).shape) / max(photo.shape)
-        for level, caption, tile in tiles:
-            rows.setdefault(level.layer, []).append((caption, self.with_boxes(tile, snapshot, scale)))
-        first, *others = rows.values()
-        picture = sheet([[(['photo'], self.with_boxes(shrink(photo), snapshot, scale)), *first], *others])
-        return Picture(
-            f'panel{snapshot.suffix}.{self.style.image_format}', picture, [level.name for level, _, _ in tiles]
-        )
+        small = shrink(photo)
+        scale = max(small.shape) / max(photo.shape)
+        tiles = [[(caption, self.with_boxes(tile, snapshot, scale)) for _, caption, tile in row] for row in rows]
+        tiles[0].insert(0, (['photo'], self.with_boxes(small, snapshot, scale)))
+        names = [level.name for row in rows for level, _, _ in row]
+        return Picture(f'panel{snapshot.suffix}.{self.style.image_format}', sheet(tiles), names)
 
-    def _overview(self, snapshot: Snapshot, tiles: Sequence[tuple]) -> Iterator[Picture]:
-        """All levels in forward order, on as many sheets as it takes."""
-        for name, title, page in _pages('overview', tiles, snapshot.suffix, self.style.image_format):
-            heading = f'{snapshot.key}: {len(tiles)} levels in forward order{title}'
-            picture = sheet([[(caption, tile) for _, caption, tile in page]], heading, SHEET_COLUMNS)
-            yield Picture(name, picture, [level.name for level, _, _ in page])
+    @staticmethod
+    def _overview(snapshot: Snapshot, pages: _Pages) -> Picture:
+        """A page of levels in forward order."""
+        name, number, page = pages.take()
+        title = f'{snapshot.key}: {pages.count} levels in forward order{number}'
+        picture = sheet([[(caption, tile) for _, caption, tile in page]], title, SHEET_COLUMNS)
+        return Picture(name, picture, [level.name for level, _, _ in page])
 
     def _channel_pictures(self, one: PlacedLevel, photo: np.ndarray | None, suffix: str) -> Iterator[Picture]:
-        level, ending = one.level, self.style.image_format
-        channels = self._picked(level)
+        level, channels = one.level, self._picked(one.level)
         if channels is None:
             return
-        base, ranges = f'{level.name}{suffix}', self._channel_limits(channels, one.grid)
+        base, ending = f'{level.name}{suffix}', self.style.image_format
+        ranges = self._channel_limits(channels, one.grid)
         if self.style.channel_files:
             digits = len(str(level.channels - 1))
             for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
@@ -154,10 +191,13 @@ class Views:
                 name = f'{base}.channel_{number:0{digits}d}.{ending}'
                 yield Picture(name, self._with_colorbar(tile, limits), [level.name])
             return
-        tiles = self._channel_tiles(channels, one.grid, ranges, photo)
-        for name, title, page in _pages(f'{base}.channels', tiles, '', ending):
-            heading = f'{level.name}: {len(tiles)} of {level.channels} channels, stride {level.stride_text}{title}'
-            yield Picture(name, sheet([page], heading, SHEET_COLUMNS), [level.name])
+        pages = _Pages(f'{base}.channels{{}}.{ending}', len(channels.indices))
+        for tile in self._channel_tiles(channels, one.grid, ranges, photo):
+            pages.add(tile)
+            if pages.is_full:
+                name, number, page = pages.take()
+                title = f'{level.name}: {pages.count} of {level.channels} channels, stride {level.stride_text}{number}'
+                yield Picture(name, sheet([page], title, SHEET_COLUMNS), [level.name])
 
     def _attention_pictures(
         self, snapshot: Snapshot, placed: Sequence[PlacedLevel], photo: np.ndarray | None
@@ -165,21 +205,30 @@ class Views:
         """What channel attention weighs; where the network has none, how active each channel is on average."""
         found = [self._place(level, snapshot.placement) for level in snapshot.attention]
         for one in found or placed:
-            level, channels = one.level, self._pooled(one.level)
-            if channels is None:
-                continue
-            if found:
-                title = f'{level.layer}: weights that this channel attention gives its {level.channels} channels'
-            else:
-                title = f'{level.name}: global average pooling of its {level.channels} channels (no channel attention)'
+            channels = self._pooled(one.level)
+            if channels is not None:
+                name = f'{one.level.name}{snapshot.suffix}.attention.{self.style.image_format}'
+                figure = self._weight_figure(one, channels, bool(found), photo)
+                yield Picture(name, figure, [] if found else [one.level.name])
+
+    def _weight_figure(
+        self, one: PlacedLevel, channels: ChannelMaps, is_attention: bool, photo: np.ndarray | None
+    ) -> np.ndarray:
+        """The most weighted channels above a chart of all weights, under a title that says what weights they are."""
+        level, quantity, tiles = one.level, 'weight', []
+        if level.values.shape == (1, 1):  # no tile could show more than the chart does
+            title = f'{level.name}: its {level.channels} numbers, one for each channel'
+        elif is_attention:
+            title = f'{level.layer}: weights that this channel attention gives its {level.channels} channels'
+        else:
+            quantity = 'mean activation'
+            title = f'{level.name}: global average pooling of its {level.channels} channels (no channel attention)'
+        if level.values.shape != (1, 1):
             ranges = self._channel_limits(channels, one.grid)
-            quantity = 'weight' if found else 'mean activation'
-            row = self._channel_tiles(channels, one.grid, ranges, photo, quantity)
-            tiles = sheet([row], title, min(len(row), SHEET_COLUMNS))
-            chart = weight_chart(channels.weights, channels.indices, quantity, (tiles.shape[1], CHART_HEIGHT))
-            picture = np.concatenate([tiles, chart])
-            name = f'{level.name}{snapshot.suffix}.attention.{self.style.image_format}'
-            yield Picture(name, picture, [] if found else [level.name])
+            tiles = list(self._channel_tiles(channels, one.grid, ranges, photo, quantity))
+        top = sheet([tiles], title, SHEET_COLUMNS) if tiles else heading(title, CHART_WIDTH)
+        chart = weight_chart(channels.weights, channels.indices, quantity, (top.shape[1], CHART_HEIGHT))
+        return np.concatenate([top, chart])
 
     def _channel_tiles(
         self,
@@ -188,14 +237,13 @@ class Views:
         ranges: Sequence[tuple[float, float]],
         photo: np.ndarray | None,
         quantity: str = '',
-    ) -> list[tuple[list[str], np.ndarray]]:
-        tiles = []
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Captions and tiles of channels, one at a time."""
         for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
             caption = [f'channel {number}', *self._range_text(limits)]
             if quantity:
                 caption.insert(1, f'{quantity} {channels.weights[number]:.3g}')
-            tiles.append((caption, shrink(self._channel(values, grid, limits, photo), SMALL_TILE)))
-        return tiles
+            yield caption, shrink(self._channel(values, grid, limits, photo), SMALL_TILE)
 
     def _channel(
         self, values: np.ndarray, grid: Grid, limits: tuple[float, float], photo: np.ndarray | None
@@ -262,15 +310,6 @@ def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
     lowest = finite_range(grid.visible(np.where(finite, values, np.float32(high))))[0]
     highest = finite_range(grid.visible(np.where(finite, values, np.float32(low))))[1]
     return min(lowest, highest), highest
-
-
-def _pages(base: str, tiles: Sequence, suffix: str, ending: str) -> Iterator[tuple[str, str, Sequence]]:
-    """File name, what the title says of the page, and the tiles of each page; one page needs no number."""
-    count = math.ceil(len(tiles) / SHEET_TILES)
-    for page in range(count):
-        number = f'_{page + 1:0{len(str(count))}d}' if count > 1 else ''
-        title = f' (page {page + 1} of {count})' if count > 1 else ''
-        yield f'{base}{number}{suffix}.{ending}', title, tiles[page * SHEET_TILES : (page + 1) * SHEET_TILES]
 
 
 def _union(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:

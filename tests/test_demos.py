@@ -6,7 +6,10 @@ import os
 import runpy
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
 import numpy as np
@@ -83,6 +86,28 @@ def test_a_photo_and_a_glob(place, tmp_path, source, keys):
     done = run('image_demo.py', source, 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', cwd=place)
     assert done.returncode == 0, done.stderr
     assert sorted({entry['key'] for entry in manifest(tmp_path / 'out')}) == keys
+
+
+def test_a_photo_from_a_server(place, tmp_path):
+    handler = partial(SimpleHTTPRequestHandler, directory=str(place / 'photos'))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}/a.jpg'
+        done = run('image_demo.py', url, 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', cwd=place)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert pictures(tmp_path / 'out') == ['a/backbone_0.jpg', 'a/backbone_1.jpg']
+
+
+def test_what_a_config_says_of_its_hook_is_taken_over_but_for_the_folder(place, tmp_path):
+    hook = dict(type='FeatVizHook', save=('heatmap',), layers='backbone', out_dir='elsewhere', stages=('val',))
+    cfg = Config.fromfile(place / 'pools.py')
+    cfg.default_hooks = dict(mine=hook)
+    cfg.dump(place / 'hooked.py')
+    out = tmp_path / 'out'
+    done = run('image_demo.py', 'photos/a.jpg', 'hooked.py', 'pools.pth', '--out-dir', out, cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert pictures(out) == ['a/backbone_0.heatmap.png', 'a/backbone_1.heatmap.png']
 
 
 def test_options_have_the_arguments_names(place, tmp_path):
@@ -185,6 +210,21 @@ def test_a_video_has_the_heat_on_the_object_at_the_same_rate(place, video, tmp_p
             centre = (tile * columns).sum() / tile.sum(), (tile * rows).sum() / tile.sum()
             assert np.hypot(centre[0] - 20.5 - 4 * number, centre[1] - 32.5) < 2
     assert not reader.read()[0]
+
+
+def test_a_video_that_ends_early(place, video, tmp_path):
+    whole = (place / video).read_bytes()
+    (place / 'torn.avi').write_bytes(whole[: len(whole) // 2])
+    options = ['--out', tmp_path / 'x.avi', '--tile-size', 96]
+    done = run('video_demo.py', 'torn.avi', 'pools.py', 'pools.pth', *options, cwd=place)
+    if done.returncode:  # some builds of OpenCV open no torn video at all
+        assert 'cannot be read' in done.stderr.strip().splitlines()[-1]
+        return
+    last = done.stdout.strip().splitlines()[-1]
+    count = int(last.split()[0])
+    assert 0 < count < 12
+    reader = cv2.VideoCapture(str(tmp_path / 'x.avi'))
+    assert int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) == count
 
 
 def test_a_level_that_no_video_has(place, video, tmp_path):

@@ -9,6 +9,7 @@ from mmdet_featviz import views
 from mmdet_featviz.channels import ChannelMaps
 from mmdet_featviz.geometry import identity_placement
 from mmdet_featviz.photos import PhotoError
+from mmdet_featviz.rendering import shrink
 from mmdet_featviz.snapshots import Level, Snapshot
 from mmdet_featviz.style import Style
 from mmdet_featviz.views import Views
@@ -44,8 +45,10 @@ def sheets(monkeypatch):
 
     def spy(rows, title='', columns=6):
         made.append((title, [caption for row in rows for caption, _ in row]))
+        tiles.extend(tile for row in rows for _, tile in row)
         return real(rows, title, columns)
 
+    tiles = spy.tiles = []
     monkeypatch.setattr(views, 'sheet', spy)
     return made
 
@@ -94,6 +97,27 @@ def test_sheets_of_at_most_64_channels(sheets, count, pages):
     assert [title for title, _ in sheets] == (
         [title] if pages == 1 else [f'{title} (page {page + 1} of {pages})' for page in range(pages)]
     )
+
+
+def test_tiles_of_a_sheet_show_the_channels_that_they_name(sheets):
+    maps, photo = channel_maps(100, list(range(99, -1, -1))), noise(*SIZE)
+    drawn(Style(save='channels', channels='all'), snapshot([level(channels=100, picked=maps)], photo))
+    captions = [caption for _, page in sheets for caption in page]
+    assert len(views.sheet.tiles) == len(captions) == 100
+    for ((_, number),), tile in zip((map(str.split, caption) for caption in captions), views.sheet.tiles):
+        values = maps.maps[99 - int(number)]
+        expected = shrink(expected_tile(values, (values.min(), values.max()), photo).astype(np.uint8), 240)
+        assert np.abs(tile.astype(int) - expected).mean() < 1
+
+
+def test_a_layer_that_puts_out_one_number_for_each_channel_is_its_own_weights():
+    weights = np.linspace(-1, 1, 16).astype(np.float32)
+    values = np.full((1, 1), 1, np.float32)
+    pooled = ChannelMaps(np.array([15]), np.ones((1, 1, 1), np.float32), weights)
+    shot = snapshot([Level('backbone.se.act', 0, 16, (64.0, 96.0), values, pooled=pooled)])
+    (picture,) = drawn(Style(save='attention'), shot).values()
+    assert picture.pixels.shape[1] == 1200
+    assert picture.pixels.shape[0] < 300  # a title and the chart, without empty tiles
 
 
 def test_channels_of_a_whole_feature_map_are_chosen_when_they_are_drawn(sheets):

@@ -118,7 +118,7 @@ def visualizer_and_model(args, **extra):
         if args.cfg_options is not None:
             cfg.merge_from_dict(args.cfg_options)
         args.checkpoint = args.checkpoint or cfg.get('load_from')
-        own = cfg.model.get('featviz') or {}
+        own = own_options(cfg)
     elif args.config.endswith('.py'):
         raise SystemExit(f'there is no config {args.config}')
     if args.checkpoint is not None and '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
@@ -134,6 +134,18 @@ def visualizer_and_model(args, **extra):
         return visualizer, DetInferencer(args.config, args.checkpoint, args.device, show_progress=False).model
     except ValueError as error:  # no such name, and what to look at
         raise SystemExit(f'{args.config} is no config, and no model of the zoo: {error}') from error
+
+
+def own_options(cfg):
+    """What a config itself says of drawing, in its detector or its hook, but for where."""
+    options = cfg.model.get('featviz') or next(iter(hooks_of(cfg)), {})
+    return {name: value for name, value in options.items() if name not in ('type', 'out_dir', 'stages')}
+
+
+def hooks_of(cfg):
+    """The configs of all FeatVizHooks in a config."""
+    candidates = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
+    return [hook for hook in candidates if hook is not None and name_of(hook.get('type')) == 'FeatVizHook']
 
 
 def name_of(kind):

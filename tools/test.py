@@ -4,7 +4,7 @@ import argparse
 import warnings
 from copy import deepcopy
 
-from cli import add_common_options, add_drawing_options, common_config, drawing_options, name_of
+from cli import add_common_options, add_drawing_options, common_config, drawing_options, hooks_of, name_of
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.registry import RUNNERS
@@ -41,15 +41,13 @@ def add_heatmaps(cfg, args):
     options = drawing_options(args, FeatureVisualizer, Style)
     if not options:
         return
-    default_hooks = cfg.setdefault('default_hooks', {})
-    candidates = [*(cfg.get('custom_hooks') or []), *default_hooks.values()]
-    hooks = [hook for hook in candidates if hook is not None and name_of(hook.get('type')) == 'FeatVizHook']
+    hooks = hooks_of(cfg)
     if 'featviz' in cfg.model or name_of(cfg.model.get('type')).endswith('Hp'):
         cfg.model.featviz = {**(cfg.model.get('featviz') or {}), **options}
     elif hooks:
         hooks[0].update(options)
     else:
-        default_hooks['featviz'] = dict(type='FeatVizHook', **options)
+        cfg.setdefault('default_hooks', {})['featviz'] = dict(type='FeatVizHook', **options)
 
 
 def add_tta(cfg):

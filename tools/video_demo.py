@@ -160,7 +160,8 @@ def main():
     count = write_video(args.out, map(drawer.draw, frames), fps)
     if not count:
         raise SystemExit(f'{args.video} has no frame that can be read')
-    print(f'{count} frames at {fps:g} a second in {args.out}')
+    early = f'; the video says it has {expected}, but ended early' if count < expected else ''
+    print(f'{count} frames at {fps:g} a second in {args.out}{early}')
 
 
 if __name__ == '__main__':
