@@ -24,9 +24,10 @@ import numpy as np
 
 PICTURE = (384, 512)  # height, width
 PATCH = 32
-# Centre (x, y) and grey value of the patch: none is the mirror image of another. The second lies elsewhere in the cells
-# of coarse levels, and is dark: what a layer sees of only one edge of a bright patch, it sees of the other one's there.
-PLACES = [((110, 110), 250), ((174, 174), 0)]
+# Centres (x, y) of the patch: none is the mirror image of another. The second lies elsewhere in the cells of coarse
+# levels, and has another texture.
+PLACES = [(110, 110), (174, 174)]
+TEXTURE = 4  # pixels: a patch of one colour would be seen at its edges only, and with random weights at one of them
 EVEN = 110
 MOVES = [(0, 0), (256, 0), (0, 128)]  # whole cells of stride 128
 BLUR = 64  # pixels of the network's input
@@ -112,10 +113,11 @@ def settle_weights(model, data):
     handles = [norm.register_forward_pre_hook(settle) for norm in norms]
     with torch.no_grad():
         for name, module in model.named_modules():
-            if name.endswith(('out_proj', 'output_proj')):
-                module.weight.mul_(0.1)
-            elif name.endswith('conv_offset'):
-                module.weight.zero_()
+            weight = getattr(module, 'weight', None)  # the name may be that of a whole block
+            if weight is not None and name.endswith(('out_proj', 'output_proj')):
+                weight.mul_(0.1)
+            elif weight is not None and name.endswith('conv_offset'):
+                weight.zero_()
     for module in model.modules():
         if isinstance(module, torch.nn.MaxPool2d) and module.stride == 1 and module.kernel_size >= 5:
             module.kernel_size, module.padding = 1, 0
@@ -137,10 +139,10 @@ def level_placements(model, pack):
     even = np.full((*PICTURE, 3), EVEN, np.uint8)
     _, before = _look(model, pack(even))
     shifts = []  # for each picture, of all levels, (x, y) in cells
-    for (x, y), grey in PLACES:
+    for number, (x, y) in enumerate(PLACES):
         for right, down in MOVES:
             centre = (x + right, y + down)
-            pass_, after = _look(model, pack(_with_patch(even, centre, grey)))
+            pass_, after = _look(model, pack(_with_patch(even, centre, number)))
             shifts.append([_shift(*level, pass_, centre) for level in zip(pass_.maps, before, after)])
     by_level = np.array(shifts).reshape(len(PLACES), len(MOVES), len(before), 2)
     moves = np.abs(by_level - by_level.mean(1, keepdims=True)).max((0, 1, 3))
@@ -173,10 +175,13 @@ def _look(model, data):
     return run_layers(model, data, keep), features
 
 
-def _with_patch(picture, centre, grey):
+def _with_patch(picture, centre, seed):
+    """The picture with a patch of coloured noise."""
     x, y = centre
     picture = picture.copy()
-    picture[y - PATCH // 2 : y + PATCH // 2, x - PATCH // 2 : x + PATCH // 2] = grey
+    coarse = np.random.default_rng(seed).integers(0, 256, (PATCH // TEXTURE, PATCH // TEXTURE, 3), np.uint8)
+    patch = coarse.repeat(TEXTURE, axis=0).repeat(TEXTURE, axis=1)
+    picture[y - PATCH // 2 : y + PATCH // 2, x - PATCH // 2 : x + PATCH // 2] = patch
     return picture
 
 

@@ -17,7 +17,7 @@ MOST = dict(max_per_img=20, nms_pre=100)  # boxes that are followed: each costs 
 def without_downloads(cfg):
     """Remove, in place and at any depth, what would load weights from elsewhere or wants several processes."""
     if isinstance(cfg, dict):
-        if isinstance(cfg.get('init_cfg'), dict) and cfg['init_cfg'].get('type') == 'Pretrained':
+        if isinstance(cfg.get('init_cfg'), dict) and 'checkpoint' in cfg['init_cfg']:
             cfg['init_cfg'] = None
         for key in ('pretrained', 'teacher_ckpt'):
             if key in cfg:
