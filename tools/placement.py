@@ -13,7 +13,8 @@ Both within one cell. A level into which coarser ones are resampled shares their
 level, fed by stride 32 cell by cell, may lie 16 pixels beside. So for necks, and for a backbone that resamples its own
 levels (HRNet), it is half a cell of their own and half a cell of the backbone's coarsest level, where that is more.
 
-Attention, deformable, dynamic and widely dilated convolutions, wide pools and norms over the whole image look further:
+Attention, deformable, dynamic and widely dilated convolutions, wide pools, hourglasses (down to stride 128 and up again,
+cell by cell) and norms over the whole image look further:
 levels that fail behind such modules are called blurred as long as they stay near the patch, and wrong beyond.
 """
 
@@ -32,7 +33,7 @@ EVEN = 110
 MOVES = [(0, 0), (256, 0), (0, 128)]  # whole cells of stride 128
 BLUR = 64  # pixels of the network's input
 FAR = 7  # cells across a kernel, beyond which most of it lies beside the patch: SSD, YOLOF, YOLOX's pyramid of pools
-LOOKS_FAR = re.compile('Attention|MSA|Deform|DyReLU|GroupNorm|ContextBlock|NonLocal|SELayer|InstanceNorm')
+LOOKS_FAR = re.compile('Attention|MSA|Deform|DyReLU|GroupNorm|ContextBlock|NonLocal|SELayer|InstanceNorm|Hourglass')
 
 
 @dataclass(frozen=True)
