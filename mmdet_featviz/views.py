@@ -242,7 +242,7 @@ class Views:
         for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
             caption = [f'channel {number}', *self._range_text(limits)]
             if quantity:
-                caption.insert(1, f'{quantity} {channels.weights[number]:.3g}')
+                caption.insert(1, f'{quantity} {channels.weights[number]:.4g}')
             yield caption, shrink(self._channel(values, grid, limits, photo), SMALL_TILE)
 
     def _channel(

@@ -149,11 +149,11 @@ def test_the_attention_figure_says_which_of_the_two_it_shows(sheets):
     assert sheets == [
         (
             'neck_0: global average pooling of its 16 channels (no channel attention)',
-            [[f'channel {n}', f'mean activation {pooled.weights[n]:.3g}'] for n in (3, 1)],
+            [[f'channel {n}', f'mean activation {pooled.weights[n]:.4g}'] for n in (3, 1)],
         ),
         (
             'backbone.se: weights that this channel attention gives its 16 channels',
-            [[f'channel {n}', f'weight {weighted.weights[n]:.3g}'] for n in (2, 0)],
+            [[f'channel {n}', f'weight {weighted.weights[n]:.4g}'] for n in (2, 0)],
         ),
     ]
 
