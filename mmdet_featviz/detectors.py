@@ -104,12 +104,12 @@ class TwoStageDetectorHp(FeatVizMixin, TwoStageDetector):
 def _register_siblings() -> None:
     """Register a drawing sibling of each of mmdet's detectors, such as ``DINOHp`` of ``DINO``."""
     for name, detector in list(MODELS.module_dict.items()):
-        if isinstance(detector, type) and issubclass(detector, BaseDetector) and f'{name}Hp' not in MODELS.module_dict:
-            if issubclass(detector, FeatVizMixin):
-                continue
+        # Users' own detectors are theirs to subclass, whenever this module happens to be imported.
+        is_mmdets = isinstance(detector, type) and detector.__module__.startswith('mmdet.')
+        if is_mmdets and issubclass(detector, BaseDetector) and f'{name}Hp' not in MODELS.module_dict:
             doc = f'{name} that draws its feature maps whenever it predicts.'
             sibling = type(f'{name}Hp', (FeatVizMixin, detector), {'__doc__': doc, '__module__': __name__})
-            globals()[sibling.__name__] = MODELS.register_module(module=sibling) or sibling
+            globals()[sibling.__name__] = MODELS.register_module(module=sibling)
 
 
 _register_siblings()
