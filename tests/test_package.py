@@ -49,7 +49,8 @@ def test_detectors_that_draw_are_found_by_name_and_imported_by_name(before):
         "print(pickle.loads(pickle.dumps(MODELS.get('DINOHp'))).__mro__[1].__name__)"
     )
     result = python(code, ROOT)
-    assert result.stdout.split() == 'DINOHp SingleStageDetectorHp True False FeatVizMixin'.split(), result.stderr
+    expected = ['DINOHp', 'SingleStageDetectorHp', 'True', 'False', 'FeatVizMixin']
+    assert result.stdout.split() == expected, result.stderr
 
 
 def test_drawing_overlays_needs_neither_matplotlib_nor_fonts(tmp_path):
