@@ -42,6 +42,9 @@ class FeatVizHook(Hook):
     def before_test(self, runner: Runner) -> None:
         self._open(runner, 'test')
 
+    def before_train_epoch(self, runner: Runner) -> None:
+        self.visualizer.wait()  # before the data loader forks: threads at work do not survive that well
+
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train') -> None:
         if mode in self.visualizer.stages and not self.visualizer.done:
             self.visualizer.taps.attach()
@@ -70,6 +73,7 @@ class FeatVizHook(Hook):
         self._close(runner, 'test')
 
     def _open(self, runner: Runner, stage: str) -> None:
+        self.visualizer.wait()
         if stage in self.visualizer.stages:
             open_for_run(self.visualizer, runner, stage)
 
@@ -87,7 +91,7 @@ class FeatVizHook(Hook):
 
 
 def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
-    """Open a visualizer with what a runner knows: its folder and its data set.
+    """Open a visualizer with what a runner knows: its folder and its data set. It must be closed at the end.
 
     Args:
         visualizer: That of a hook, or of a detector that draws by itself.
@@ -112,6 +116,7 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
         backend_args=getattr(datasets[0], 'backend_args', None),
         stage=stage,
         facts=dict(config=runner.cfg.filename, checkpoint=runner._load_from),
+        in_run=True,
     )
 
 
