@@ -26,6 +26,7 @@ import mmengine
 import numpy as np
 import torch
 from make_demo_data import make_split
+from mmdet.datasets import CocoDataset
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.hooks import Hook
@@ -224,10 +225,11 @@ def set_threads(number):
 
 
 def scenes(folder, count, distinct=100):
-    """A data set of demo scenes, repeated under other names, like any other to a run."""
+    """A data set of demo scenes, repeated under other names, with the classes of COCO that the detectors know."""
     make_split(folder, 'val', min(count, distinct))
     content = json.loads((folder / 'val.json').read_text())
-    first = content['images']
+    content['categories'] = [dict(id=n, name=name) for n, name in enumerate(CocoDataset.METAINFO['classes'], 1)]
+    first = list(content['images'])
     for number in range(len(first), count):
         source = first[number % len(first)]
         name = f'again_{number:05d}.jpg'
@@ -245,7 +247,6 @@ def build_runner(detector, data, work_dir, images, checkpoint=None, hooks=()):
         data_root=str(data),
         ann_file='val.json',
         data_prefix=dict(img='val/'),
-        metainfo=dict(classes=('disc', 'square', 'triangle', 'star')),
         test_mode=True,
         indices=images,
         pipeline=cfg.test_dataloader.dataset.pipeline,
