@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path as osp
 from typing import Any, Iterator, Sequence
 
+from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -42,9 +43,6 @@ class FeatVizHook(Hook):
     def before_test(self, runner: Runner) -> None:
         self._open(runner, 'test')
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        self.visualizer.wait()  # before the data loader forks: threads at work do not survive that well
-
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train') -> None:
         if mode in self.visualizer.stages and not self.visualizer.done:
             self.visualizer.taps.attach()
@@ -73,7 +71,6 @@ class FeatVizHook(Hook):
         self._close(runner, 'test')
 
     def _open(self, runner: Runner, stage: str) -> None:
-        self.visualizer.wait()
         if stage in self.visualizer.stages:
             open_for_run(self.visualizer, runner, stage)
 
@@ -108,10 +105,13 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
     datasets = list(_innermost(loop.dataloader.dataset))
     if not sum(map(len, datasets)):
         raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
+    sampler = loop.dataloader.sampler
+    visualizer.begin(stage, len(sampler.dataset) if stage != 'train' and isinstance(sampler, DefaultSampler) else None)
     visualizer.open(
         runner.model,
         default_dir=osp.join(runner.log_dir, 'featviz'),
         image_root=_image_folder(datasets),
+        image_paths=_image_paths(datasets),
         dataset_meta=getattr(datasets[0], 'metainfo', None),
         backend_args=getattr(datasets[0], 'backend_args', None),
         stage=stage,
@@ -128,6 +128,14 @@ def _innermost(dataset: Dataset) -> Iterator[Dataset]:
             yield from _innermost(part)
     else:
         yield dataset
+
+
+def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
+    """The paths of all images, as far as the data sets tell."""
+    for dataset in datasets:
+        if hasattr(dataset, 'get_data_info'):
+            paths = (dataset.get_data_info(index).get('img_path') for index in range(len(dataset)))
+            yield from filter(None, paths)
 
 
 def _image_folder(datasets: Sequence[Dataset]) -> str | None:

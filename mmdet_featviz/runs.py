@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.logging import print_log
 
 from .geometry import Grid
 from .photos import PhotoError, read_photo
-from .sinks import MANIFEST, FileSink, encode
+from .sinks import MANIFEST, FileSink, encode, entries, manifests
 from .snapshots import Snapshot, dump, load
 from .style import Style
 from .version import __version__
@@ -105,9 +105,12 @@ class RunWriter:
         self.tally = Tally()
         self._views = Views(style, limits)
         self._workers = Workers(0 if strict else workers, self._count)
+        known = dict(version=__version__, style=asdict(style), **facts)
+        text = json.dumps(known, ensure_ascii=False, indent=1, default=str)
+        if sink.finished:
+            _check_same_settings(sink.out_dir, json.loads(text))
         if is_main_process():
-            known = dict(version=__version__, style=asdict(style), **facts)
-            sink.write(FACTS, json.dumps(known, ensure_ascii=False, indent=1, default=str).encode())
+            sink.write(FACTS, text.encode('utf-8', 'surrogateescape'))
 
     @property
     def _waits(self) -> bool:
@@ -126,20 +129,36 @@ class RunWriter:
         """
         self._workers.give(self._write_all, snapshots)
 
-    def wait(self) -> None:
-        """Return when all that was given is written."""
-        self._workers.wait()
+    def finish(self, in_run: bool = False) -> None:
+        """Wait for what was given, and draw what waits for the range of the run.
 
-    def finish(self) -> None:
-        """Wait for what was given, and draw what waits for the range of the run."""
-        self.wait()
+        Args:
+            in_run: Whether all ranks of a run finish: the range is that of all, and so are tally and manifest.
+        """
+        self._workers.wait()
         pending, self.tally.pending = self.tally.pending, []
-        if not pending:
-            return
-        views = Views(self.style, run_ranges(pending, self.style.align))
-        for path in pending:
-            self._workers.give(self._draw_saved, path, views)
-        self.wait()
+        of_all = sum(all_gather_object(pending), []) if in_run else pending
+        if of_all:
+            views = Views(self.style, run_ranges(of_all, self.style.align))
+            for path in pending:
+                self._workers.give(self._draw_saved, path, views)
+            self._workers.wait()
+        if in_run:
+            self._join_ranks()
+
+    def _join_ranks(self) -> None:
+        """Let the first rank tell of all ranks, and make one manifest of theirs."""
+        tallies = all_gather_object(self.tally)  # also waits until all ranks have written
+        self.tally = Tally()
+        if is_main_process():
+            for tally in tallies:
+                self.tally.add(tally)
+            if len(tallies) > 1:
+                try:
+                    self.sink.merge()
+                except OSError as error:  # the parts stay, and are read as well
+                    self.tally.note(error, MANIFEST)
+        barrier()  # nobody adds to a part before it is merged
 
     def summary(self) -> str:
         """One line: how many pictures of how many images, where, and what was skipped and why."""
@@ -150,6 +169,8 @@ class RunWriter:
         line = f'{files} of {_count(len(tally.drawn), "image")} in {self.sink.out_dir}'
         if tally.pending:
             line += f'; {_count(len(tally.pending), "image")} to be drawn at the end, on one scale'
+        if tally.there:
+            line += f'; {_count(len(tally.there), "image")} drawn before'
         skipped = [
             f'{_count(len(names), "image")}, {reason} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})'
             for reason, names in tally.skipped.items()
@@ -184,14 +205,25 @@ class RunWriter:
             tally.note(error, osp.basename(str(name)))
 
     def _write(self, tally: Tally, snapshot: Snapshot) -> None:
+        maps = osp.join(self.sink.out_dir, snapshot.key, snapshot.maps_file)
+        if self._is_finished(snapshot):
+            tally.there.add(snapshot.key)
+            if self._waits:
+                tally.pending.append(maps)
+            return
         placed, shared = self._views.place(snapshot), []
         if self._saves_maps:
             shared = self._save_maps(tally, snapshot)
         if self._waits:
-            tally.pending.append(osp.join(self.sink.out_dir, snapshot.key, snapshot.maps_file))
+            tally.pending.append(maps)
             self._record(snapshot, placed, {}, shared)
         else:
             self._draw(tally, snapshot, self._views, placed, shared)
+
+    def _is_finished(self, snapshot: Snapshot) -> bool:
+        """Whether the run that is gone on with has all of this."""
+        there = self.sink.finished.get((snapshot.key, snapshot.augmentation))
+        return there is not None and there.issuperset(level.name for level in snapshot.levels)
 
     def _draw_maps(self, tally: Tally, path: str, views: Views) -> None:
         snapshot = load_with_photo(path, self.facts)
@@ -229,7 +261,7 @@ class RunWriter:
                     files.setdefault(name, []).append(picture.name)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to tell
-                self._record(snapshot, placed, files, shared)
+                self._record(snapshot, placed, files, shared, incomplete=True)
             raise
         self._record(snapshot, placed, files, shared)
 
@@ -239,9 +271,10 @@ class RunWriter:
         placed: Sequence[PlacedLevel],
         files: dict[str, list[str]],
         shared: Sequence[str],
+        **notes: Any,
     ) -> None:
         """Add a line for each level of which there is a file."""
-        entries = []
+        lines = []
         for one in placed:
             level, names = one.level, [*files.get(one.level.name, []), *shared]
             if level.raw is not None and self._saves_maps:
@@ -261,9 +294,10 @@ class RunWriter:
                     max=one.range[1],
                     not_finite=int(np.count_nonzero(~np.isfinite(level.values))),
                     files=[f'{snapshot.key}/{name}' for name in names],
+                    **notes,
                 )
-                entries.append(entry)
-        self.sink.record(entries)
+                lines.append(entry)
+        self.sink.record(lines)
 
 
 class Run:
@@ -284,18 +318,15 @@ class Run:
 
     def __init__(self, folder: str) -> None:
         self.folder = osp.abspath(osp.expanduser(folder))
-        if not osp.exists(osp.join(self.folder, MANIFEST)):
+        if not manifests(self.folder):
             raise FileNotFoundError(
                 f'{self.folder} is no run: it has no {MANIFEST} (name the out_dir of a run, not a folder inside)'
             )
         facts = osp.join(self.folder, FACTS)
         self.facts = json.loads(_text(facts)) if osp.exists(facts) else {}
         self.entries: dict[tuple, dict] = {}  # the last line of each map
-        for line in _text(osp.join(self.folder, MANIFEST)).splitlines():
-            with contextlib.suppress(ValueError):  # the last line of a run that was killed
-                entry = json.loads(line)
-                names = ('key', 'augmentation', 'layer', 'level')
-                self.entries[tuple(entry[name] for name in names)] = entry
+        for entry in entries(self.folder):
+            self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
         files = {file: None for entry in self.entries.values() for file in entry['files']}
         names = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
         self.paths = [osp.join(self.folder, name) for name in names]
@@ -364,6 +395,22 @@ def _visible(paths: Sequence[str], align: str) -> Iterator[tuple[str, np.ndarray
             values = values[np.isfinite(values)]
             if values.size:
                 yield level.name, values
+
+
+def _check_same_settings(folder: str, known: dict) -> None:
+    """Raise ValueError if the run in a folder, which is to be gone on with, was made with other settings."""
+    path = osp.join(folder, FACTS)
+    before = json.loads(_text(path)) if osp.exists(path) else {}
+    for name in ('layers', 'reduction', 'style'):
+        then, now = before.get(name), known.get(name)
+        if then != now:
+            if isinstance(then, dict) and isinstance(now, dict):
+                name = next(f'{name}.{part}' for part in now if then.get(part) != now[part])
+                then, now = (one.get(name.partition('.')[2]) for one in (then, now))
+            raise ValueError(
+                f'{folder!r} was drawn with other settings ({name} was {then!r} and is {now!r} now), so resume=True '
+                'cannot go on with it: set overwrite=True to replace it, or choose another out_dir'
+            )
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent import futures
 from typing import Any, Callable
+
+_in_use: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 
 class Workers:
@@ -23,8 +27,8 @@ class Workers:
     def __init__(self, count: int, on_done: Callable[[Any], None]) -> None:
         self.count = count
         self.on_done = on_done
-        self._pool: ThreadPoolExecutor | None = None
-        self._tasks: deque[Future] = deque()
+        self._pool: futures.ThreadPoolExecutor | None = None
+        self._tasks: deque[futures.Future] = deque()
 
     def give(self, task: Callable, *args: Any) -> None:
         """Have a task done, now or soon."""
@@ -32,7 +36,8 @@ class Workers:
             self.on_done(task(*args))
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.count, 'featviz')
+            _in_use.add(self)
+            self._pool = futures.ThreadPoolExecutor(self.count, 'featviz')
         while self._tasks and (len(self._tasks) >= 2 * self.count or self._tasks[0].done()):
             self._take_oldest()
         self._tasks.append(self._pool.submit(task, *args))
@@ -49,3 +54,13 @@ class Workers:
 
     def _take_oldest(self) -> None:
         self.on_done(self._tasks.popleft().result())
+
+
+def _wait_for_all() -> None:
+    """A process that forks (as data loaders do) while threads hold locks hands down locks that nobody opens."""
+    for workers in list(_in_use):
+        futures.wait(workers._tasks)
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(before=_wait_for_all)
