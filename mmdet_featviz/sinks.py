@@ -115,6 +115,7 @@ class FileSink:
         if not is_main_process() or not manifests(self.out_dir):
             return
         if self.resume:
+            self._remove_half_files()
             self.merge()
         elif overwrite:
             self._remove_run()
@@ -133,6 +134,13 @@ class FileSink:
                     os.remove(path)
         for path in manifests(self.out_dir):
             os.remove(path)
+
+    def _remove_half_files(self) -> None:
+        """Remove the files that a run was killed in."""
+        for folder, _, names in os.walk(self.out_dir):
+            for name in names:
+                if name.startswith('.') and name.endswith('.part'):
+                    os.remove(osp.join(folder, name))
 
     def merge(self) -> None:
         """Make one manifest of all parts, without the line that a run may have been killed in."""

@@ -196,7 +196,7 @@ class FeatureVisualizer:
         return self._turns.over
 
     def begin(self, stage: str, images: int | None = None) -> None:
-        """Begin a round over the data set of a stage; `images` says how many it has, where a sampler may repeat some."""
+        """Begin a round over the data set of a stage, of so many images where a sampler may repeat some."""
         self._turns.begin(stage, images)
 
     def select(self, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> list[bool]:
