@@ -254,6 +254,7 @@ def write_project(folder, photos=7, trouble='pass'):
     cfg.custom_hooks = [dict(type='Trouble', priority='VERY_LOW')]
     cfg.model.backbone.init_cfg = None
     cfg.dump(str(folder / 'config.py'))
+    register_all_modules()
     torch.manual_seed(0)  # a project that is written again has the same weights
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict(), meta={}), folder / 'weights.pth')
     (folder / 'trouble.py').write_text(
