@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path as osp
 from typing import Any, Iterator, Sequence
 
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import BaseDataset, DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -133,7 +133,7 @@ def _innermost(dataset: Dataset) -> Iterator[Dataset]:
 def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
     """The paths of all images, as far as the data sets tell."""
     for dataset in datasets:
-        if hasattr(dataset, 'get_data_info'):
+        if isinstance(dataset, BaseDataset):
             paths = (dataset.get_data_info(index).get('img_path') for index in range(len(dataset)))
             yield from filter(None, paths)
 

@@ -212,6 +212,8 @@ def _finished(folder: str) -> dict[tuple, set[str]]:
     """{(image key, pass): names of the levels} of which all files are there."""
     finished: dict[tuple, set[str]] = {}
     for entry in entries(folder):
+        if 'augmentation' not in entry:  # a comparison of runs
+            continue
         levels = finished.setdefault((entry['key'], entry['augmentation']), set())
         name = f'{entry["layer"]}_{entry["level"]}'
         is_whole = not entry.get('incomplete') and all(osp.exists(osp.join(folder, file)) for file in entry['files'])

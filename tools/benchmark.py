@@ -281,6 +281,7 @@ def measure_test(args):
                 runner.register_hook(hook)
                 runner.test()
                 runner.hooks.remove(hook)
+                assert 'skipped' not in hook.visualizer.summary(), hook.visualizer.summary()
 
             taken = in_turns({'without': runner.test, 'with': with_hook}, args.rounds)
         found['seconds'].update({f'{detector} {name}': spent for name, spent in taken.items()})
@@ -413,7 +414,8 @@ def circumstances(args):
         opencv=cv2.__version__,
         numpy=np.__version__,
         cores=os.cpu_count(),
-        threads=args.threads,
+        threads_of_draw=args.threads,
+        threads_of_test=os.environ.get('OMP_NUM_THREADS', torch.get_num_threads()),
         workers=args.workers,
         load=os.getloadavg() if hasattr(os, 'getloadavg') else None,
     )
