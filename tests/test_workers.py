@@ -38,12 +38,14 @@ def test_who_gives_more_than_two_tasks_a_thread_waits_for_the_oldest():
     workers = Workers(2, done.append)
     giver = threading.Thread(target=give_all)
     giver.start()
-    assert four_given.wait(60)
-    assert given == [0, 1, 2, 3]
-    assert set(started) <= {0, 1}
-    assert done == []
-    go_on.set()
-    giver.join()
+    try:
+        assert four_given.wait(60)
+        assert given == [0, 1, 2, 3]
+        assert set(started) <= {0, 1}
+        assert done == []
+    finally:
+        go_on.set()
+        giver.join()
     assert done == [0, 1, 2, 3, 4]
 
 
