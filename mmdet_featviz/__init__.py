@@ -1,5 +1,8 @@
 """Heatmaps of what an mmdetection detector responds to, drawn while it runs."""
 
+from importlib import import_module
+from typing import Any
+
 from .stack import check_stack
 
 check_stack()
@@ -7,7 +10,6 @@ check_stack()
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
 from .checkpoints import allow_training_checkpoints  # noqa: E402
-from .detectors import FeatVizMixin, SingleStageDetectorHp, TwoStageDetectorHp  # noqa: E402
 from .hooks import FeatVizHook  # noqa: E402
 from .looks import Look, look  # noqa: E402
 from .registry import REDUCTIONS  # noqa: E402
@@ -33,3 +35,10 @@ __all__ = [
     '__version__',
     'look',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The detectors come on demand: with them come all of mmdet's models."""
+    if name in ('FeatVizMixin', 'SingleStageDetectorHp', 'TwoStageDetectorHp'):
+        return getattr(import_module('.detectors', __name__), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -23,10 +23,10 @@ def one_of(argument: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
-def positive(argument: str, value: int) -> int:
-    """A whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f'{argument} must be a whole number of at least 1, but is {value!r}')
+def positive(argument: str, value: int, least: int = 1) -> int:
+    """A whole number of at least 1, or of at least another."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f'{argument} must be a whole number of at least {least}, but is {value!r}')
     return value
 
 

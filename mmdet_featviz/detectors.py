@@ -52,7 +52,7 @@ class FeatVizMixin:
         if stage not in self.featviz.stages or not isinstance(inputs, Tensor):
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
-        if not any(self.featviz.select(samples, folder)):
+        if not any(self.featviz.select(samples, folder, stage)):
             return run(inputs, samples, *args, **kwargs)
         self.featviz.open(self, osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self), stage=stage)
         with self.featviz.taps as taps:
@@ -104,12 +104,12 @@ class TwoStageDetectorHp(FeatVizMixin, TwoStageDetector):
 def _register_siblings() -> None:
     """Register a drawing sibling of each of mmdet's detectors, such as ``DINOHp`` of ``DINO``."""
     for name, detector in list(MODELS.module_dict.items()):
-        if isinstance(detector, type) and issubclass(detector, BaseDetector) and f'{name}Hp' not in MODELS.module_dict:
-            if issubclass(detector, FeatVizMixin):
-                continue
+        # Users' own detectors are theirs to subclass, whenever this module happens to be imported.
+        is_mmdets = isinstance(detector, type) and detector.__module__.startswith('mmdet.')
+        if is_mmdets and issubclass(detector, BaseDetector) and f'{name}Hp' not in MODELS.module_dict:
             doc = f'{name} that draws its feature maps whenever it predicts.'
             sibling = type(f'{name}Hp', (FeatVizMixin, detector), {'__doc__': doc, '__module__': __name__})
-            globals()[sibling.__name__] = MODELS.register_module(module=sibling) or sibling
+            globals()[sibling.__name__] = MODELS.register_module(module=sibling)
 
 
 _register_siblings()

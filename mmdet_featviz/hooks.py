@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path as osp
 from typing import Any, Iterator, Sequence
 
+from mmengine.dataset import BaseDataset, DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -87,7 +88,7 @@ class FeatVizHook(Hook):
 
 
 def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
-    """Open a visualizer with what a runner knows: its folder and its data set.
+    """Open a visualizer with what a runner knows: its folder and its data set. It must be closed at the end.
 
     Args:
         visualizer: That of a hook, or of a detector that draws by itself.
@@ -104,14 +105,18 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
     datasets = list(_innermost(loop.dataloader.dataset))
     if not sum(map(len, datasets)):
         raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
+    sampler = loop.dataloader.sampler
+    visualizer.begin(stage, len(sampler.dataset) if stage != 'train' and isinstance(sampler, DefaultSampler) else None)
     visualizer.open(
         runner.model,
         default_dir=osp.join(runner.log_dir, 'featviz'),
         image_root=_image_folder(datasets),
+        image_paths=_image_paths(datasets),
         dataset_meta=getattr(datasets[0], 'metainfo', None),
         backend_args=getattr(datasets[0], 'backend_args', None),
         stage=stage,
         facts=dict(config=runner.cfg.filename, checkpoint=runner._load_from),
+        in_run=True,
     )
 
 
@@ -123,6 +128,14 @@ def _innermost(dataset: Dataset) -> Iterator[Dataset]:
             yield from _innermost(part)
     else:
         yield dataset
+
+
+def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
+    """The paths of all images, as far as the data sets tell."""
+    for dataset in datasets:
+        if isinstance(dataset, BaseDataset):
+            paths = (dataset.get_data_info(index).get('img_path') for index in range(len(dataset)))
+            yield from filter(None, paths)
 
 
 def _image_folder(datasets: Sequence[Dataset]) -> str | None:

@@ -16,6 +16,9 @@ Reduction = Callable[[Tensor], Tensor]
 @REDUCTIONS.register_module(name='max')
 def reduce_max(features: Tensor) -> Tensor:
     """The largest activation of each cell."""
+    if features.device.type == 'cpu' and features.dtype == torch.float32:
+        # NumPy goes through memory row by row, several times as fast as torch with one thread; the result is the same.
+        return torch.from_numpy(features.detach().numpy().max(1))
     return features.amax(1)
 
 

@@ -1,5 +1,6 @@
 """Registries of this package, under its own scope."""
 
+from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import Registry
 
@@ -13,3 +14,8 @@ is the network's own tensor: a reduction must not change it.
 # mmengine looks here for what a config inherited as `mmdet_featviz::...` names. The hook itself is registered with
 # mmengine, so that configs of every scope find it.
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdet_featviz', locations=['mmdet_featviz.hooks'])
+
+# Makes the drawing detectors known to mmdet without importing its models already now: a registry imports its locations
+# before its first look-up, here once more should that be past. (No default list of locations may be appended to.)
+MMDET_MODELS._locations = [*MMDET_MODELS._locations, 'mmdet_featviz.detectors']
+MMDET_MODELS._imported = False

@@ -7,25 +7,72 @@ import io
 import json
 import logging
 import os.path as osp
-from dataclasses import asdict, replace
+import traceback
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.logging import print_log
 
 from .geometry import Grid
 from .photos import PhotoError, read_photo
-from .sinks import MANIFEST, FileSink, encode
+from .sinks import MANIFEST, FileSink, encode, entries, manifests
 from .snapshots import Snapshot, dump, load
 from .style import Style
 from .version import __version__
 from .views import Limits, PlacedLevel, Views
+from .workers import Workers
 
 FACTS = 'run.json'
 PERCENTILES = 0.5, 99.5
 BINS = 1 << 16
+
+
+@dataclass
+class Tally:
+    """What came of snapshots: of one, or of all of a run.
+
+    Attributes:
+        pictures: How many pictures were written.
+        map_files: How many files of maps were written.
+        drawn: Keys of the images of which there is anything.
+        there: Keys of the images that an earlier run had finished.
+        pending: Maps whose pictures wait for the range of the run.
+        skipped: Names of the images of which something is missing, by reason.
+        messages: What to tell of each reason when it is met first.
+    """
+
+    pictures: int = 0
+    map_files: int = 0
+    drawn: set[str] = field(default_factory=set)
+    there: set[str] = field(default_factory=set)
+    pending: list[str] = field(default_factory=list)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: Tally) -> None:
+        """Take in what came of others."""
+        self.pictures += other.pictures
+        self.map_files += other.map_files
+        self.drawn |= other.drawn
+        self.there |= other.there
+        self.pending += other.pending
+        for reason, names in other.skipped.items():
+            self.skipped.setdefault(reason, []).extend(names)
+        self.messages = {**other.messages, **self.messages}
+
+    def note(self, error: Exception, name: str) -> None:
+        """Count an image of which something is missing."""
+        if isinstance(error, PhotoError):
+            reason, message = 'photo not readable', str(error)
+        elif isinstance(error, OSError):
+            reason, message = f'picture not written, {error.strerror or error}', str(error)
+        else:
+            reason, message = f'{type(error).__name__} while drawing', traceback.format_exc()
+        self.skipped.setdefault(reason, []).append(name)
+        self.messages.setdefault(reason, message)
 
 
 class RunWriter:
@@ -39,23 +86,31 @@ class RunWriter:
         facts: What ``run.json`` says of the run, besides its style: `dataset_meta`, `backend_args` and any others.
         strict: Whether a photo that cannot be read, or a picture that cannot be written, is an error.
         limits: With ``normalize='run'``: the range of each level's name. None waits for :meth:`finish` to find it.
+        workers: How many threads draw and write; none draws at once, and so does `strict`, to raise at once.
     """
 
     def __init__(
-        self, sink: FileSink, style: Style, facts: dict, strict: bool = False, limits: Limits | None = None
+        self,
+        sink: FileSink,
+        style: Style,
+        facts: dict,
+        strict: bool = False,
+        limits: Limits | None = None,
+        workers: int = 0,
     ) -> None:
         self.sink = sink
         self.style = style
         self.facts = facts
         self.strict = strict
-        self._pictures = self._map_files = 0
+        self.tally = Tally()
         self._views = Views(style, limits)
-        self._pending: list[str] = []  # maps whose pictures wait for the range of the run
-        self._drawn: set[str] = set()
-        self._skipped: dict[str, list[str]] = {}  # reason: images
+        self._workers = Workers(0 if strict else workers, self._count)
+        known = dict(version=__version__, style=asdict(style), **facts)
+        text = json.dumps(known, ensure_ascii=False, indent=1, default=str)
+        if sink.finished:
+            _check_same_settings(sink.out_dir, json.loads(text))
         if is_main_process():
-            known = dict(version=__version__, style=asdict(style), **facts)
-            sink.write(FACTS, json.dumps(known, ensure_ascii=False, indent=1, default=str).encode())
+            sink.write(FACTS, text.encode('utf-8', 'surrogateescape'))
 
     @property
     def _waits(self) -> bool:
@@ -66,94 +121,147 @@ class RunWriter:
     def _saves_maps(self) -> bool:
         return self._waits or not {'maps', 'raw'}.isdisjoint(self.style.save)
 
-    def write(self, snapshot: Snapshot) -> bool:
-        """Write all that the style asks for; returns whether anything was written.
+    def write(self, *snapshots: Snapshot) -> None:
+        """Write all that the style asks for, now or soon; snapshots that share a photo are given together.
 
         Raises:
             PhotoError, OSError: If strict, and a photo cannot be read or a picture not be written.
         """
-        return self._guarded(self._write, snapshot)
+        self._workers.give(self._write_all, snapshots)
 
-    def finish(self) -> None:
-        """Draw what waits for the range of the run."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        views = Views(self.style, run_ranges(pending, self.style.align))
-        for path in pending:
-            snapshot = load_with_photo(path, self.facts)
-            shared = [snapshot.maps_file] if snapshot.is_file else [snapshot.maps_file, snapshot.photo_file]
-            self._guarded(self._draw, snapshot, views, views.place(snapshot), shared)
+    def finish(self, in_run: bool = False) -> None:
+        """Wait for what was given, and draw what waits for the range of the run.
+
+        Args:
+            in_run: Whether all ranks of a run finish: the range is that of all, and so are tally and manifest.
+        """
+        self._workers.wait()
+        pending, self.tally.pending = self.tally.pending, []
+        of_all = sum(all_gather_object(pending), []) if in_run else pending
+        if of_all:
+            views = Views(self.style, run_ranges(of_all, self.style.align))
+            for path in pending:
+                self._workers.give(self._draw_saved, path, views)
+            self._workers.wait()
+        if in_run:
+            self._join_ranks()
+
+    def _join_ranks(self) -> None:
+        """Let the first rank tell of all ranks, and make one manifest of theirs."""
+        tallies = all_gather_object(self.tally)  # also waits until all ranks have written
+        self.tally = Tally()
+        if is_main_process():
+            for tally in tallies:
+                self.tally.add(tally)
+            if len(tallies) > 1:
+                try:
+                    self.sink.merge()
+                except OSError as error:  # the parts stay, and are read as well
+                    self.tally.note(error, MANIFEST)
+        barrier()  # nobody adds to a part before it is merged
 
     def summary(self) -> str:
         """One line: how many pictures of how many images, where, and what was skipped and why."""
-        files = _count(self._pictures, 'picture')
-        if self._map_files:
-            files += f' and {_count(self._map_files, "file")} of maps'
-        line = f'{files} of {_count(len(self._drawn), "image")} in {self.sink.out_dir}'
-        if self._pending:
-            line += f'; {_count(len(self._pending), "image")} to be drawn at the end, on one scale'
+        tally = self.tally
+        files = _count(tally.pictures, 'picture')
+        if tally.map_files:
+            files += f' and {_count(tally.map_files, "file")} of maps'
+        line = f'{files} of {_count(len(tally.drawn), "image")} in {self.sink.out_dir}'
+        if tally.pending:
+            line += f'; {_count(len(tally.pending), "image")} to be drawn at the end, on one scale'
+        if tally.there:
+            line += f'; {_count(len(tally.there), "image")} drawn before'
         skipped = [
             f'{_count(len(names), "image")}, {reason} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})'
-            for reason, names in self._skipped.items()
+            for reason, names in tally.skipped.items()
         ]
         return f'{line}; skipped: {"; ".join(skipped)}' if skipped else line
 
-    def _guarded(self, work: Callable, snapshot: Snapshot, *args: Any) -> bool:
-        before = self._pictures + self._map_files
+    def _count(self, tally: Tally) -> None:
+        """Take in what came of a task, and tell of each reason for skipping once."""
+        for reason in tally.skipped.keys() - self.tally.skipped.keys():
+            message = f'{tally.messages[reason]}. The image is skipped; others like it are counted.'
+            print_log(message, 'current', logging.WARNING)
+        self.tally.add(tally)
+
+    def _write_all(self, snapshots: Sequence[Snapshot]) -> Tally:
+        tally = Tally()
+        for snapshot in snapshots:
+            self._guarded(tally, snapshot.path or snapshot.key, self._write, snapshot)
+        return tally
+
+    def _draw_saved(self, path: str, views: Views) -> Tally:
+        tally = Tally()
+        self._guarded(tally, path, self._draw_maps, path, views)
+        return tally
+
+    def _guarded(self, tally: Tally, name: str, work: Callable, *args: Any) -> None:
+        """Do a piece of work; an error of any kind costs its pictures, never the run."""
         try:
-            work(snapshot, *args)
-        except (PhotoError, OSError) as error:
+            work(tally, *args)
+        except Exception as error:
             if self.strict:
                 raise
-            reason = 'photo not readable' if isinstance(error, PhotoError) else 'picture not written'
-            names = self._skipped.setdefault(reason, [])
-            if not names:
-                print_log(f'{error}. The image is skipped; others like it are counted.', 'current', logging.WARNING)
-            names.append(osp.basename(str(snapshot.path or snapshot.key)))
-        if self._pictures + self._map_files == before:
-            return False
-        self._drawn.add(snapshot.key)
-        return True
+            tally.note(error, osp.basename(str(name)))
 
-    def _write(self, snapshot: Snapshot) -> None:
+    def _write(self, tally: Tally, snapshot: Snapshot) -> None:
+        maps = osp.join(self.sink.out_dir, snapshot.key, snapshot.maps_file)
+        if self._is_finished(snapshot):
+            tally.there.add(snapshot.key)
+            if self._waits:
+                tally.pending.append(maps)
+            return
         placed, shared = self._views.place(snapshot), []
         if self._saves_maps:
-            shared = self._save_maps(snapshot)
+            shared = self._save_maps(tally, snapshot)
         if self._waits:
-            self._pending.append(osp.join(self.sink.out_dir, snapshot.key, snapshot.maps_file))
+            tally.pending.append(maps)
             self._record(snapshot, placed, {}, shared)
         else:
-            self._draw(snapshot, self._views, placed, shared)
+            self._draw(tally, snapshot, self._views, placed, shared)
 
-    def _save_maps(self, snapshot: Snapshot) -> list[str]:
+    def _is_finished(self, snapshot: Snapshot) -> bool:
+        """Whether the run that is gone on with has all of this."""
+        there = self.sink.finished.get((snapshot.key, snapshot.augmentation))
+        return there is not None and there.issuperset(level.name for level in snapshot.levels)
+
+    def _draw_maps(self, tally: Tally, path: str, views: Views) -> None:
+        snapshot = load_with_photo(path, self.facts)
+        shared = [snapshot.maps_file] if snapshot.is_file else [snapshot.maps_file, snapshot.photo_file]
+        self._draw(tally, snapshot, views, views.place(snapshot), shared)
+
+    def _save_maps(self, tally: Tally, snapshot: Snapshot) -> list[str]:
         """Write what can be drawn later; returns the names of files that belong to all levels."""
         names = [snapshot.maps_file]
-        self._put_map(snapshot, snapshot.maps_file, dump(snapshot, self.style.maps_dtype))
+        self._put_map(tally, snapshot, snapshot.maps_file, dump(snapshot, self.style.maps_dtype))
         if not snapshot.is_file:
             names.append(snapshot.photo_file)
             self.sink.write(f'{snapshot.key}/{snapshot.photo_file}', encode(snapshot.photo(), snapshot.photo_file))
         for level in snapshot.levels:
             if level.raw is not None:
-                self._put_map(snapshot, snapshot.raw_file(level), _npy(level.raw))
+                self._put_map(tally, snapshot, snapshot.raw_file(level), _npy(level.raw))
         return names
 
-    def _put_map(self, snapshot: Snapshot, name: str, data: bytes) -> None:
+    def _put_map(self, tally: Tally, snapshot: Snapshot, name: str, data: bytes) -> None:
         self.sink.write(f'{snapshot.key}/{name}', data)
-        self._map_files += 1
+        tally.map_files += 1
+        tally.drawn.add(snapshot.key)
 
-    def _draw(self, snapshot: Snapshot, views: Views, placed: Sequence[PlacedLevel], shared: Sequence[str]) -> None:
+    def _draw(
+        self, tally: Tally, snapshot: Snapshot, views: Views, placed: Sequence[PlacedLevel], shared: Sequence[str]
+    ) -> None:
         files: dict[str, list[str]] = {}
         try:
             for picture in views.draw(snapshot, placed):
                 name = f'{snapshot.key}/{picture.name}'
                 self.sink.write(name, encode(picture.pixels, name))
-                self._pictures += 1
+                tally.pictures += 1
+                tally.drawn.add(snapshot.key)
                 for name in picture.levels:
                     files.setdefault(name, []).append(picture.name)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to tell
-                self._record(snapshot, placed, files, shared)
+                self._record(snapshot, placed, files, shared, incomplete=True)
             raise
         self._record(snapshot, placed, files, shared)
 
@@ -163,9 +271,10 @@ class RunWriter:
         placed: Sequence[PlacedLevel],
         files: dict[str, list[str]],
         shared: Sequence[str],
+        **notes: Any,
     ) -> None:
         """Add a line for each level of which there is a file."""
-        entries = []
+        lines = []
         for one in placed:
             level, names = one.level, [*files.get(one.level.name, []), *shared]
             if level.raw is not None and self._saves_maps:
@@ -185,9 +294,10 @@ class RunWriter:
                     max=one.range[1],
                     not_finite=int(np.count_nonzero(~np.isfinite(level.values))),
                     files=[f'{snapshot.key}/{name}' for name in names],
+                    **notes,
                 )
-                entries.append(entry)
-        self.sink.record(entries)
+                lines.append(entry)
+        self.sink.record(lines)
 
 
 class Run:
@@ -208,18 +318,15 @@ class Run:
 
     def __init__(self, folder: str) -> None:
         self.folder = osp.abspath(osp.expanduser(folder))
-        if not osp.exists(osp.join(self.folder, MANIFEST)):
+        if not manifests(self.folder):
             raise FileNotFoundError(
                 f'{self.folder} is no run: it has no {MANIFEST} (name the out_dir of a run, not a folder inside)'
             )
         facts = osp.join(self.folder, FACTS)
         self.facts = json.loads(_text(facts)) if osp.exists(facts) else {}
         self.entries: dict[tuple, dict] = {}  # the last line of each map
-        for line in _text(osp.join(self.folder, MANIFEST)).splitlines():
-            with contextlib.suppress(ValueError):  # the last line of a run that was killed
-                entry = json.loads(line)
-                names = ('key', 'augmentation', 'layer', 'level')
-                self.entries[tuple(entry[name] for name in names)] = entry
+        for entry in entries(self.folder):
+            self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
         files = {file: None for entry in self.entries.values() for file in entry['files']}
         names = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
         self.paths = [osp.join(self.folder, name) for name in names]
@@ -278,13 +385,32 @@ def _percentiles(counts: np.ndarray, low: float, high: float) -> tuple[float, fl
 def _visible(paths: Sequence[str], align: str) -> Iterator[tuple[str, np.ndarray]]:
     """Name and finite visible values of each level of each file, unless there are none."""
     for path in paths:
-        snapshot = load(path)
+        try:
+            snapshot = load(path)
+        except ValueError:  # it is gone, which is counted when it should be drawn
+            continue
         for level in snapshot.levels:
             grid = Grid(level.values.shape, level.stride, snapshot.placement, align)
             values = grid.visible(np.where(np.isfinite(level.values), level.values, np.float32(np.nan)))
             values = values[np.isfinite(values)]
             if values.size:
                 yield level.name, values
+
+
+def _check_same_settings(folder: str, known: dict) -> None:
+    """Raise ValueError if the run in a folder, which is to be gone on with, was made with other settings."""
+    path = osp.join(folder, FACTS)
+    before = json.loads(_text(path)) if osp.exists(path) else {}
+    for name in ('layers', 'reduction', 'style'):
+        then, now = before.get(name), known.get(name)
+        if then != now:
+            if isinstance(then, dict) and isinstance(now, dict):
+                name = next(f'{name}.{part}' for part in now if then.get(part) != now[part])
+                then, now = (one.get(name.partition('.')[2]) for one in (then, now))
+            raise ValueError(
+                f'{folder!r} was drawn with other settings ({name} was {then!r} and is {now!r} now), so resume=True '
+                'cannot go on with it: set overwrite=True to replace it, or choose another out_dir'
+            )
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
 import os.path as osp
 import tempfile
-from typing import Any, Sequence
+from collections import Counter
+from typing import Any, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, get_rank, is_main_process
 
 MANIFEST = 'manifest.jsonl'
+PART = 'manifest.rank{}.jsonl'
+LONGEST_NAME = 180  # bytes; file systems take 255, and endings are added
+DEVICES = {'CON', 'PRN', 'AUX', 'NUL', *(f'{port}{number}' for port in ('COM', 'LPT') for number in range(1, 10))}
 ENCODINGS = {
     'jpg': [],
     'png': [cv2.IMWRITE_PNG_COMPRESSION, 1],  # a third of the time of the default, about a tenth larger
@@ -24,15 +30,22 @@ ENCODINGS = {
 class ImageKeys:
     """Names the output folder of every image: its path relative to a root, without its ending.
 
+    Where several images would have one name (``a.jpg`` beside ``a.png``, or beside ``A.jpg``, which some file systems
+    cannot tell apart), a hash of the path is added.
+
     Args:
         root: Folder of the images. A path outside it, or any path if it is None, gives a key from the whole path, so
             that no key can climb out of the output folder.
+        paths: All images that there are, as far as they are known: then their names do not depend on their order.
+            Otherwise the first of equal names is kept short.
     """
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, paths: Iterable[str] = ()) -> None:
         self.root = None if root is None else _normalise(root)
         self._paths: dict[str, str] = {}
         self._arrays = 0
+        counts = Counter(self._short_key(path).casefold() for path in {_normalise(path) for path in paths})
+        self._ambiguous = {key for key, count in counts.items() if count > 1}
 
     def key_of(self, path: str | None) -> str:
         """The key of an image path; an image without a path (an array) gets a number."""
@@ -40,32 +53,55 @@ class ImageKeys:
             self._arrays += 1
             return f'array_{self._arrays - 1:06d}'
         path = _normalise(path)
+        key = self._short_key(path)
+        if key.casefold() in self._ambiguous or self._paths.setdefault(key.casefold(), path) != path:
+            key = f'{key}~{_hash(path)}'
+        return key
+
+    def _short_key(self, path: str) -> str:
         inside = self.root is not None and path.startswith(self.root.rstrip('/') + '/')
         relative = (path[len(self.root) :] if inside else path).lstrip('/')
-        key = osp.splitext(relative)[0]
-        if self._paths.setdefault(key, path) != path:  # a.jpg beside a.png
-            key = f'{key}~{hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:8]}'
-            self._paths[key] = path
-        return key
+        return '/'.join(map(_safe, osp.splitext(relative)[0].split('/')))
 
 
 class FileSink:
     """Writes pictures and manifest of one run below a folder.
 
-    Every file is written under a temporary name and then renamed, so that none is ever half there.
+    Every file is written under a temporary name and then renamed, so that none is ever half there. Of several ranks
+    each writes a part of the manifest, until :meth:`merge`.
 
     Args:
         out_dir: Folder of the run, made where it does not exist.
         overwrite: Whether another run's pictures there may be replaced.
+        resume: Whether another run may be gone on with.
+        in_run: Whether all ranks make their sink at once and merge at the end.
+
+    Attributes:
+        finished: Of a run that is gone on with: {(image key, pass): names of the levels that are there}.
 
     Raises:
-        FileExistsError: If the folder holds the manifest of another run and `overwrite` is not set.
-        OSError: If the folder cannot be made or written to.
+        FileExistsError: If the folder holds the manifest of another run and is neither to be replaced nor gone on with.
+        OSError: If the folder cannot be made or written to. Both on all ranks, if on any.
     """
 
-    def __init__(self, out_dir: str, overwrite: bool = False) -> None:
+    def __init__(self, out_dir: str, overwrite: bool = False, resume: bool = False, in_run: bool = False) -> None:
         self.out_dir = osp.abspath(osp.expanduser(out_dir))
-        self._manifest = osp.join(self.out_dir, MANIFEST)
+        self.resume = resume
+        self._part = get_rank() if in_run else 0
+        self._manifest = osp.join(self.out_dir, PART.format(self._part) if self._part else MANIFEST)
+        self._torn = False
+        error = None
+        try:
+            self._prepare(overwrite)
+        except OSError as reason:
+            error = reason
+        errors = [one for one in (all_gather_object(error) if in_run else [error]) if one is not None]
+        if errors:
+            raise errors[0]
+        self.finished = _finished(self.out_dir) if resume else {}
+
+    def _prepare(self, overwrite: bool) -> None:
+        """Make the folder; the first rank also looks for another run there."""
         try:
             os.makedirs(self.out_dir, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.out_dir):
@@ -75,28 +111,44 @@ class FileSink:
                 f'out_dir {self.out_dir!r} cannot be written to ({error.strerror or error}): '
                 'choose another folder with out_dir, or --featviz-dir of tools/test.py'
             ) from error
-        # Another rank of this run may have written already: the first one looks for another run's.
-        if is_main_process() and osp.exists(self._manifest):
-            if not overwrite:
-                raise FileExistsError(
-                    f'{self.out_dir!r} holds the pictures of another run: choose another out_dir '
-                    '(--featviz-dir of tools/test.py), remove that one, or set overwrite=True to replace them'
-                )
+        # Another rank of this run may have written already, where it did not wait for the first.
+        if not is_main_process() or not manifests(self.out_dir):
+            return
+        if self.resume:
+            self._remove_half_files()
+            self.merge()
+        elif overwrite:
             self._remove_run()
+        else:
+            raise FileExistsError(
+                f'{self.out_dir!r} holds the pictures of another run: set resume=True to go on with it, '
+                'overwrite=True to replace it, or choose another out_dir (--featviz-dir of tools/test.py)'
+            )
 
     def _remove_run(self) -> None:
         """Remove the pictures that the manifest lists, and the manifest; nothing else that lies there."""
-        with open(self._manifest, encoding='utf-8', errors='surrogateescape') as lines:
-            for line in lines:
-                try:
-                    files = json.loads(line)['files']
-                except (ValueError, KeyError):  # the last line of a run that was killed
-                    continue
-                for name in files:
-                    path = osp.normpath(osp.join(self.out_dir, name))
-                    if path.startswith(self.out_dir + os.sep) and osp.isfile(path):
-                        os.remove(path)
-        os.remove(self._manifest)
+        for entry in entries(self.out_dir):
+            for name in entry.get('files', ()):
+                path = osp.normpath(osp.join(self.out_dir, name))
+                if path.startswith(self.out_dir + os.sep) and osp.isfile(path):
+                    os.remove(path)
+        for path in manifests(self.out_dir):
+            os.remove(path)
+
+    def _remove_half_files(self) -> None:
+        """Remove the files that a run was killed in."""
+        for folder, _, names in os.walk(self.out_dir):
+            for name in names:
+                if name.startswith('.') and name.endswith('.part'):
+                    os.remove(osp.join(folder, name))
+
+    def merge(self) -> None:
+        """Make one manifest of all parts, without the line that a run may have been killed in."""
+        whole, *parts = [osp.join(self.out_dir, MANIFEST), *manifests(self.out_dir, parts_only=True)]
+        lines = [line for path in (whole, *parts) if osp.exists(path) for line in _whole_lines(path)]
+        self.write(MANIFEST, b''.join(lines))
+        for path in parts:
+            os.remove(path)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, whose name is a path below the folder.
@@ -117,10 +169,56 @@ class FileSink:
             raise
 
     def record(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Add lines to the manifest, in one write: ranks that share the folder never mix their lines."""
+        """Add lines to the manifest, in one write: threads never mix their lines.
+
+        Raises:
+            OSError: If they cannot be written, or not all of them.
+        """
         lines = ''.join(json.dumps(entry, ensure_ascii=False) + '\n' for entry in entries)
+        data = b'\n' * self._torn + lines.encode('utf-8', 'surrogateescape')
         with open(self._manifest, 'ab', buffering=0) as file:
-            file.write(lines.encode('utf-8', 'surrogateescape'))
+            written = file.write(data)
+        self._torn = written < len(data)
+        if self._torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._manifest)
+
+
+def manifests(folder: str, parts_only: bool = False) -> list[str]:
+    """The manifest of a run, and what ranks that were stopped left of theirs."""
+    whole = [] if parts_only else [osp.join(folder, MANIFEST)]
+    parts = sorted(glob.glob(osp.join(glob.escape(folder), PART.format('*'))))
+    return [path for path in whole if osp.exists(path)] + parts
+
+
+def entries(folder: str) -> Iterator[dict[str, Any]]:
+    """All lines of a run's manifest, but one that it was killed in."""
+    for path in manifests(folder):
+        for line in _whole_lines(path):
+            yield json.loads(line.decode('utf-8', 'surrogateescape'))
+
+
+def _whole_lines(path: str) -> Iterator[bytes]:
+    with open(path, 'rb') as file:
+        for line in file:
+            try:
+                is_entry = isinstance(json.loads(line.decode('utf-8', 'surrogateescape')), dict)
+            except ValueError:
+                is_entry = False
+            if is_entry and line.endswith(b'\n'):
+                yield line
+
+
+def _finished(folder: str) -> dict[tuple, set[str]]:
+    """{(image key, pass): names of the levels} of which all files are there."""
+    finished: dict[tuple, set[str]] = {}
+    for entry in entries(folder):
+        if 'augmentation' not in entry:  # a comparison of runs
+            continue
+        levels = finished.setdefault((entry['key'], entry['augmentation']), set())
+        name = f'{entry["layer"]}_{entry["level"]}'
+        is_whole = not entry.get('incomplete') and all(osp.exists(osp.join(folder, file)) for file in entry['files'])
+        (levels.add if is_whole else levels.discard)(name)
+    return finished
 
 
 def encode(picture: np.ndarray, name: str) -> bytes:
@@ -147,3 +245,15 @@ def _normalise(path: str) -> str:
         path = '/' + path.replace('://', '/', 1)
     drive, rest = osp.splitdrive(osp.abspath(path))
     return drive.replace(':', '') + rest.replace(os.sep, '/')
+
+
+def _safe(part: str) -> str:
+    """A part of a path as a name that every file system takes, and that is none of this package's own."""
+    cut = part.encode('utf-8', 'surrogateescape')[:LONGEST_NAME].decode('utf-8', 'ignore')
+    is_short = len(part.encode('utf-8', 'surrogateescape')) <= LONGEST_NAME
+    reserved = part.partition('.')[0].upper() in DEVICES or part in ('run.json', MANIFEST)
+    return part if is_short and not reserved else f'{cut if not is_short else part}~{_hash(part)}'
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]

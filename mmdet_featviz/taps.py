@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Iterator, Sequence
@@ -46,6 +46,15 @@ class ActivationMap:
     @property
     def name(self) -> str:
         return f'{self.layer}_{self.level}'
+
+
+def on_host(maps: Sequence[ActivationMap]) -> list[ActivationMap]:
+    """The maps with their values in the host's memory: one copy for all, so that a GPU is waited for only once."""
+    if not maps:
+        return []
+    values = torch.cat([activation.values.flatten() for activation in maps]).cpu()
+    parts = values.split([activation.values.numel() for activation in maps])
+    return [replace(one, values=part.view(one.values.shape)) for one, part in zip(maps, parts)]
 
 
 @dataclass
@@ -156,7 +165,7 @@ class Taps:
         self._passes.append(Pass(inputs, samples))
 
     def take(self) -> list[Pass]:
-        """The passes since the taps were attached; the taps forget them.
+        """The passes since the taps were attached, their maps in the host's memory; the taps forget them.
 
         Raises:
             ValueError: If a layer that was asked for by name did not fire in the first pass.
@@ -165,7 +174,7 @@ class Taps:
         if passes and not self._checked:
             self._check_fired()
             self._checked = True
-        return passes
+        return [replace(one, maps=on_host(one.maps), attention=on_host(one.attention)) for one in passes]
 
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
         if not isinstance(output, dict) or not output.get('data_samples'):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import os.path as osp
 import posixpath
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Sequence
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from .sinks import FileSink, ImageKeys
 from .snapshots import Level, Snapshot
 from .style import STYLE_OPTIONS, Style
 from .taps import ActivationMap, Pass, Taps
+from .turns import Turns
 from .views import visible_range
 
 STAGES = ('train', 'val', 'test')
@@ -46,12 +46,15 @@ class FeatureVisualizer:
         image_root: What the pictures' folders are named relative to. None is the data set's image folder, and where
             there is no data set the whole path of the photo.
         interval: Draw every n-th image.
-        max_images: Draw at most so many images.
+        max_images: Draw at most so many images; one that cannot be drawn counts, too.
         stages: When to draw: any of ``train``, ``val``, ``test``.
         backend_args: Arguments of mmengine's file backend that reads the photos. None is the data set's own.
         average_passes: Whether under test-time augmentation the mean of all passes is drawn too (by the hook; a
             detector that draws by itself does not know which passes belong together).
         overwrite: Whether `out_dir` may hold another run's pictures, which are then replaced.
+        resume: Whether a run that was stopped goes on in its `out_dir`: images that it finished are skipped.
+        workers: How many threads draw and write while a runner goes on; 0 draws at once. Where nobody waits for them at
+            the end (a detector that draws by itself without a runner), and with `strict`, pictures are drawn at once.
         strict: Whether a photo that cannot be read, a picture that cannot be written and a layer without maps stop the
             run, instead of being counted.
         **style: How pictures look, and which are made: the arguments of :class:`mmdet_featviz.Style`.
@@ -74,6 +77,8 @@ class FeatureVisualizer:
         backend_args: dict | None = None,
         average_passes: bool = False,
         overwrite: bool = False,
+        resume: bool = False,
+        workers: int = 2,
         strict: bool = False,
         **style: Any,
     ) -> None:
@@ -90,14 +95,17 @@ class FeatureVisualizer:
         self.stages = tuple(one_of('stages', stage, STAGES) for stage in names_in('stages', stages, may_be_empty=True))
         self.backend_args = backend_args
         self.average_passes = average_passes
+        if overwrite and resume:
+            raise ValueError('overwrite removes what another run left, resume goes on from it: choose one')
         self.overwrite = overwrite
+        self.resume = resume
+        self.workers = positive('workers', workers, least=0)
         self.strict = strict
 
         self.taps: Taps | None = None
         self._sources: dict[str, _Source] = {}  # of each stage
         self._batch: tuple = ()
-        self._images_seen = 0
-        self._images_drawn = 0
+        self._turns = Turns(self.interval, self.max_images)
         self._passes_of: Counter = Counter()  # image key: passes drawn
 
     def open(
@@ -106,9 +114,11 @@ class FeatureVisualizer:
         default_dir: str = osp.join('work_dirs', 'featviz'),
         image_root: str | None = None,
         dataset_meta: dict | None = None,
+        image_paths: Iterable[str] = (),
         backend_args: dict | None = None,
         stage: str = 'test',
         facts: dict | None = None,
+        in_run: bool = False,
     ) -> None:
         """Check layers and folder against a detector, before its first batch. Once for each stage; more do nothing.
 
@@ -117,9 +127,11 @@ class FeatureVisualizer:
             default_dir: Folder of the pictures where the user named none.
             image_root: Image folder of the data set, for the user who named none.
             dataset_meta: ``classes`` and ``palette`` (RGB) of the data set.
+            image_paths: Of all images of the data set, so that names of folders do not depend on their order.
             backend_args: File backend of the data set, for the user who named none.
             stage: Whose data set this is: ``train``, ``val`` or ``test``.
             facts: What else ``run.json`` should say of the run.
+            in_run: Whether a runner opens this, and calls :meth:`close` at its end.
 
         Raises:
             ValueError: If a layer does not exist or can never fire.
@@ -127,12 +139,12 @@ class FeatureVisualizer:
         """
         if stage in self._sources:
             return
-        source = self._source(image_root, backend_args, dataset_meta)
+        source = self._source(image_root, backend_args, dataset_meta, image_paths)
         if self.taps is None:
-            self._open_run(model, default_dir, source, facts or {})
+            self._open_run(model, default_dir, source, facts or {}, in_run)
         self._sources[stage] = source
 
-    def _open_run(self, model: nn.Module, default_dir: str, source: _Source, facts: dict) -> None:
+    def _open_run(self, model: nn.Module, default_dir: str, source: _Source, facts: dict, in_run: bool) -> None:
         taps = self.make_taps(model)
         facts = dict(
             layers=list(taps.modules),
@@ -141,11 +153,20 @@ class FeatureVisualizer:
             backend_args=source.backend_args,
             **facts,
         )
-        self._writer = RunWriter(FileSink(self.out_dir or default_dir, self.overwrite), self.style, facts, self.strict)
+        self._in_run = in_run
+        sink = FileSink(self.out_dir or default_dir, self.overwrite, self.resume, in_run)
+        self._writer = RunWriter(sink, self.style, facts, self.strict, workers=self.workers if in_run else 0)
         self.taps = taps
 
-    def _source(self, image_root: str | None, backend_args: dict | None, dataset_meta: dict | None) -> _Source:
-        return _Source(ImageKeys(self.image_root or image_root), self.backend_args or backend_args, dataset_meta)
+    def _source(
+        self,
+        image_root: str | None,
+        backend_args: dict | None,
+        dataset_meta: dict | None,
+        image_paths: Iterable[str] = (),
+    ) -> _Source:
+        keys = ImageKeys(self.image_root or image_root, image_paths)
+        return _Source(keys, self.backend_args or backend_args, dataset_meta)
 
     def make_taps(self, model: nn.Module) -> Taps:
         """Taps for a detector that catch what this visualizer draws.
@@ -171,10 +192,14 @@ class FeatureVisualizer:
 
     @property
     def done(self) -> bool:
-        """Whether `max_images` images are drawn."""
-        return self.max_images is not None and self._images_drawn >= self.max_images
+        """Whether `max_images` images have been chosen."""
+        return self._turns.over
 
-    def select(self, samples: Sequence[Any], folder: str = '') -> list[bool]:
+    def begin(self, stage: str, images: int | None = None) -> None:
+        """Begin a round over the data set of a stage, of so many images where a sampler may repeat some."""
+        self._turns.begin(stage, images)
+
+    def select(self, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> list[bool]:
         """Which images of a batch are drawn, by `interval` and `max_images`.
 
         A further pass over the same batch (test-time augmentation) counts no image again and gets the same answer.
@@ -182,12 +207,9 @@ class FeatureVisualizer:
         batch = folder, *(sample.metainfo.get('img_path') or id(sample) for sample in samples)
         if batch != self._batch:
             self._batch, self._batch_samples = batch, samples  # kept, so that no other sample gets the same id
-            self._selected, self._batch_drawn = [], set()
-            room = math.inf if self.max_images is None else self.max_images - self._images_drawn
-            for _ in samples:
-                turn = self._images_seen % self.interval == 0
-                self._selected.append(turn and sum(self._selected) < room)
-                self._images_seen += 1
+            if stage != self._turns.stage:  # a training goes on after a validation
+                self._turns.begin(stage)
+            self._selected = [self._turns.next() for _ in samples]
         return self._selected
 
     def draw(self, passes: Sequence[Pass], results: Sequence[Any] = (), folder: str = '', stage: str = 'test') -> None:
@@ -200,22 +222,17 @@ class FeatureVisualizer:
             stage: ``train``, ``val`` or ``test``. Training inputs are drawn over what the network saw: random crops,
                 mosaics and mixtures have no place on an original.
         """
-        if not passes:
+        selected = self.select(passes[0].samples, folder, stage) if passes else []
+        if not any(selected):
             return
-        for index, selected in enumerate(self.select(passes[0].samples, folder)):
-            if not selected:
-                continue
+        for index in np.flatnonzero(selected).tolist():
             result = results[index] if index < len(results) else None
-            snapshots = self.snapshots(passes, index, result, folder, stage)
-            written = [self._writer.write(snapshot) for snapshot in snapshots]
-            if any(written) and index not in self._batch_drawn:
-                self._batch_drawn.add(index)
-                self._images_drawn += 1
+            self._writer.write(*self.snapshots(passes, index, result, folder, stage))
 
     def close(self) -> None:
-        """Draw what waited for the end of a stage: with ``normalize='run'`` every picture."""
+        """Wait for the workers, and draw what waited for the end of a stage: with ``normalize='run'`` every picture."""
         if self.taps is not None:
-            self._writer.finish()
+            self._writer.finish(self._in_run)
 
     def summary(self) -> str:
         """One line: how many pictures of how many images, where, and what was skipped and why."""
@@ -300,7 +317,7 @@ class _Source:
 def _level(activation: ActivationMap, index: int) -> Level:
     """One image of an activation map."""
     details = activation.details[index] if activation.details is not None else {}
-    values = activation.values[index].cpu().numpy()
+    values = activation.values[index].numpy()
     return Level(activation.layer, activation.level, activation.channels, activation.stride, values, **details)
 
 

@@ -1,6 +1,9 @@
 """Small detectors of real mmdet parts, small real data sets, and a real runner around them."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -236,6 +239,62 @@ def test_predictions(cfg):
 
 
 test_predictions.__test__ = False
+
+
+def write_project(folder, photos=7, trouble='pass'):
+    """Write data, config.py of a plain detector, weights.pth, and a hook that does something after each iteration.
+
+    Args:
+        trouble: Its body, which knows `batch_idx`, the `rank`, and what `os`, `signal` and `sys` are.
+    """
+    data = write_dataset(folder / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(photos)})
+    cfg = runner_config(data, folder / 'work', resnet_detector())
+    cfg.log_level = 'INFO'
+    cfg.custom_imports = dict(imports=['trouble'], allow_failed_imports=False)
+    cfg.custom_hooks = [dict(type='Trouble', priority='VERY_LOW')]
+    cfg.model.backbone.init_cfg = None
+    cfg.dump(str(folder / 'config.py'))
+    register_all_modules()
+    torch.manual_seed(0)  # a project that is written again has the same weights
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict(), meta={}), folder / 'weights.pth')
+    (folder / 'trouble.py').write_text(
+        'import os, signal, sys\n'
+        'from mmengine.dist import get_rank\n'
+        'from mmengine.hooks import Hook\n'
+        'from mmengine.registry import HOOKS\n'
+        '@HOOKS.register_module()\n'
+        'class Trouble(Hook):\n'
+        '    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):\n'
+        '        rank = get_rank()\n'
+        f'        {trouble}\n'
+    )
+
+
+def test_project(folder, *options, ranks=None):
+    """Run tools/test.py, or tools/dist_test.sh on so many ranks, in a project."""
+    command = [sys.executable, ROOT / 'tools' / 'test.py', 'config.py', 'weights.pth']
+    if ranks is not None:
+        command = ['bash', ROOT / 'tools' / 'dist_test.sh', 'config.py', 'weights.pth', ranks]
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    paths = os.pathsep.join([str(folder), str(ROOT)])
+    env = {**os.environ, 'PYTHONPATH': paths, 'PYTHON': sys.executable, 'PORT': str(port), 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(
+        [*map(str, command), *options], cwd=folder, env=env, capture_output=True, encoding='utf-8', timeout=300
+    )
+
+
+test_project.__test__ = False
+
+
+def same_files(one, other):
+    """Check that two runs wrote the same, byte for byte, and the same manifest but for its order."""
+    assert pictures(one) == pictures(other)
+    for name in pictures(one):
+        assert (Path(one) / name).read_bytes() == (Path(other) / name).read_bytes(), name
+    assert sorted(map(str, manifest(one))) == sorted(map(str, manifest(other)))
+    return True
 
 
 def noise(height=90, width=120, seed=0):

@@ -220,7 +220,7 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path, data):
             gc.collect()
             counts[-1].append(sum(type(thing) is torch.Tensor for thing in gc.get_objects()))
 
-    for hook in (None, dict(out_dir=str(tmp_path / 'out'), boxes='both', score_thr=0.0)):
+    for hook in (None, dict(out_dir=str(tmp_path / 'out'), boxes='both', score_thr=0.0, workers=0)):
         counts.append([])
         cfg = runner_config(data, tmp_path / f'work_{hook is None}', pool_detector(), hook=hook)
         cfg.custom_hooks = [dict(type='CountTensors')]

@@ -23,14 +23,58 @@ def python(code, *path, executable=sys.executable, **kwargs):
 
 def test_the_import_brings_nothing_that_the_main_path_does_not_need():
     code = (
-        'import sys, mmdet.apis, mmdet.models\n'
+        'import sys, mmdet.apis\n'
         'before = set(sys.modules)\n'
         'import mmdet_featviz\n'
-        'print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))'
+        'print(*sorted(set(sys.modules) - before))'
     )
     result = python(code, ROOT)
     assert result.returncode == 0, result.stderr
-    assert set(result.stdout.split()) <= {'mmdet_featviz', 'mmdet', 'mmengine'}
+    brought = result.stdout.split()
+    assert {name.partition('.')[0] for name in brought} <= {'mmdet_featviz', 'mmdet', 'mmengine'}
+    assert not [name for name in brought if name.startswith(('mmdet.models', 'mmdet_featviz.detectors'))]
+
+
+@pytest.mark.parametrize('before', ['', "MODELS.get('RetinaNet')"])
+def test_detectors_that_draw_are_found_by_name_and_imported_by_name(before):
+    """Also where mmdet's models were looked up already."""
+    code = (
+        'from mmdet.registry import MODELS\n'
+        f'{before}\n'
+        'import mmdet_featviz\n'
+        "print(MODELS.get('DINOHp').__name__, MODELS.get('mmdet.SingleStageDetectorHp').__name__)\n"
+        'from mmdet_featviz import FeatVizMixin, SingleStageDetectorHp, TwoStageDetectorHp\n'
+        "print(SingleStageDetectorHp is MODELS.get('SingleStageDetectorHp'), hasattr(mmdet_featviz, 'Nothing'))\n"
+        'import pickle\n'
+        "print(pickle.loads(pickle.dumps(MODELS.get('DINOHp'))).__mro__[1].__name__)"
+    )
+    result = python(code, ROOT)
+    expected = ['DINOHp', 'SingleStageDetectorHp', 'True', 'False', 'FeatVizMixin']
+    assert result.stdout.split() == expected, result.stderr
+
+
+def test_drawing_overlays_needs_neither_matplotlib_nor_fonts(tmp_path):
+    """They are barred, as if they were not installed, once mmdet has what it takes of them itself."""
+    code = (
+        'import sys, torch, mmdet.apis, mmdet.models\n'
+        'from mmdet.structures import DetDataSample\n'
+        'for name in [name for name in sys.modules if name.partition(".")[0] in ("matplotlib", "PIL")]:\n'
+        '    del sys.modules[name]\n'
+        'sys.modules.update(matplotlib=None, PIL=None)\n'
+        'from mmdet_featviz import FeatureVisualizer\n'
+        'from mmdet_featviz.taps import ActivationMap, Pass\n'
+        'model = torch.nn.Module()\n'
+        'model.neck = torch.nn.Identity()\n'
+        f'visualizer = FeatureVisualizer(out_dir={str(tmp_path)!r}, save=("overlay", "heatmap", "maps"), strict=True)\n'
+        'visualizer.open(model)\n'
+        'sample = DetDataSample(metainfo=dict(ori_shape=(32, 32), img_shape=(32, 32), scale_factor=(1.0, 1.0)))\n'
+        'maps = [ActivationMap("neck", 0, 3, (8.0, 8.0), torch.rand(1, 4, 4))]\n'
+        'visualizer.draw([Pass(torch.zeros(1, 3, 32, 32), [sample], maps)])\n'
+        'visualizer.close()\n'
+        'print(visualizer.summary())'
+    )
+    result = python(code, ROOT)
+    assert '2 pictures and 1 file of maps of 1 image' in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import io
 import json
 
 import cv2
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import manifest, noise, pictures, read
 
-from mmdet_featviz.sinks import FileSink, ImageKeys, encode
+from mmdet_featviz.sinks import FileSink, ImageKeys, encode, entries
 
 
 def test_keys_are_paths_below_the_root_without_their_ending():
@@ -37,6 +38,32 @@ def test_two_images_never_share_a_key_and_one_image_keeps_its_own():
     assert first[0] == '1'
     assert [keys.key_of(name) for name in names] == first
     assert [keys.key_of(None), keys.key_of(None)] == ['array_000000', 'array_000001']
+
+
+def test_known_paths_get_keys_that_do_not_depend_on_their_order():
+    paths = ['/data/1.jpg', '/data/1.png', '/data/2.jpg', '/data/A/x.jpg', '/data/a/X.jpg', '/1.jpg']
+    one, other = ImageKeys('/data', paths), ImageKeys('/data', iter([*paths[::-1], *paths]))
+    found = {path: one.key_of(path) for path in paths}
+    assert found == {path: other.key_of(path) for path in reversed(paths)}
+    assert found['/data/2.jpg'] == '2'
+    assert found['/data/1.jpg'].startswith('1~')
+    assert len({key.casefold() for key in found.values()}) == 6
+
+
+def test_untrusted_names_become_folders_that_every_file_system_takes(tmp_path):
+    sink, names = (
+        FileSink(str(tmp_path / 'out')),
+        ['x' * 300, 'x' * 299 + 'y', '猫' * 100, 'con', 'a\nb', 'manifest.jsonl'],
+    )
+    keys = ImageKeys('/data')
+    found = [keys.key_of(f'/data/{name}.jpg') for name in names]
+    sink.record([dict(key=key) for key in found])
+    for key in found:
+        sink.write(f'{key}/neck_0.pass_1.heatmap.png', b'')
+    assert len(pictures(tmp_path / 'out')) == 6
+    assert found[3].startswith('con~')
+    assert found[4] == 'a\nb'
+    assert [entry['key'] for entry in entries(str(tmp_path / 'out'))] == found
 
 
 @pytest.mark.parametrize('ending', ['jpg', 'png', 'webp'])
@@ -80,7 +107,7 @@ def test_a_folder_that_cannot_be_written_to_says_what_to_do(tmp_path):
 
 def test_another_runs_folder_is_refused_unless_it_may_be_overwritten(tmp_path):
     FileSink(str(tmp_path)).record([dict(image='a')])
-    with pytest.raises(FileExistsError, match='holds the pictures of another run: choose another out_dir'):
+    with pytest.raises(FileExistsError, match='another run: set resume=True .* overwrite=True .* another out_dir'):
         FileSink(str(tmp_path))
     assert len(manifest(tmp_path)) == 1
     FileSink(str(tmp_path), overwrite=True).record([dict(image='b')])
@@ -114,3 +141,36 @@ def test_the_manifest_is_readable_after_each_record(tmp_path):
         lines = (tmp_path / 'manifest.jsonl').read_text(encoding='utf-8').splitlines()
         assert len(lines) == 2 * (number + 1)
         assert json.loads(lines[-2])['image'] == f'名 {number}\n"'
+
+
+def entry(key, *files, **notes):
+    return dict(key=key, augmentation=0, layer='neck', level=len(files), files=list(files), **notes)
+
+
+def test_what_is_gone_on_with_is_what_is_whole(tmp_path):
+    sink = FileSink(str(tmp_path))
+    for name in ('a/1.png', 'b/1.png', 'c/1.png'):
+        sink.write(name, b'')
+    sink.record([entry('a', 'a/1.png'), entry('b', 'b/1.png', 'b/gone.png'), entry('c', 'c/1.png', incomplete=True)])
+    (tmp_path / 'manifest.rank3.jsonl').write_text(json.dumps(entry('d', 'a/1.png')) + '\n')
+    with open(tmp_path / 'manifest.jsonl', 'a') as file:
+        file.write('{"image": "half a li')
+    found = {key: levels for (key, _), levels in FileSink(str(tmp_path), resume=True).finished.items() if levels}
+    assert found == {'a': {'neck_1'}, 'd': {'neck_1'}}
+    assert [one['key'] for one in manifest(tmp_path)] == ['a', 'b', 'c', 'd']
+    assert pictures(tmp_path) == ['a/1.png', 'b/1.png', 'c/1.png']
+
+
+def test_a_line_that_could_not_be_written_whole_spoils_no_other(tmp_path, monkeypatch):
+    sink = FileSink(str(tmp_path))
+
+    class FullDisk(io.FileIO):
+        def write(self, data):
+            return super().write(data[: len(data) // 2])
+
+    monkeypatch.setattr('mmdet_featviz.sinks.open', lambda path, *a, **k: FullDisk(path, 'a'), raising=False)
+    with pytest.raises(OSError, match='No space left'):
+        sink.record([entry('a', 'a/1.png')])
+    monkeypatch.undo()
+    sink.record([entry('b', 'b/1.png')])
+    assert [one['key'] for one in entries(str(tmp_path))] == ['b']

@@ -1,5 +1,6 @@
 """The visualizer is fed real passes of a real detector whose levels are known."""
 
+import threading
 import warnings
 
 import cv2
@@ -14,6 +15,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_featviz import FeatureVisualizer
 from mmdet_featviz.taps import ActivationMap, Pass
+from mmdet_featviz.views import Views
 
 SIZE = (64, 96)
 
@@ -208,8 +210,47 @@ def test_a_folder_that_vanishes_is_counted_too(tmp_path):
     (tmp_path / 'out' / 'a').write_text('in the way of the folder of a.png')
     visualizer.draw([make_pass(VALUES[:1], image_path=path)])
     assert visualizer.summary().endswith(
-        '0 images in ' + f'{tmp_path / "out"}; skipped: 1 image, picture not written (a.png)'
+        '0 images in ' + f'{tmp_path / "out"}; skipped: 1 image, picture not written, File exists (a.png)'
     )
+
+
+def test_an_error_of_any_kind_costs_its_image_only(tmp_path, monkeypatch):
+    visualizer = opened(tmp_path)
+    monkeypatch.setattr(Views, 'heat', lambda *args: 1 / 0)
+    visualizer.draw([make_pass(VALUES[:1], image_path=photo_file(tmp_path, noise(*SIZE), 'bad.png'))])
+    monkeypatch.undo()
+    visualizer.draw([make_pass(VALUES[:1], image_path=photo_file(tmp_path, noise(*SIZE), 'good.png'))])
+    assert pictures(tmp_path / 'out') == ['good/neck_0.png']
+    assert visualizer.summary().endswith('; skipped: 1 image, ZeroDivisionError while drawing (bad.png)')
+
+
+def test_with_a_runner_pictures_are_drawn_beside_it_and_are_there_when_it_closes(tmp_path):
+    paths = [photo_file(tmp_path, noise(*SIZE, seed=n), f'{n}.png') for n in range(9)]
+    (tmp_path / '3.png').unlink()
+    for workers in (0, 3):
+        visualizer = FeatureVisualizer(out_dir=str(tmp_path / str(workers)), workers=workers, max_images=8)
+        visualizer.open(MODELS.build(pool_detector()), image_root=str(tmp_path), in_run=True)
+        for path in paths:
+            visualizer.draw([make_pass(VALUES, image_path=path)] * 2)
+        visualizer.close()
+        assert '28 pictures of 7 images' in visualizer.summary()
+        assert visualizer.summary().endswith('skipped: 2 images, photo not readable (3.png, 3.png)')
+        assert len(pictures(tmp_path / str(workers))) == 28
+    assert threading.active_count() == 1
+    lines = [sorted(map(str, manifest(tmp_path / str(workers)))) for workers in (0, 3)]
+    assert lines[0] == lines[1]
+    for name in pictures(tmp_path / '0'):
+        assert (tmp_path / '0' / name).read_bytes() == (tmp_path / '3' / name).read_bytes()
+
+
+def test_a_photo_is_decoded_once_for_all_levels_and_passes(tmp_path, monkeypatch):
+    decoded = []
+    monkeypatch.setattr('mmdet_featviz.visualizer.read_photo', lambda path, *args: decoded.append(path) or noise(*SIZE))
+    visualizer = FeatureVisualizer(out_dir=str(tmp_path / 'out'), workers=3)
+    visualizer.open(MODELS.build(pool_detector()), in_run=True)
+    visualizer.draw([make_pass(VALUES, image_path='a.png')] * 3)
+    visualizer.close()
+    assert decoded == ['a.png']
 
 
 def test_strict_raises_instead(tmp_path):
@@ -235,6 +276,7 @@ def test_strict_raises_instead(tmp_path):
         (dict(image_format='gif'), "image_format='gif' is not known: choose from jpg, png, webp"),
         (dict(boxes='all'), "boxes='all' is not known: choose from pred, gt, both"),
         (dict(interval=0), 'interval must be a whole number of at least 1, but is 0'),
+        (dict(workers=-1), 'workers must be a whole number of at least 0, but is -1'),
         (dict(max_images=-1), 'max_images must be a whole number of at least 1, but is -1'),
         (dict(stages=('testing',)), "stages='testing' is not known: choose from train, val, test"),
         (dict(layers=[1]), 'layers must be a name or a list of names'),

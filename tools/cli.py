@@ -6,7 +6,9 @@ import os
 import os.path as osp
 import re
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 
 from mmdet_featviz import FeatureVisualizer, Style
 
@@ -39,7 +41,15 @@ def common_config(args):
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(args.config))[0])
+    if args.launcher == 'pytorch' and get_device() == 'cpu':
+        join_cpu_ranks(cfg)
     return cfg
+
+
+def join_cpu_ranks(cfg):
+    """What mmengine does for GPUs alone: make this process one of several."""
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
 
 
 # Options of the same names as the arguments of FeatureVisualizer and Style, which are their only source.

@@ -54,7 +54,8 @@ def main():
     for stage in stages:
         open_for_run(featviz, runner, stage)
     runner.train()
-    if stages:  # a hook logs this line on its own
+    if stages:  # a hook does this on its own
+        featviz.close()
         runner.logger.info(f'Feature maps: {featviz.summary()}')
 
 

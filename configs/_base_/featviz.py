@@ -40,6 +40,8 @@ custom_hooks = [
         backend_args=None,
         average_passes=False,  # of test-time augmentation
         overwrite=False,
+        resume=False,
+        workers=2,  # threads that draw while the detector goes on
         strict=False,
     )
 ]

@@ -1,0 +1,172 @@
+"""Faults, with the real thing: what can be drawn is drawn, and the evaluation is what it would have been."""
+
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import (
+    manifest,
+    noise,
+    pictures,
+    pool_detector,
+    read,
+    resnet_detector,
+    runner_config,
+    same_files,
+    test_predictions,
+    test_project,
+    write_dataset,
+    write_project,
+)
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from mmdet_featviz.sinks import entries
+from mmdet_featviz.views import Views
+
+PHOTOS = 6
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_dataset(tmp_path / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(PHOTOS)})
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 200 kB."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    made = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=200k', 'none', str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip('file systems cannot be mounted here')
+    yield folder
+    subprocess.run(['umount', '-l', str(folder)], check=True)
+
+
+def at(batch, work):
+    """A hook that does something once, after the pipeline has read the photo and before it is drawn."""
+
+    @HOOKS.register_module(name='Fault', force=True)
+    class Fault(Hook):
+        def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if batch_idx == batch:
+                work()
+
+    return dict(type='Fault', priority='VERY_HIGH')
+
+
+def summary_of(tmp_path, data, fault=None, out_dir=None, model=None, **options):
+    """Test with and without the hook; the results must be the same. Returns the hook's line."""
+    results, model = [], model or pool_detector()
+    for hook in (None, dict(out_dir=str(out_dir or tmp_path / 'out'), **options)):
+        cfg = runner_config(data, tmp_path / f'work_{hook is None}', model, hook=hook)
+        cfg.custom_hooks = [fault] if fault is not None and hook is not None else []
+        cfg.experiment_name = f'run_{hook is None}'
+        results.append(test_predictions(cfg))
+    (plain, plain_metrics, _), (drawn, metrics, runner) = results
+    assert len(plain) == len(drawn) == PHOTOS
+    for one, other in zip(plain, drawn):
+        for field in one:
+            np.testing.assert_array_equal(one[field], other[field])
+    assert plain_metrics == metrics
+    return next(hook for hook in runner.hooks if type(hook).__name__ == 'FeatVizHook').visualizer.summary()
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_disk_that_is_full(tmp_path, data, small_disk, workers):
+    line = summary_of(tmp_path, data, out_dir=small_disk / 'out', image_format='png', workers=workers)
+    assert 'No space left on device (' in line
+    written = pictures(small_disk / 'out')
+    assert 0 < len(written) < 6 * PHOTOS
+    assert all(read(small_disk / 'out' / name).shape == (90, 120, 3) for name in written)
+    assert {file for entry in entries(str(small_disk / 'out')) for file in entry['files']} <= set(written)
+
+
+def test_a_disk_that_becomes_read_only(tmp_path, data, small_disk):
+    def turn():
+        subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+
+    line = summary_of(tmp_path, data, at(2, turn), small_disk / 'out', workers=0, layers='backbone')
+    assert '12 pictures of 2 images' in line
+    assert 'skipped: 4 images, picture not written, Read-only file system (2.png, 3.png, 4.png, ...)' in line
+
+
+def test_a_folder_that_is_removed(tmp_path, data):
+    line = summary_of(tmp_path, data, at(3, lambda: shutil.rmtree(tmp_path / 'out')), workers=0)
+    assert 'skipped' not in line
+    assert {name.split('/')[0] for name in pictures(tmp_path / 'out')} == set('345')
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('harm', [lambda path: path.unlink(), lambda path: path.write_bytes(b'no image')])
+def test_a_photo_that_vanishes_or_is_corrupted(tmp_path, data, harm, workers):
+    fault = at(1, lambda: harm(data / 'images' / '1.png'))
+    line = summary_of(tmp_path, data, fault, workers=workers)
+    assert '30 pictures of 5 images' in line
+    assert line.endswith('skipped: 1 image, photo not readable (1.png)')
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_drawing_that_raises(tmp_path, data, workers, monkeypatch):
+    heat, calls = Views.heat, []
+
+    def raises_once(self, *args):
+        calls.append(1)
+        if len(calls) == 13:
+            raise ValueError('the thirteenth level')
+        return heat(self, *args)
+
+    monkeypatch.setattr(Views, 'heat', raises_once)
+    line = summary_of(tmp_path, data, workers=workers)
+    assert 'skipped: 1 image, ValueError while drawing (' in line
+    assert len(pictures(tmp_path / 'out')) >= 5 * 6
+
+
+def test_strict_stops_at_the_first(tmp_path, data):
+    cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook=dict(out_dir=str(tmp_path / 'out'), strict=True))
+    cfg.custom_hooks = [at(1, lambda: (data / 'images' / '1.png').unlink())]
+    cfg.test_evaluator = [dict(type='KeepPredictions')]
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(Exception, match=r'1.png: the photo cannot be read'):
+        runner.test()
+    assert {name.split('/')[0] for name in pictures(tmp_path / 'out')} == {'0'}
+
+
+@pytest.mark.parametrize(
+    ('end', 'code', 'error'),
+    [
+        ('os.kill(os.getpid(), signal.SIGKILL)', -signal.SIGKILL, None),
+        ('os.kill(os.getpid(), signal.SIGTERM)', -signal.SIGTERM, None),
+        ("exec('raise KeyError(\\'the first error\\')')", 1, "KeyError: 'the first error'"),
+        ('os.kill(os.getpid(), signal.SIGINT)', -signal.SIGINT, 'KeyboardInterrupt'),
+    ],
+    ids=['killed', 'terminated', 'error', 'interrupted'],
+)
+def test_a_process_that_ends_early_leaves_whole_files_and_can_be_gone_on_with(tmp_path, end, code, error):
+    write_project(tmp_path, PHOTOS, f'batch_idx == 3 and {end}')
+    ended = test_project(tmp_path, '--featviz-dir', 'out')
+    assert ended.returncode == code, ended.stderr
+    out = tmp_path / 'out'
+    before = {name: (out / name).stat().st_mtime_ns for entry in entries(str(out)) for name in entry['files']}
+    assert all(read(out / name).shape == (90, 120, 3) for name in before)
+    if error is not None:  # then what was given to the workers is finished
+        assert ended.stderr.strip().splitlines()[-1] == error
+        assert sorted(before) == [name for name in pictures(out) if name[0] in '0123']
+        assert len(before) == 4 * 9
+    cfg = runner_config(tmp_path / 'data', tmp_path / 'work', resnet_detector())
+    cfg.load_from = str(tmp_path / 'weights.pth')
+    for name, options in (('out', dict(resume=True)), ('whole', {})):
+        cfg.default_hooks = dict(featviz=dict(type='FeatVizHook', out_dir=str(tmp_path / name), **options))
+        cfg.experiment_name = name
+        test_predictions(cfg.copy())
+    assert same_files(out, tmp_path / 'whole')
+    assert all((out / name).stat().st_mtime_ns == changed for name, changed in before.items())
+    with pytest.raises(ValueError, match=r'other settings \(style.alpha was 0.4 and is 0.5 now\)'):
+        cfg.default_hooks.featviz.update(out_dir=str(out), resume=True, alpha=0.5)
+        cfg.experiment_name = 'other'
+        test_predictions(cfg)
+    assert len(manifest(out)) == 9 * PHOTOS
