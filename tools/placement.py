@@ -13,8 +13,8 @@ Both within one cell. A level into which coarser ones are resampled shares their
 level, fed by stride 32 cell by cell, may lie 16 pixels beside. So for necks, and for a backbone that resamples its own
 levels (HRNet), it is half a cell of their own and half a cell of the backbone's coarsest level, where that is more.
 
-Attention, deformable, dynamic and widely dilated convolutions, wide pools, hourglasses (down to stride 128 and up again,
-cell by cell) and norms over the whole image look further:
+Attention, deformable, dynamic and widely dilated convolutions, wide pools, hourglasses (to stride 128 and back, cell by
+cell) and norms over the whole image look further:
 levels that fail behind such modules are called blurred as long as they stay near the patch, and wrong beyond.
 """
 
