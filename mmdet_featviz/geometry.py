@@ -255,20 +255,19 @@ def _split(positions: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
 def _interpolate(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Bilinear interpolation of finite float32 values at each crossing of row and column positions (in cells).
 
-    Columns come first, while the picture is still low. Rows follow as a product with their interpolation weights, in
-    blocks: a block of rows needs few cells, which keeps the product small. (OpenCV's resize cannot shift by a part of a
-    cell, and its warps round the position to 1/32 of a cell: two pixels at stride 64.)
+    Columns come first, while the picture is low. Rows follow in blocks that stay in the cache, and not as a matrix
+    product: the threads of a BLAS that wait for each other take the cores that the detector needs. (OpenCV's resize
+    cannot shift by a part of a cell, and its warps round the position to 1/32 of a cell: two pixels at stride 64.)
     """
     left, along = _split(columns, values.shape[1])
     wide = values[:, left] + np.diff(values, axis=1, append=values[:, -1:])[:, left] * along
     top, down = _split(rows, len(values))
-    last = len(values) - 1
-    weights = np.zeros((len(rows), len(values)), np.float32)
-    weights[np.arange(len(rows)), np.minimum(top + 1, last)] = down
-    weights[np.arange(len(rows)), top] += 1 - down
+    bottom, down = np.minimum(top + 1, len(values) - 1), down[:, None]
     result = np.empty((len(rows), len(columns)), np.float32)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
-        needed = slice(top[block].min(), top[block].max() + 2)
-        np.matmul(weights[block, needed], wide[needed], out=result[block])
+        upper, lower = wide[top[block]], wide[bottom[block]]
+        upper *= 1 - down[block]
+        lower *= down[block]
+        np.add(upper, lower, out=result[block])
     return result
