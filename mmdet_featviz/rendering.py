@@ -39,7 +39,9 @@ def to_unit(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 def quantise(heat: np.ndarray) -> np.ndarray:
     """Heat 0-1 as grey levels 0-255, uint8, cut off as the published recipes do it (``np.uint8(255 * heat)``)."""
-    return (heat * np.float32(255)).astype(np.uint8)
+    grey = np.empty(heat.shape, np.uint8)
+    # Cast piece by piece, without a second float picture in memory.
+    return np.multiply(heat, np.float32(255), out=grey, casting='unsafe')
 
 
 @lru_cache(maxsize=None)

@@ -210,9 +210,12 @@ def measure_draw(args):
         slow = in_turns({'recipe': case.recipe, 'ours': case.ours}, args.rounds)
         ways = {f'draw_featmap {name}': lambda name=name: case.draw_featmap(name) for name in REDUCTIONS}
         slowest = in_turns({**ways, 'ours': case.ours}, min(args.rounds, 3))
-    ratios = {f'{name} / ours': slowest[name][0] / slowest['ours'][0] for name in ways}
-    ratios['recipe / ours'] = slow['recipe'][0] / slow['ours'][0]
-    ratios['ours / floor'] = quick['ours'][0] / quick['floor'][0]
+    ratios = {}
+    for number, note in enumerate(('', ', processor')):
+        for name in ways:
+            ratios[f'{name} / ours{note}'] = slowest[name][number] / slowest['ours'][number]
+        ratios[f'recipe / ours{note}'] = slow['recipe'][number] / slow['ours'][number]
+        ratios[f'ours / floor{note}'] = quick['ours'][number] / quick['floor'][number]
     return dict(seconds={**slowest, 'recipe': slow['recipe'], **quick}, ratios=ratios)
 
 
