@@ -14,8 +14,8 @@ level, fed by stride 32 cell by cell, may lie 16 pixels beside. So for necks, an
 levels (HRNet), it is half a cell of their own and half a cell of the backbone's coarsest level, where that is more.
 
 Attention, deformable, dynamic and widely dilated convolutions, wide pools, hourglasses (to stride 128 and back, cell by
-cell) and norms over the whole image look further:
-levels that fail behind such modules are called blurred as long as they stay near the patch, and wrong beyond.
+cell) and norms over the whole image look further: levels that fail behind such modules are called blurred as long as
+they stay near the patch, and wrong beyond.
 """
 
 import re
@@ -33,6 +33,7 @@ EVEN = 110
 MOVES = [(0, 0), (256, 0), (0, 128)]  # whole cells of stride 128
 BLUR = 64  # pixels of the network's input
 FAR = 7  # cells across a kernel, beyond which most of it lies beside the patch: SSD, YOLOF, YOLOX's pyramid of pools
+FED_BY_THEMSELVES = {'FPG', 'NASFPN', 'NASFCOS_FPN'}  # necks whose coarsest levels flow back into the finer ones
 LOOKS_FAR = re.compile('Attention|MSA|Deform|DyReLU|GroupNorm|ContextBlock|NonLocal|SELayer|InstanceNorm|Hourglass')
 
 
@@ -215,7 +216,10 @@ def _feeding_stride(model, activation, maps):
     own = activation.layer.rpartition('.')[2] == 'backbone'
     if own and not any(isinstance(module, torch.nn.Upsample) for module in layer.modules()):
         return max(activation.stride)
-    return max(max(level.stride) for level in maps if level.layer == maps[0].layer)
+    feeding = {maps[0].layer}
+    if type(layer).__name__ in FED_BY_THEMSELVES:
+        feeding.add(activation.layer)
+    return max(max(level.stride) for level in maps if level.layer in feeding)
 
 
 def _looks_far(model, layer, maps):
