@@ -12,6 +12,7 @@ from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from .checkpoints import allow_training_checkpoints  # noqa: E402
 from .hooks import FeatVizHook  # noqa: E402
 from .looks import Look, look  # noqa: E402
+from .metrics import FeatureFocusMetric  # noqa: E402
 from .registry import REDUCTIONS  # noqa: E402
 from .style import Style  # noqa: E402
 from .version import __version__  # noqa: E402
@@ -27,6 +28,7 @@ __all__ = [
     'REDUCTIONS',
     'FeatVizHook',
     'FeatVizMixin',
+    'FeatureFocusMetric',
     'FeatureVisualizer',
     'Look',
     'SingleStageDetectorHp',

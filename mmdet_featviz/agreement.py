@@ -113,7 +113,7 @@ def heat_on_photo(level: Level, placement: Placement, align: str) -> tuple[np.nd
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's correlation of two heatmaps of one shape, in float64; NaN if one is constant."""
-    if _is_constant(a) or _is_constant(b):
+    if is_constant(a) or is_constant(b):
         return math.nan
     a, b = (heat.astype(np.float64).ravel() - heat.mean(dtype=np.float64) for heat in (a, b))
     return float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
@@ -130,7 +130,7 @@ def energy_inside(heat: np.ndarray, inside: np.ndarray) -> float:
         heat: Of any shape.
         inside: The same shape, bool.
     """
-    if _is_constant(heat):
+    if is_constant(heat):
         return math.nan
     energy = heat.astype(np.float64) - heat.min()
     return float(energy[inside].sum() / energy.sum())
@@ -147,10 +147,23 @@ def inside_boxes(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         (height, width) bool.
     """
     inside = np.zeros(size, bool)
-    first_and_end = np.maximum(np.ceil(corners - 0.5), 0).astype(int)  # a box may begin outside the photo
-    for left, top, right, bottom in first_and_end.tolist():
+    for left, top, right, bottom in pixels_of(corners, size).tolist():
         inside[top:bottom, left:right] = True
     return inside
+
+
+def pixels_of(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Which pixels of a photo have their centre in each box.
+
+    Args:
+        corners: (N, 4) as left, top, right, bottom, in pixels of the photo.
+        size: (height, width) of the photo.
+
+    Returns:
+        (N, 4) int: first column and row, and those behind the last.
+    """
+    height, width = size
+    return np.clip(np.ceil(corners - 0.5), 0, [width, height, width, height]).astype(int)
 
 
 def reference_boxes(a: Boxes | None, b: Boxes | None, score_thr: float) -> tuple[np.ndarray, str]:
@@ -188,7 +201,8 @@ def figures_of(heats: Heats, inside: np.ndarray | None) -> Figures:
     return Figures(correlation(a, b), energy_inside(a, inside), energy_inside(b, inside), float(inside.mean()))
 
 
-def _is_constant(heat: np.ndarray) -> bool:
+def is_constant(heat: np.ndarray) -> bool:
+    """Whether a heatmap is nowhere warmer than elsewhere, but for errors of rounding."""
     if not heat.size:
         return True
     low, high = float(heat.min()), float(heat.max())

@@ -53,14 +53,14 @@ def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
     corners, labels, scores = [np.zeros((0, 4))], [np.zeros(0, np.int64)], [np.zeros(0)]
     truth = getattr(sample, 'gt_instances', None)
     if truth is not None and 'bboxes' in truth:
-        corners.append(_corners(truth.bboxes))
+        corners.append(corners_of(truth.bboxes))
         labels.append(truth.labels.cpu().numpy())
         scores.append(np.full(len(truth), np.nan))
     found = getattr(result, 'pred_instances', None)
     if found is not None and 'bboxes' in found:
         found_scores = found.scores.detach().cpu().numpy().astype(np.float64)
         order = found_scores.argsort(kind='stable')
-        found_corners = _corners(found.bboxes)[order]
+        found_corners = corners_of(found.bboxes)[order]
         corners.append(_mirrored(found_corners, sample.metainfo) if mirrored else found_corners)
         labels.append(found.labels.cpu().numpy()[order])
         scores.append(found_scores[order])
@@ -133,6 +133,6 @@ def _mirrored(corners: np.ndarray, meta: dict) -> np.ndarray:
     return corners
 
 
-def _corners(boxes: Any) -> np.ndarray:
+def corners_of(boxes: Any) -> np.ndarray:
     """(N, 4) of a box tensor or of one of mmdet's box structures."""
     return getattr(boxes, 'tensor', boxes).detach().cpu().numpy().astype(np.float64).reshape(-1, 4)

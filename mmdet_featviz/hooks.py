@@ -117,6 +117,7 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
         stage=stage,
         facts=dict(config=runner.cfg.filename, checkpoint=runner._load_from),
         in_run=True,
+        log=runner.visualizer,
     )
 
 

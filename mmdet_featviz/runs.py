@@ -18,11 +18,12 @@ from mmengine.logging import print_log
 
 from .geometry import Grid
 from .photos import PhotoError, read_photo
+from .picture_log import PictureLog
 from .sinks import MANIFEST, FileSink, encode, entries, manifests
 from .snapshots import Snapshot, dump, load
 from .style import Style
 from .version import __version__
-from .views import Limits, PlacedLevel, Views
+from .views import Limits, Picture, PlacedLevel, Views
 from .workers import Workers
 
 FACTS = 'run.json'
@@ -42,6 +43,7 @@ class Tally:
         pending: Maps whose pictures wait for the range of the run.
         skipped: Names of the images of which something is missing, by reason.
         messages: What to tell of each reason when it is met first.
+        logged: Pictures on their way to a log, with their snapshots.
     """
 
     pictures: int = 0
@@ -51,6 +53,7 @@ class Tally:
     pending: list[str] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
+    logged: list[tuple[Snapshot, Picture]] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         """Take in what came of others."""
@@ -87,6 +90,7 @@ class RunWriter:
         strict: Whether a photo that cannot be read, or a picture that cannot be written, is an error.
         limits: With ``normalize='run'``: the range of each level's name. None waits for :meth:`finish` to find it.
         workers: How many threads draw and write; none draws at once, and so does `strict`, to raise at once.
+        log: Where pictures go, too, in the thread that calls :meth:`write` and :meth:`finish`.
     """
 
     def __init__(
@@ -97,14 +101,16 @@ class RunWriter:
         strict: bool = False,
         limits: Limits | None = None,
         workers: int = 0,
+        log: PictureLog | None = None,
     ) -> None:
         self.sink = sink
         self.style = style
         self.facts = facts
         self.strict = strict
         self.tally = Tally()
+        self._log = log if is_main_process() else None
         self._views = Views(style, limits)
-        self._workers = Workers(0 if strict else workers, self._count)
+        self._workers = Workers(0 if strict else workers, self._take)
         known = dict(version=__version__, style=asdict(style), **facts)
         text = json.dumps(known, ensure_ascii=False, indent=1, default=str)
         if sink.finished:
@@ -184,6 +190,16 @@ class RunWriter:
             print_log(message, 'current', logging.WARNING)
         self.tally.add(tally)
 
+    def _take(self, tally: Tally) -> None:
+        """Take in what came of a task, by the thread that gave it: a log need not stand being used by several."""
+        logged, tally.logged = tally.logged, []
+        if logged:
+            self._guarded(tally, logged[0][0].path or logged[0][0].key, self._send, logged)
+        self._count(tally)
+
+    def _send(self, tally: Tally, logged: Sequence[tuple[Snapshot, Picture]]) -> None:
+        self._log.add(logged)
+
     def _write_all(self, snapshots: Sequence[Snapshot]) -> Tally:
         tally = Tally()
         for snapshot in snapshots:
@@ -256,6 +272,8 @@ class RunWriter:
                 name = f'{snapshot.key}/{picture.name}'
                 self.sink.write(name, encode(picture.pixels, name))
                 tally.pictures += 1
+                if self._log is not None:
+                    tally.logged.append((snapshot, picture))
                 tally.drawn.add(snapshot.key)
                 for name in picture.levels:
                     files.setdefault(name, []).append(picture.name)

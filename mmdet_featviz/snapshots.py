@@ -70,6 +70,7 @@ class Snapshot:
         photo: Gives the photo (height, width, 3), BGR; may raise PhotoError.
         is_file: Whether the photo is the file at `path`, not something rebuilt from the network's input.
         dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, as far as they are known.
+        folder: The part of `key` that tells of an epoch or iteration, such as ``epoch_3``; empty in a test.
     """
 
     key: str
@@ -82,6 +83,7 @@ class Snapshot:
     photo: Callable[[], np.ndarray] | None = field(default=None, repr=False)
     is_file: bool = True
     dataset_meta: dict | None = field(default=None, repr=False)
+    folder: str = ''
 
     @property
     def suffix(self) -> str:
@@ -129,6 +131,7 @@ def dump(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
     meta = dict(
         format=FORMAT,
         key=snapshot.key,
+        folder=snapshot.folder,
         path=snapshot.path,
         augmentation=snapshot.augmentation,
         is_file=snapshot.is_file,
@@ -174,6 +177,7 @@ def load(path: str) -> Snapshot:
         [_level(ATTENTION, names, arrays) for names in meta['attention']],
         boxes,
         is_file=meta['is_file'],
+        folder=meta.get('folder', ''),
     )
     raw = {level.name: osp.join(osp.dirname(path), snapshot.raw_file(level)) for level in snapshot.levels}
     levels = [

@@ -164,6 +164,18 @@ class Taps:
         """Begin a pass over these inputs (N, C, H, W) and their data samples."""
         self._passes.append(Pass(inputs, samples))
 
+    def begin_with(self, preprocessed: Any) -> None:
+        """Begin a pass over what the detector's data preprocessor put out, if that is images with their samples."""
+        if not isinstance(preprocessed, dict) or not preprocessed.get('data_samples'):
+            return
+        inputs, samples = preprocessed.get('inputs'), preprocessed['data_samples']
+        if isinstance(inputs, dict) and isinstance(inputs.get('img'), Tensor) and inputs['img'].dim() == 5:
+            # Videos: (N, T, C, H, W), with a sample for each frame inside that of the video.
+            inputs = inputs['img'].flatten(0, 1)
+            samples = [frame for video in samples for frame in video.video_data_samples]
+        if isinstance(inputs, Tensor):
+            self.begin(inputs, samples)
+
     def take(self) -> list[Pass]:
         """The passes since the taps were attached, their maps in the host's memory; the taps forget them.
 
@@ -177,15 +189,7 @@ class Taps:
         return [replace(one, maps=on_host(one.maps), attention=on_host(one.attention)) for one in passes]
 
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not isinstance(output, dict) or not output.get('data_samples'):
-            return
-        inputs, samples = output.get('inputs'), output['data_samples']
-        if isinstance(inputs, dict) and isinstance(inputs.get('img'), Tensor) and inputs['img'].dim() == 5:
-            # Videos: (N, T, C, H, W), with a sample for each frame inside that of the video.
-            inputs = inputs['img'].flatten(0, 1)
-            samples = [frame for video in samples for frame in video.video_data_samples]
-        if isinstance(inputs, Tensor):
-            self.begin(inputs, samples)
+        self.begin_with(output)
 
     def _on_fired(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)

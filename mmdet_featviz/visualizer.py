@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from typing import Any, Iterable, Sequence
 
 import numpy as np
+from mmengine.visualization import Visualizer as MMVisualizer
 from torch import Tensor, nn
 
 from .arguments import names_in, one_of, positive
@@ -19,6 +20,7 @@ from .boxes import Boxes, boxes_of
 from .channels import Keeper, get_choice
 from .geometry import Grid, Placement, identity_placement, placement_of
 from .photos import read_photo, rebuild_photo
+from .picture_log import PictureLog
 from .reduction import get_reduction
 from .runs import RunWriter
 from .sinks import FileSink, ImageKeys
@@ -55,6 +57,9 @@ class FeatureVisualizer:
         resume: Whether a run that was stopped goes on in its `out_dir`: images that it finished are skipped.
         workers: How many threads draw and write while a runner goes on; 0 draws at once. Where nobody waits for them at
             the end (a detector that draws by itself without a runner), and with `strict`, pictures are drawn at once.
+        log_to_visualizer: Whether all pictures also go to the visualizer of the runner, and so to TensorBoard, WandB,
+            MLflow and what other backends the config names; of several ranks those of the first. Their step is the
+            epoch or iteration that their folder names, and in a test the number of the image.
         strict: Whether a photo that cannot be read, a picture that cannot be written and a layer without maps stop the
             run, instead of being counted.
         **style: How pictures look, and which are made: the arguments of :class:`mmdet_featviz.Style`.
@@ -79,6 +84,7 @@ class FeatureVisualizer:
         overwrite: bool = False,
         resume: bool = False,
         workers: int = 2,
+        log_to_visualizer: bool = False,
         strict: bool = False,
         **style: Any,
     ) -> None:
@@ -100,6 +106,7 @@ class FeatureVisualizer:
         self.overwrite = overwrite
         self.resume = resume
         self.workers = positive('workers', workers, least=0)
+        self.log_to_visualizer = log_to_visualizer
         self.strict = strict
 
         self.taps: Taps | None = None
@@ -119,6 +126,7 @@ class FeatureVisualizer:
         stage: str = 'test',
         facts: dict | None = None,
         in_run: bool = False,
+        log: MMVisualizer | None = None,
     ) -> None:
         """Check layers and folder against a detector, before its first batch. Once for each stage; more do nothing.
 
@@ -132,6 +140,7 @@ class FeatureVisualizer:
             stage: Whose data set this is: ``train``, ``val`` or ``test``.
             facts: What else ``run.json`` should say of the run.
             in_run: Whether a runner opens this, and calls :meth:`close` at its end.
+            log: Where `log_to_visualizer` sends pictures; None is the visualizer of the runner that was made last.
 
         Raises:
             ValueError: If a layer does not exist or can never fire.
@@ -141,10 +150,19 @@ class FeatureVisualizer:
             return
         source = self._source(image_root, backend_args, dataset_meta, image_paths)
         if self.taps is None:
-            self._open_run(model, default_dir, source, facts or {}, in_run)
+            self._open_run(model, default_dir, source, facts or {}, in_run, log)
         self._sources[stage] = source
 
-    def _open_run(self, model: nn.Module, default_dir: str, source: _Source, facts: dict, in_run: bool) -> None:
+    def _open_run(
+        self,
+        model: nn.Module,
+        default_dir: str,
+        source: _Source,
+        facts: dict,
+        in_run: bool,
+        log: MMVisualizer | None,
+    ) -> None:
+        picture_log = PictureLog(log or _latest_visualizer()) if self.log_to_visualizer else None
         taps = self.make_taps(model)
         facts = dict(
             layers=list(taps.modules),
@@ -155,7 +173,8 @@ class FeatureVisualizer:
         )
         self._in_run = in_run
         sink = FileSink(self.out_dir or default_dir, self.overwrite, self.resume, in_run)
-        self._writer = RunWriter(sink, self.style, facts, self.strict, workers=self.workers if in_run else 0)
+        workers = self.workers if in_run else 0
+        self._writer = RunWriter(sink, self.style, facts, self.strict, workers=workers, log=picture_log)
         self.taps = taps
 
     def _source(
@@ -264,7 +283,7 @@ class FeatureVisualizer:
         key = posixpath.join(folder, source.keys.key_of(sample.metainfo.get('img_path')))
         snapshots = []
         for pass_ in passes:
-            snapshots.append(self._snapshot(pass_, index, key, source, boxes, stage == 'train'))
+            snapshots.append(self._snapshot(pass_, index, key, folder, source, boxes, stage == 'train'))
             self._passes_of[key] += 1
         # All are drawn over one photo, read once.
         photo = lru_cache(maxsize=None)(snapshots[0].photo)
@@ -273,7 +292,9 @@ class FeatureVisualizer:
             snapshots.append(_averaged(snapshots, self.style.align))
         return snapshots
 
-    def _snapshot(self, pass_: Pass, index: int, key: str, source: _Source, boxes: Boxes, training: bool) -> Snapshot:
+    def _snapshot(
+        self, pass_: Pass, index: int, key: str, folder: str, source: _Source, boxes: Boxes, training: bool
+    ) -> Snapshot:
         image, meta = pass_.inputs[index], pass_.samples[index].metainfo
         path = meta.get('img_path')
         placement = self._placement(image, meta, training)
@@ -293,6 +314,7 @@ class FeatureVisualizer:
             photo,
             is_file,
             source.dataset_meta,
+            folder,
         )
 
     @staticmethod
@@ -341,6 +363,14 @@ def _finite_heat(level: Level, grid: Grid) -> np.ndarray:
     """The heatmap of a level in which what is not finite is as cold as its coldest value."""
     lowest = np.float32(visible_range(level.values, grid)[0])
     return grid.heatmap(np.where(np.isfinite(level.values), level.values, lowest))
+
+
+def _latest_visualizer() -> MMVisualizer:
+    """That of the runner that was made last."""
+    try:
+        return MMVisualizer.get_current_instance()
+    except RuntimeError:
+        raise ValueError('log_to_visualizer=True needs the visualizer of a runner, and there is none') from None
 
 
 def _plain(dataset_meta: dict | None) -> dict | None:

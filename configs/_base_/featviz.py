@@ -42,6 +42,7 @@ custom_hooks = [
         overwrite=False,
         resume=False,
         workers=2,  # threads that draw while the detector goes on
+        log_to_visualizer=False,  # pictures also go to TensorBoard, WandB, MLflow, ... that the config names
         strict=False,
     )
 ]
