@@ -12,6 +12,8 @@ from functools import lru_cache, partial
 from typing import Any, Iterable, Sequence
 
 import numpy as np
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .arguments import names_in, one_of, positive
@@ -55,6 +57,9 @@ class FeatureVisualizer:
         resume: Whether a run that was stopped goes on in its `out_dir`: images that it finished are skipped.
         workers: How many threads draw and write while a runner goes on; 0 draws at once. Where nobody waits for them at
             the end (a detector that draws by itself without a runner), and with `strict`, pictures are drawn at once.
+        report: Whether a page is written at the end on which the run can be looked through in a browser,
+            ``report/index.html``; activation maps are saved for it. A run with a hook has its end when the runner has,
+            others at :meth:`close`.
         strict: Whether a photo that cannot be read, a picture that cannot be written and a layer without maps stop the
             run, instead of being counted.
         **style: How pictures look, and which are made: the arguments of :class:`mmdet_featviz.Style`.
@@ -79,11 +84,15 @@ class FeatureVisualizer:
         overwrite: bool = False,
         resume: bool = False,
         workers: int = 2,
+        report: bool = False,
         strict: bool = False,
         **style: Any,
     ) -> None:
         _check_names(style)
         self.style = Style(**style)
+        if report and 'maps' not in self.style.save:
+            self.style = replace(self.style, save=(*self.style.save, 'maps'))
+        self.report = report
         self.layers = None if layers is None else names_in('layers', layers)
         self.layer_type = layer_type
         self.reduction_name = reduction or ('mean' if 'overview' in self.style.save else 'max')
@@ -233,6 +242,15 @@ class FeatureVisualizer:
         """Wait for the workers, and draw what waited for the end of a stage: with ``normalize='run'`` every picture."""
         if self.taps is not None:
             self._writer.finish(self._in_run)
+            if not self._in_run:
+                self.write_report()
+
+    def write_report(self) -> None:
+        """Write the page that `report` asks for, and log where it is."""
+        if self.report and self.taps is not None and is_main_process():
+            from .report import write_report  # only those who want one need its parts
+
+            print_log(write_report(self._writer.sink.out_dir), 'current')
 
     def summary(self) -> str:
         """One line: how many pictures of how many images, where, and what was skipped and why."""

@@ -42,6 +42,7 @@ custom_hooks = [
         overwrite=False,
         resume=False,
         workers=2,  # threads that draw while the detector goes on
+        report=False,  # a page to look through the run in a browser; saves maps
         strict=False,
     )
 ]
