@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import math
+import os
 import os.path as osp
 import re
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ class Report:
         self._aligns = [one.facts.get('style', {}).get('align', 'center') for one in self._runs]
         self._images = dict(list(_by_image(run).items())[:max_images])
         self._shown = 0
-        self._levels: dict[str, Level] = {}  # all that any image has, without their values
+        self._levels: dict[str, str] = {}  # strides of all that any image has
         self._focus = Focus()
         self._skipped: list[str] = []
         self._without_photo: list[str] = []
@@ -197,7 +198,7 @@ class Report:
     def _figures(self, snapshot: Snapshot) -> dict:
         """What images can be sorted and searched by."""
         for level in snapshot.levels:
-            self._levels.setdefault(level.name, level)
+            self._levels.setdefault(level.name, level.stride_text)
         boxes = snapshot.boxes or Boxes(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
         boxes = BoxStyle('both', self.style.score_thr).select(boxes)
         scores, truth = boxes.scores[~boxes.are_truth], boxes.corners[boxes.are_truth]
@@ -221,7 +222,7 @@ class Report:
             paths.append(self.other.paths)
         return dict(
             runs=list(short_names(self.run, self.other)) if self.other else [osp.basename(self.run.folder)],
-            levels=[dict(name=level.name, stride=level.stride_text) for level in self._levels.values()],
+            levels=[dict(name=name, stride=stride) for name, stride in self._levels.items()],
             classes=[str(classes[label]) if label < len(classes) else str(label) for label in labels],
             colours=[list(colours.colour(label, 1.0)[::-1]) for label in labels],
             colormaps={name: _table(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
@@ -242,7 +243,7 @@ class Report:
             images=self._shown,
             skipped=self._skipped,
             without_photo=self._without_photo,
-            levels=list(self._levels.values()),
+            levels=self._levels,
             focus=self._focus.rows(),
             with_truth=self._focus.images,
             sizes=list(SIZES),
@@ -373,7 +374,7 @@ def _by_image(run: Run) -> dict[tuple, list[Shot]]:
     photos = {entry['key']: entry['image'] for entry in run.entries.values()}
     found: dict[tuple, list[Shot]] = {}
     for path in run.paths:
-        name = osp.relpath(path, run.folder).replace('\\', '/')
+        name = osp.relpath(path, run.folder).replace(os.sep, '/')
         key = osp.dirname(name)
         of_round = ROUND.fullmatch(key)
         turn, number, base = of_round.groups() if of_round else ('', '', key)

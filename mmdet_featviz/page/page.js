@@ -127,7 +127,8 @@ const featviz = (() => {
     FIELDS.forEach((name) => {
       const field = $(name);
       const value = () => (field.type === 'checkbox' ? field.checked : field.type === 'range' ? Number(field.value) : field.value);
-      field.addEventListener('input', () => set({ [name]: value() }));
+      // Lists in some browsers, and drivers of browsers, tell of a change alone.
+      ['input', 'change'].forEach((kind) => field.addEventListener(kind, () => set({ [name]: value() })));
     });
     $('direction').addEventListener('click', () => set({ down: !state.down }));
     $('previous').addEventListener('click', () => go(-1));
