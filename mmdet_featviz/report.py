@@ -238,7 +238,7 @@ class Report:
             loader=FileSystemLoader(str(PAGE)), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
         return environment.get_template('index.html').render(
-            title=osp.basename(osp.dirname(self.sink.out_dir)),
+            title=' and '.join(dict.fromkeys(map(_title, self._runs))),
             runs=[_facts(run) for run in self._runs],
             images=self._shown,
             skipped=self._skipped,
@@ -391,6 +391,11 @@ def _box_rows(boxes: Boxes | None) -> list[list]:
         return []
     corners = np.round(boxes.corners, 2).tolist()
     return [[*box, int(label), _rounded(score)] for box, label, score in zip(corners, boxes.labels, boxes.scores)]
+
+
+def _title(run: Run) -> str:
+    """Name of its config, or of its folder."""
+    return osp.splitext(osp.basename(run.facts.get('config') or ''))[0] or osp.basename(run.folder)
 
 
 def _facts(run: Run) -> dict[str, str]:

@@ -571,7 +571,7 @@ def test_the_address_names_image_and_settings(page):
 def test_all_levels_lead_to_each(page):
     page.open('all=1')
     assert len(page.texts('#pictures figure')) == 3
-    page.find('#pictures figure:nth-child(2) button').click()
+    page.find('#pictures .pair:nth-child(2) button').click()
     assert page.texts('#pictures figcaption strong') == ['neck_0']
     assert not page.find('#all').is_selected()
 
@@ -736,6 +736,20 @@ def test_an_image_without_boxes_photo_and_other_levels_says_so(browser, tmp_path
     assert [option for option in page.texts('#sort option') if 'boxes' in option] == []
 
 
+def test_a_page_of_which_files_are_missing_says_so(browser, tmp_path):
+    run = write_run(tmp_path / 'run', [snapshot(str(n), tmp_path / f'{n}.png', n) for n in range(6)])
+    page = Page(browser, write_report(run))
+    (tmp_path / 'run/report/data/000004.js').unlink()
+    (tmp_path / 'run/report/data/000005.js').write_text('')
+    page.open('image=1')
+    for name in '45':
+        page.find(f'#grid li:nth-child({int(name) + 1}) a').click()
+        page.wait("!document.getElementById('trouble').hidden")
+        assert f"00000{name}.js cannot be read: is the report's folder complete?" in page.text('#trouble')
+        page.find('#grid li:nth-child(1) a').click()
+        page.wait("document.getElementById('trouble').hidden")
+
+
 # From the hook, the detectors and the tool.
 
 
@@ -755,3 +769,19 @@ def test_a_report_over_the_epochs_of_a_training(tmp_path):
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8, 16)), hook=hook)).train()
     shots = [[label for _, label in image['shots']] for image in data_of(Run(str(tmp_path / 'run')))['images']]
     assert shots == [['epoch 1', 'epoch 2']] * 2
+
+
+def test_the_tool(tmp_path):
+    from test_demos import run as run_tool
+
+    snapshots = [snapshot(str(number), tmp_path / f'{number}.png', number) for number in range(3)]
+    for name in 'ab':
+        write_run(tmp_path / name, snapshots)
+    done = run_tool('report.py', 'a', '--compare', 'b', '--max-images', 2, cwd=tmp_path)
+    assert done.stdout.startswith('report of 2 images: '), done.stderr
+    assert data_of(Run(str(tmp_path / 'a')))['runs'] == ['a', 'b']
+    done = run_tool('report.py', 'a', cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'overwrite' in done.stderr
+    assert run_tool('report.py', 'a', '--overwrite', cwd=tmp_path).returncode == 0
+    assert 'is no run' in run_tool('report.py', 'c', cwd=tmp_path).stderr

@@ -41,14 +41,13 @@ const featviz = (() => {
     open();
   }
 
-  function defaultsOf({ settings, levels, runs }) {
+  function defaultsOf({ settings, levels }) {
     const fixed = Array.isArray(settings.normalize);
     return {
       image: '', shot: '', search: '', sort: 'run', down: false,
       level: levels.length ? levels[0].name : '', all: false,
       colormap: settings.colormap, range: fixed ? 'fixed' : settings.normalize,
       alpha: settings.alpha, threshold: 0, score: settings.score, pred: true, truth: true,
-      runs: runs.length,
     };
   }
 
@@ -61,7 +60,7 @@ const featviz = (() => {
       const usual = defaults[name];
       if (typeof usual === 'string') values[name] = text;
       else if (typeof usual === 'boolean') values[name] = text === '1';
-      else if (typeof usual === 'number' && Number.isFinite(Number(text))) values[name] = Number(text);
+      else if (typeof usual === 'number' && Number(text) >= 0 && Number(text) <= 1) values[name] = Number(text);
     });
     return checked(values);
   }
@@ -247,7 +246,7 @@ const featviz = (() => {
   function picturesOf(data, pair, small) {
     const range = () => rangeOf(data, pair);
     const made = [viewer.picture(run, data, data.sides[0], pair.a, range, small)];
-    if (defaults.runs > 1) {
+    if (run.runs.length > 1) {
       const side = data.sides[1] || { boxes: [] };
       made.push(viewer.picture(run, data, side, pair.b, range, small));
     }
@@ -259,15 +258,15 @@ const featviz = (() => {
     const pairs = pairsOf(shot);
     const pair = pairs.find(({ a }) => a.name === state.level) || pairs[0];
     pictures = [];
-    $('pictures').className = state.all ? 'many' : 'one';
-    $('pictures').replaceChildren(...(state.all ? pairs.flatMap(tiles) : pair ? large(pair) : []));
+    $('pictures').className = `${state.all ? 'many' : 'one'} of-${run.runs.length}`;
+    $('pictures').replaceChildren(...(state.all ? pairs.map(tiles) : pair ? large(pair) : []));
     $('legend').hidden = state.all || !pair;
     buildStrip();
     tell(pair);
     repaint();
   }
 
-  const letters = (number) => (defaults.runs > 1 ? `${'AB'[number]}: ` : '');
+  const letters = (number) => (run.runs.length > 1 ? `${'AB'[number]}: ` : '');
   const facts = (level) => (level ? `${level.channels} channels, stride ${level.stride}` : 'no level of this stride');
 
   function large(pair) {
@@ -276,7 +275,7 @@ const featviz = (() => {
     pictures.push(...made);
     const figures = made.map((one, number) => {
       const words = [`${letters(number)}${one.level ? one.level.name : '–'}`, facts(one.level)];
-      if (defaults.runs > 1) words.splice(1, 0, run.runs[number]);
+      if (run.runs.length > 1) words.splice(1, 0, run.runs[number]);
       listen(one, number);
       return viewer.captioned(one, words).figure;
     });
@@ -288,9 +287,11 @@ const featviz = (() => {
     legend = null;
     const made = picturesOf(shot, pair, true);
     pictures.push(...made);
-    return made.map((one, number) => viewer.captioned(
+    const together = viewer.element('div', 'pair');
+    together.append(...made.map((one, number) => viewer.captioned(
       one, [`${letters(number)}${one.level ? one.level.name : '–'}`, facts(one.level)],
-      () => set({ level: pair.a.name, all: false })).figure);
+      () => set({ level: pair.a.name, all: false })).figure));
+    return together;
   }
 
   /** The same level in all epochs, or in all passes. */
@@ -324,7 +325,7 @@ const featviz = (() => {
     if (run.levels.length === 1) words.push('The run has one level only.');
     if (!boxes.length) words.push('No boxes: neither predictions nor ground truth.');
     if (shot.photo === null) words.push('The photo could not be read.');
-    if (defaults.runs > 1 && shot.sides.length < 2) words.push('Run B has no such image.');
+    if (run.runs.length > 1 && shot.sides.length < 2) words.push('Run B has no such image.');
     $('notes').textContent = words.join(' ');
   }
 
@@ -351,7 +352,7 @@ const featviz = (() => {
   function listen({ frame, shot: { size } }, number) {
     frame.tabIndex = 0;
     frame.setAttribute('role', 'group');
-    frame.setAttribute('aria-label', `Picture${defaults.runs > 1 ? ` ${'AB'[number]}` : ''}: Shift and arrows read values`);
+    frame.setAttribute('aria-label', `Picture${run.runs.length > 1 ? ` ${'AB'[number]}` : ''}: Shift and arrows read values`);
     const point = (event) => {
       const { left, top, width, height } = frame.getBoundingClientRect();
       mark = { x: (event.clientX - left) / width * size[0], y: (event.clientY - top) / height * size[1] };

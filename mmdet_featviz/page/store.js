@@ -24,9 +24,9 @@ const store = (() => {
       const script = document.createElement('script');
       waiting.set(number, resolve);
       script.src = `data/${name(number)}.js`;
-      script.onload = () => script.remove();
-      script.onerror = () => {
+      script.onload = script.onerror = () => {
         script.remove();
+        if (!waiting.delete(number)) return; // it has called receive()
         loaded.delete(number);
         reject(new Error(`${script.src} cannot be read: is the report's folder complete?`));
       };
