@@ -9,7 +9,7 @@ const featviz = (() => {
     image: 'this image',
     max: 'zero to largest',
     layer: 'all levels of the layer',
-    run: 'the whole run (0.5 to 99.5 %)',
+    run: 'the run (0.5–99.5 %)',
     fixed: 'as the run was drawn',
   };
   const STEP = 10; // pixels of the photo that the mark moves by
@@ -117,6 +117,7 @@ const featviz = (() => {
     $('direction').textContent = state.down ? '↓' : '↑';
     $('direction').setAttribute('aria-pressed', state.down);
     $('all').disabled = run.levels.length < 2;
+    $('truth').disabled = !run.images.some(({ truth }) => truth);
     const places = found.indexOf(image);
     $('previous').disabled = places <= 0;
     $('next').disabled = places < 0 || places >= found.length - 1;
