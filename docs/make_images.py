@@ -1,9 +1,11 @@
-"""Make the README's pictures again: `python docs/make_images.py YOLOX_NANO_CHECKPOINT` (needs scikit-image).
+"""Make the README's pictures again: `python docs/make_images.py YOLOX_NANO_CHECKPOINT`, with scikit-image, selenium,
+Chromium and its chromedriver.
 
 Run `make demo` before: its scenes are drawn, too.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ IMAGES = ROOT / 'docs' / 'images'
 NANO = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'yolox' / 'yolox_nano_8xb8-300e_coco.py'
 DEMO = ROOT / 'configs' / 'demo' / 'atss_shapes_hp.py'
 SCENE = ROOT / 'data' / 'demo' / 'val' / 'scene_0004.jpg'
+DEMO_OPTIONS = ['--max-images', 16, '--save', 'maps', '--align', 'corner']
 WIDTH = 1200
 
 
@@ -45,6 +48,35 @@ def video_frame(folder, photo, checkpoint):
     run('video_demo.py', folder / 'pan.avi', NANO, checkpoint, '--out', folder / 'heat.avi', *options)
     reader = cv2.VideoCapture(str(folder / 'heat.avi'))
     return [reader.read()[1] for _ in range(2)][1]
+
+
+def screenshot(page, size=(1280, 860)):
+    """A page of a report, once its heat is drawn."""
+    from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    options.add_argument('--headless=new')
+    options.add_argument('--no-sandbox')
+    service = webdriver.ChromeService(shutil.which('chromedriver'))  # or selenium looks for one on the internet
+    with webdriver.Chrome(options, service) as browser:
+        metrics = dict(width=size[0], height=size[1], deviceScaleFactor=1, mobile=False)
+        browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
+        browser.get(page)
+        drawn = (
+            "return document.getElementById('pictures').dataset.painted && "
+            "[...document.querySelectorAll('.picture img, #grid img')].every((image) => image.complete)"
+        )
+        WebDriverWait(browser, 30).until(lambda _: browser.execute_script(drawn))
+        return cv2.imdecode(np.frombuffer(browser.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
+
+
+def report_page(folder):
+    """The demo's report, its images sorted by the heat inside their boxes."""
+    run('test.py', DEMO, '--featviz-dir', folder / 'run', '--work-dir', folder / 'work', *DEMO_OPTIONS)
+    run('report.py', folder / 'run')
+    page = (folder / 'run' / 'report' / 'index.html').as_uri()
+    return screenshot(f'{page}#image={SCENE.stem}&level=neck_2&sort=concentration&down=1')
 
 
 def main():
@@ -81,6 +113,7 @@ def main():
 
         run('image_demo.py', SCENE, DEMO, '--out-dir', folder / 'demo', '--save', 'panel')
         keep(folder / 'demo' / SCENE.stem / 'panel.jpg', 'demo', 2000)
+        keep(report_page(folder), 'report', 1280)
 
 
 if __name__ == '__main__':

@@ -97,7 +97,7 @@ class BoxStyle:
         picture = picture.copy()
         width = max(2, round(min(picture.shape[:2]) / 250))
         corners = np.round(boxes.corners * scale).astype(int).tolist()
-        colours = [self._colour(label, score) for label, score in zip(boxes.labels.tolist(), boxes.scores.tolist())]
+        colours = [self.colour(label, score) for label, score in zip(boxes.labels.tolist(), boxes.scores.tolist())]
         for (left, top, right, bottom), colour in zip(corners, colours):
             # A dark rim keeps the line visible on any colour of the heat.
             cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), width + 2)
@@ -113,7 +113,7 @@ class BoxStyle:
         name = self.classes[label] if label < len(self.classes) else str(label)
         return name if np.isnan(score) else f'{name} {score:.2f}'
 
-    def _colour(self, label: int, score: float) -> tuple[int, int, int]:
+    def colour(self, label: int, score: float) -> tuple[int, int, int]:
         """White for ground truth; else BGR from the palette, or from the colours of a wheel."""
         if np.isnan(score):
             return GT_COLOUR

@@ -216,7 +216,7 @@ class Comparison:
 
     def _write(self, a: Snapshot, b: Snapshot, pairs: Sequence[Pair]) -> None:
         photo, inside = self._photo(a, b), self._inside(a, b)
-        name_a, name_b = _names(*self.runs)
+        name_a, name_b = short_names(*self.runs)
         title = f'{a.key}{a.suffix}: A is {name_a}, B is {name_b}'
         for number, page, chosen in _pages(pairs):
             rows, entries = [], []
@@ -305,7 +305,7 @@ def _facts(run: Run) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _names(a: Run, b: Run) -> tuple[str, str]:
+def short_names(a: Run, b: Run) -> tuple[str, str]:
     """Short names of two runs: the first of config, checkpoint and folder in which they differ."""
     for fact in ('config', 'checkpoint'):
         names = [osp.splitext(osp.basename(run.facts.get(fact) or ''))[0] for run in (a, b)]

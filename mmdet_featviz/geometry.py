@@ -183,6 +183,28 @@ class Grid:
             index = (positions - pixel / 2) / self.stride[axis]
         return np.clip(index, 0, self.cells[axis] - 1)
 
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the cells that the heatmap is made of: between them the others play no part."""
+        if not self.placement.is_separable:
+            return slice(0, self.cells[0]), slice(0, self.cells[1])
+        left, top, right, bottom = self.placement.content_box()
+        ends = self._cells_between(top, bottom, 0), self._cells_between(left, right, 1)
+        # Of a photo wholly outside the input the ends are crossed.
+        rows, columns = (slice(min(low, high), high + 1) for low, high in ends)
+        return rows, columns
+
+    @cached_property
+    def input_to_cells(self) -> np.ndarray:
+        """(3, 3) float64, from homogeneous input coordinates to cell indices with fractions (column, row, 1)."""
+        matrix, (vertical, horizontal) = self.placement.matrix, self.stride
+        before = 0.5, 0.5
+        if self.align == 'corner':
+            pixel = np.abs(matrix[[0, 1], [0, 1]]) if self.placement.is_separable else np.ones(2)
+            before = pixel / 2 / (horizontal, vertical)
+        to_cells = np.diag([1 / horizontal, 1 / vertical, 1.0])
+        to_cells[:2, 2] = np.negative(before)
+        return to_cells
+
     def visible(self, values: np.ndarray) -> np.ndarray:
         """The values (rows, columns) that the photo shows, without those that only padding has.
 

@@ -70,6 +70,9 @@ class FeatVizHook(Hook):
     def after_test(self, runner: Runner) -> None:
         self._close(runner, 'test')
 
+    def after_run(self, runner: Runner) -> None:
+        self.visualizer.write_report()  # once: a training may have closed after each of many validations
+
     def _open(self, runner: Runner, stage: str) -> None:
         if stage in self.visualizer.stages:
             open_for_run(self.visualizer, runner, stage)

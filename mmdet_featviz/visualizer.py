@@ -12,6 +12,8 @@ from functools import lru_cache, partial
 from typing import Any, Iterable, Sequence
 
 import numpy as np
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 from mmengine.visualization import Visualizer as MMVisualizer
 from torch import Tensor, nn
 
@@ -60,6 +62,9 @@ class FeatureVisualizer:
         log_to_visualizer: Whether all pictures also go to the visualizer of the runner, and so to TensorBoard, WandB,
             MLflow and what other backends the config names; of several ranks those of the first. Their step is the
             epoch or iteration that their folder names, and in a test the number of the image.
+        report: Whether a page is written at the end on which the run can be looked through in a browser,
+            ``report/index.html``; activation maps are saved for it. A run with a hook has its end when the runner has,
+            others at :meth:`close`.
         strict: Whether a photo that cannot be read, a picture that cannot be written and a layer without maps stop the
             run, instead of being counted.
         **style: How pictures look, and which are made: the arguments of :class:`mmdet_featviz.Style`.
@@ -85,11 +90,15 @@ class FeatureVisualizer:
         resume: bool = False,
         workers: int = 2,
         log_to_visualizer: bool = False,
+        report: bool = False,
         strict: bool = False,
         **style: Any,
     ) -> None:
         _check_names(style)
         self.style = Style(**style)
+        if report and 'maps' not in self.style.save:
+            self.style = replace(self.style, save=(*self.style.save, 'maps'))
+        self.report = report
         self.layers = None if layers is None else names_in('layers', layers)
         self.layer_type = layer_type
         self.reduction_name = reduction or ('mean' if 'overview' in self.style.save else 'max')
@@ -252,6 +261,15 @@ class FeatureVisualizer:
         """Wait for the workers, and draw what waited for the end of a stage: with ``normalize='run'`` every picture."""
         if self.taps is not None:
             self._writer.finish(self._in_run)
+            if not self._in_run:
+                self.write_report()
+
+    def write_report(self) -> None:
+        """Write the page that `report` asks for, and log where it is."""
+        if self.report and self.taps is not None and is_main_process():
+            from .report import write_report  # only those who want one need its parts
+
+            print_log(write_report(self._writer.sink.out_dir), 'current')
 
     def summary(self) -> str:
         """One line: how many pictures of how many images, where, and what was skipped and why."""

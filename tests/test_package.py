@@ -171,6 +171,9 @@ def test_wheel_and_sdist_carry_configs_weights_and_tools(distributions):
         'mmdet_featviz/.mim/configs/demo/atss_shapes.pth',
         'mmdet_featviz/.mim/configs/zoo/yolox_tiny.py',
         'mmdet_featviz/.mim/tools/test.py',
+        'mmdet_featviz/page/index.html',
+        'mmdet_featviz/page/page.js',
+        'mmdet_featviz/page/report.css',
     }
     assert wanted <= set(zipfile.ZipFile(wheel).namelist())
     with tarfile.open(sdist) as archive:

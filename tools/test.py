@@ -108,6 +108,7 @@ def main():
     open_for_run(detector.featviz, runner, 'test')
     runner.test()
     detector.featviz.close()
+    detector.featviz.write_report()
     runner.logger.info(f'Feature maps: {detector.featviz.summary()}')
 
 

@@ -56,6 +56,7 @@ def main():
     runner.train()
     if stages:  # a hook does this on its own
         featviz.close()
+        featviz.write_report()
         runner.logger.info(f'Feature maps: {featviz.summary()}')
 
 

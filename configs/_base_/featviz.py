@@ -43,6 +43,7 @@ custom_hooks = [
         resume=False,
         workers=2,  # threads that draw while the detector goes on
         log_to_visualizer=False,  # pictures also go to TensorBoard, WandB, MLflow, ... that the config names
+        report=False,  # a page to look through the run in a browser; saves maps
         strict=False,
     )
 ]

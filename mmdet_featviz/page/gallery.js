@@ -1,0 +1,139 @@
+'use strict';
+
+/* Gallery: search, order, and a grid of thumbnails of which only the visible ones exist. */
+const gallery = (() => {
+  const WIDTH = 120; // of a thumbnail, at least
+  const HEIGHT = 132;
+  const MARGIN = 2; // rows beyond the visible ones
+
+  /** What images can be sorted by: what it is called, and the figure of an image (null has none). */
+  function orders(run) {
+    const focus = (image, level) => (image.energy && level in image.energy ? image.energy[level] : null);
+    const found = [
+      { id: 'run', label: 'order of the run', of: (image) => image.position },
+      { id: 'name', label: 'name', of: (image) => image.key },
+      { id: 'detections', label: 'number of detections', of: (image) => image.detections },
+      { id: 'best', label: 'best score', of: (image) => image.best },
+      { id: 'lowest', label: 'lowest score', of: (image) => image.lowest },
+    ];
+    if (run.images.some((image) => image.truth)) {
+      found.push(
+        { id: 'truth', label: 'number of ground-truth boxes', of: (image) => image.truth },
+        { id: 'energy', label: 'heat inside boxes, of the level', of: focus, percent: true },
+        {
+          id: 'concentration',
+          label: 'concentration in boxes, of the level',
+          of: (image, level) => (focus(image, level) === null || !image.share ? null : focus(image, level) / image.share),
+        },
+      );
+    }
+    return found;
+  }
+
+  const compare = (a, b) => (typeof a === 'string' ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
+
+  /** The images that fit all words, sorted; those without the figure come last, whichever way. */
+  function arrange(run, { search, order, level, descending }) {
+    const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+    const text = (image) => [image.key, ...image.labels.map((label) => run.classes[label])].join('\n').toLowerCase();
+    const fits = run.images.filter((image) => words.every((word) => text(image).includes(word)));
+    const figures = new Map(fits.map((image) => [image, order.of(image, level)]));
+    return fits.sort((a, b) => {
+      const [one, other] = [figures.get(a), figures.get(b)];
+      if (one === null || other === null) return (one === null) - (other === null) || a.position - b.position;
+      return (descending ? -1 : 1) * compare(one, other) || a.position - b.position;
+    });
+  }
+
+  /** The grid in an element. `link` gives the address of an image, `caption` what is said of it below its name. */
+  function grid(element, link, caption) {
+    const list = element.querySelector('ul');
+    const tiles = new Map(); // place in the order: element
+    let images = [];
+    let current = null;
+
+    const across = () => Math.max(1, Math.floor(element.clientWidth / WIDTH));
+
+    function show() {
+      const first = Math.max(0, Math.floor(element.scrollTop / HEIGHT) - MARGIN) * across();
+      const rows = Math.ceil(element.clientHeight / HEIGHT) + 2 * MARGIN + 1;
+      const last = Math.min(images.length, first + rows * across());
+      tiles.forEach((tile, place) => {
+        if (place < first || place >= last) {
+          tile.remove();
+          tiles.delete(place);
+        }
+      });
+      for (let place = first; place < last; place++) {
+        if (!tiles.has(place)) {
+          tiles.set(place, tile(place));
+          list.append(tiles.get(place));
+        }
+      }
+    }
+
+    function tile(place) {
+      const image = images[place];
+      const item = document.createElement('li');
+      const anchor = document.createElement('a');
+      const name = document.createElement('span');
+      const figure = document.createElement('small');
+      item.style.width = `${100 / across()}%`;
+      item.style.height = `${HEIGHT}px`;
+      item.style.left = `${(place % across()) * 100 / across()}%`;
+      item.style.top = `${Math.floor(place / across()) * HEIGHT}px`;
+      item.setAttribute('aria-setsize', images.length);
+      item.setAttribute('aria-posinset', place + 1);
+      anchor.href = link(image);
+      anchor.title = image.key;
+      if (image === current) anchor.setAttribute('aria-current', 'true');
+      if (image.thumb !== null) {
+        const picture = document.createElement('img');
+        picture.alt = '';
+        picture.src = store.thumb(image.thumb);
+        anchor.append(picture);
+      }
+      name.textContent = image.key.split('/').pop();
+      figure.textContent = caption(image);
+      anchor.append(name, figure);
+      item.append(anchor);
+      return item;
+    }
+
+    function renew() {
+      tiles.forEach((item) => item.remove());
+      tiles.clear();
+      list.style.height = `${Math.ceil(images.length / across()) * HEIGHT}px`;
+      show();
+    }
+
+    /** Show these images in this order. */
+    function fill(found) {
+      images = found;
+      renew();
+    }
+
+    /** Mark an image as the one that is looked at, and scroll it into view. */
+    function mark(image) {
+      current = image;
+      tiles.forEach((item, place) => {
+        const anchor = item.querySelector('a');
+        if (images[place] === image) anchor.setAttribute('aria-current', 'true');
+        else anchor.removeAttribute('aria-current');
+        anchor.href = link(images[place]);
+      });
+      const top = Math.floor(images.indexOf(image) / across()) * HEIGHT;
+      if (top < 0) return;
+      if (top < element.scrollTop) element.scrollTop = top;
+      else if (top + HEIGHT > element.scrollTop + element.clientHeight) {
+        element.scrollTop = top + HEIGHT - element.clientHeight;
+      }
+    }
+
+    element.addEventListener('scroll', () => requestAnimationFrame(show), { passive: true });
+    new ResizeObserver(renew).observe(element);
+    return { fill, mark };
+  }
+
+  return { arrange, grid, orders };
+})();
