@@ -46,13 +46,15 @@ class Targets:
     """
 
     def __init__(self, groups: Mapping[str, np.ndarray], ignored: np.ndarray, seen: np.ndarray) -> None:
-        size = seen.shape
-        masks = {name: inside_boxes(corners, size) for name, corners in groups.items()}
-        boxed = np.any(list(masks.values()), axis=0) if masks else np.zeros(size, bool)
-        self.counted = seen & (boxed | ~inside_boxes(ignored, size))
-        masks = {name: mask[self.counted] for name, mask in masks.items()}
-        self.masks = {name: mask for name, mask in masks.items() if mask.any()}
-        self.pixels = {name: pixels_of(groups[name], size) for name in self.masks}
+        self._width = seen.shape[1]
+        masks = {name: inside_boxes(corners, seen.shape) for name, corners in groups.items()}
+        boxed = np.any(list(masks.values()), axis=0) if masks else np.zeros(seen.shape, bool)
+        counted = seen & (boxed | ~inside_boxes(ignored, seen.shape))
+        # Numbers of pixels, not masks: most boxes are small, and a photo has many levels.
+        self._counted = np.flatnonzero(counted)
+        inside = {name: np.flatnonzero(mask[counted]) for name, mask in masks.items()}
+        self._inside = {name: numbers for name, numbers in inside.items() if len(numbers)}
+        self._pixels = {name: pixels_of(groups[name], seen.shape) for name in self._inside}
 
     def focus(self, heat: np.ndarray, tolerance: float = TOLERANCE) -> dict[str, Focus]:
         """The figures of a heatmap (height, width) for each group, in float64.
@@ -62,23 +64,25 @@ class Targets:
         Args:
             tolerance: How many pixels beside a box a maximum may lie.
         """
-        counted = heat[self.counted].astype(np.float64)
+        if not self._inside:
+            return {}
+        counted = heat.ravel()[self._counted].astype(np.float64)
         energy = np.ones_like(counted) if is_constant(counted) else counted - counted.min()
-        total, places = energy.sum(), self._maxima(heat)
+        total, places = energy.sum(), self._maxima(counted)
         return {
             name: Focus(
-                energy=float(energy[mask].sum() / total),
-                share=float(mask.mean()),
-                hit=float(_near(places, self.pixels[name], tolerance).mean()),
+                energy=float(energy[inside].sum() / total),
+                share=len(inside) / len(counted),
+                hit=float(_near(places, self._pixels[name], tolerance).mean()),
             )
-            for name, mask in self.masks.items()
+            for name, inside in self._inside.items()
         }
 
-    def _maxima(self, heat: np.ndarray) -> np.ndarray:
-        """Columns and rows (K, 2) of the largest values that count; a plateau has many."""
-        low, high = (float(limit(heat[self.counted])) for limit in (np.min, np.max))
-        least = high - UNEVENNESS * max(abs(low), abs(high))
-        rows, columns = np.nonzero((heat >= least) & self.counted)
+    def _maxima(self, counted: np.ndarray) -> np.ndarray:
+        """Columns and rows (K, 2) of the largest of the values that count; a plateau has many."""
+        low, high = counted.min(), counted.max()
+        largest = np.flatnonzero(counted >= high - UNEVENNESS * max(abs(low), abs(high)))
+        rows, columns = np.divmod(self._counted[largest], self._width)
         return np.stack([columns, rows], axis=1)
 
 
