@@ -162,6 +162,13 @@ def test_boxes_without_a_pixel_are_none():
     assert Targets(groups, NO_BOXES, SEEN).focus(np.zeros(SIZE, np.float32)) == {}
 
 
+def test_a_photo_that_a_crowd_covers_has_no_figures():
+    heat = RNG.random(SIZE).astype(np.float32)
+    crowd = boxes([-1, -1, 90, 90])
+    assert Targets(dict(all=NO_BOXES), crowd, SEEN).focus(heat) == {}
+    assert focus_of(heat, boxes([10, 10, 30, 30]), crowd).share == 1
+
+
 # In a runner
 
 
