@@ -763,6 +763,25 @@ def test_the_hook_writes_a_report(tmp_path):
     assert index['classes'] == ['cat', 'dog']
 
 
+def test_without_a_runner_it_is_written_at_the_end(tmp_path):
+    from mmdet.registry import MODELS
+    from test_runs import draw
+
+    model = MODELS.build(pool_detector((8, 16, 32))).eval()
+    assert draw(model, tmp_path, report=True, save='heatmap').style.save == ('heatmap', 'maps')
+    assert [image['key'] for image in data_of(Run(str(tmp_path / 'run')))['images']] == ['图 0', '图 1', '图 2']
+    draw(model, tmp_path, 'none', save='maps')
+    assert not (tmp_path / 'none/report').exists()
+
+
+def test_a_run_of_which_there_is_nothing_to_report_ends_all_the_same(tmp_path):
+    from mmdet.registry import MODELS
+    from test_runs import draw
+
+    draw(MODELS.build(pool_detector((8, 16, 32))).eval(), tmp_path, count=0, report=True)
+    assert not (tmp_path / 'run/report').exists()
+
+
 def test_a_report_over_the_epochs_of_a_training(tmp_path):
     data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(2)})
     hook = dict(out_dir=str(tmp_path / 'run'), report=True, save='maps', stages=('val',))

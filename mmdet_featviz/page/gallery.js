@@ -30,7 +30,8 @@ const gallery = (() => {
     return found;
   }
 
-  const compare = (a, b) => (typeof a === 'string' ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
+  const names = new Intl.Collator(undefined, { numeric: true });
+  const compare = (a, b) => (typeof a === 'string' ? names.compare(a, b) : a - b);
 
   /** The images that fit all words, sorted; those without the figure come last, whichever way. */
   function arrange(run, { search, order, level, descending }) {

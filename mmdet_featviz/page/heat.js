@@ -8,6 +8,7 @@
  */
 const heat = (() => {
   const STEPS = 254;
+  const SLACK = 1e-9; // of cells, for what lies just on the edge
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -48,8 +49,7 @@ const heat = (() => {
     const column = (m[0] * x + m[1] * y + m[2]) / w;
     const row = (m[3] * x + m[4] * y + m[5]) / w;
     const [left, top, right, bottom] = level.bounds;
-    const slack = 1e-9;
-    const seen = w > 0 && column >= left - slack && column <= right + slack && row >= top - slack && row <= bottom + slack;
+    const seen = w > 0 && column >= left - SLACK && column <= right + SLACK && row >= top - SLACK && row <= bottom + SLACK;
     return { column, row, seen };
   }
 
@@ -98,45 +98,53 @@ const heat = (() => {
     return heats;
   }
 
-  /** The same where rows stay rows: first along the columns of cells, then along the line. */
+  /** The same where rows stay rows: first down the columns of cells, then along the line. */
   function spreadLines(level, units, heats, xs, ys) {
-    const spot = (x, y) => locate(level, x, y);
-    const columns = xs.map((x) => ({ ...split(spot(x, ys[0]).column, level.columns), seen: isBetween(level, 0, spot(x, ys[0]).column) }));
+    const across = xs.map((x) => locate(level, x, ys[0]).column);
+    const spots = across.map((column) => split(column, level.columns));
+    const [first, last] = seenOf(level, 0, across);
+    const before = Int32Array.from(spots, (spot) => spot.before);
+    const after = Int32Array.from(spots, (spot) => spot.after);
+    const part = Float64Array.from(spots, (spot) => spot.part);
     const line = new Float64Array(level.columns);
-    ys.forEach((y, i) => {
-      const { row } = spot(xs[0], y);
-      if (!isBetween(level, 1, row)) return;
-      const { before, after, part } = split(row, level.rows);
+    const down = ys.map((y) => locate(level, xs[0], y).row);
+    const [top, bottom] = seenOf(level, 1, down);
+    for (let i = top; i < bottom; i++) {
+      const spot = split(down[i], level.rows);
       for (let cell = 0; cell < level.columns; cell++) {
-        line[cell] = mix(units[before * level.columns + cell], units[after * level.columns + cell], part);
+        line[cell] = mix(units[spot.before * level.columns + cell], units[spot.after * level.columns + cell], spot.part);
       }
-      columns.forEach((at, j) => {
-        if (at.seen) heats[i * xs.length + j] = mix(line[at.before], line[at.after], at.part);
-      });
-    });
+      for (let j = first; j < last; j++) heats[i * xs.length + j] = mix(line[before[j]], line[after[j]], part[j]);
+    }
   }
 
-  const isBetween = (level, axis, position) =>
-    position >= level.bounds[axis] - 1e-9 && position <= level.bounds[axis + 2] + 1e-9;
+  /** The first of these monotonic positions that the network saw, and the first that it saw no more. */
+  function seenOf(level, axis, positions) {
+    const [low, high] = [level.bounds[axis] - SLACK, level.bounds[axis + 2] + SLACK];
+    const seen = positions.map((position) => position >= low && position <= high);
+    return seen.includes(true) ? [seen.indexOf(true), seen.lastIndexOf(true) + 1] : [0, 0];
+  }
 
   /** Draw a level over the whole canvas, transparent below the threshold (0 to 1). */
   function draw(canvas, level, range, size, table, threshold) {
     const { width, height } = canvas;
     const context = canvas.getContext('2d', { willReadFrequently: true });
     const picture = context.createImageData(width, height);
-    const pixels = picture.data;
-    spread(level, range, size, [width, height]).forEach((value, at) => {
-      const grey = Math.floor(value * 255); // cut off, as the hook does it
-      pixels[4 * at] = table[3 * grey];
-      pixels[4 * at + 1] = table[3 * grey + 1];
-      pixels[4 * at + 2] = table[3 * grey + 2];
-      pixels[4 * at + 3] = value < threshold ? 0 : 255;
-    });
+    const pixels = new Uint32Array(picture.data.buffer);
+    const heats = spread(level, range, size, [width, height]);
+    for (let at = 0; at < heats.length; at++) {
+      // Cut off, as the hook does it.
+      if (heats[at] >= threshold) pixels[at] = table[Math.floor(heats[at] * 255)];
+    }
     context.putImageData(picture, 0, 0);
   }
 
-  /** A colour map of 256 RGB colours from base64. */
-  const tableOf = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+  /** A colour map from base64 of 256 RGB colours, as pixels of a canvas. */
+  function tableOf(text) {
+    const rgb = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+    const rgba = Uint8Array.from({ length: 1024 }, (_, at) => (at % 4 < 3 ? rgb[3 * Math.floor(at / 4) + at % 4] : 255));
+    return new Uint32Array(rgba.buffer);
+  }
 
   return { decode, draw, tableOf, valueAt };
 })();

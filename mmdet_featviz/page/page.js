@@ -149,7 +149,8 @@ const featviz = (() => {
     showControls();
     if (has('image', 'shot')) open();
     else if (has('level', 'all')) build();
-    else repaint();
+    else if (has('colormap', 'range', 'threshold')) paint();
+    dress();
   }
 
   /** The address was changed by a link, by the user or by going back. */
@@ -264,7 +265,8 @@ const featviz = (() => {
     $('legend').hidden = state.all || !pair;
     buildStrip();
     tell(pair);
-    repaint();
+    dress();
+    paint();
   }
 
   const letters = (number) => (run.runs.length > 1 ? `${'AB'[number]}: ` : '');
@@ -332,15 +334,18 @@ const featviz = (() => {
 
   const look = () => ({ table: tables.get(state.colormap), threshold: state.threshold });
 
-  /** Paint what is there with the settings of now. */
-  async function repaint() {
-    const style = $('viewer').style;
-    style.setProperty('--alpha', state.alpha);
+  /** What needs no painting. */
+  function dress() {
+    $('viewer').style.setProperty('--alpha', state.alpha);
     $('viewer').classList.toggle('no-pred', !state.pred);
     $('viewer').classList.toggle('no-truth', !state.truth);
     document.querySelectorAll('.box[data-score]').forEach((box) => {
       box.hidden = box.dataset.score !== '' && Number(box.dataset.score) < state.score;
     });
+  }
+
+  /** Paint the heat of all pictures that there are. */
+  async function paint() {
     const painted = pictures;
     if (legend && painted.length) legend.paint(look(), painted[0].range());
     await Promise.all(painted.map((one) => one.paint(look())));

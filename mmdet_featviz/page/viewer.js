@@ -91,12 +91,10 @@ const viewer = (() => {
     bar.append(low, canvas, high);
     function paint(look, range) {
       const context = canvas.getContext('2d');
-      const pixels = context.createImageData(256, 1);
-      for (let grey = 0; grey < 256; grey++) {
-        pixels.data.set(look.table.subarray(3 * grey, 3 * grey + 3), 4 * grey);
-        pixels.data[4 * grey + 3] = grey / 255 < look.threshold ? 60 : 255;
-      }
-      context.putImageData(pixels, 0, 0);
+      const picture = context.createImageData(256, 1);
+      new Uint32Array(picture.data.buffer).set(look.table);
+      for (let grey = 0; grey < 255 * look.threshold; grey++) picture.data[4 * grey + 3] = 60;
+      context.putImageData(picture, 0, 0);
       [low.textContent, high.textContent] = range.map(short);
     }
     return { bar, paint };
