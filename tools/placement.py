@@ -31,10 +31,10 @@ PLACES = [(110, 110), (174, 174)]
 TEXTURE = 4  # pixels: a patch of one colour would be seen at its edges only, and with random weights at one of them
 EVEN = 110
 MOVES = [(0, 0), (256, 0), (0, 128)]  # whole cells of stride 128
-BLUR = 64  # pixels of the network's input
+BLUR = 128  # pixels of the network's input: SSD's widest kernel reaches 96 to each side
 FAR = 7  # cells across a kernel, beyond which most of it lies beside the patch: SSD, YOLOF, YOLOX's pyramid of pools
 FED_BY_THEMSELVES = {'FPG', 'NASFPN', 'NASFCOS_FPN'}  # necks whose coarsest levels flow back into the finer ones
-LOOKS_FAR = re.compile('Attention|MSA|Deform|DyReLU|GroupNorm|ContextBlock|NonLocal|SELayer|InstanceNorm|Hourglass')
+LOOKS_FAR = re.compile('Attention|MSA|Deform|DyReLU|GroupNorm|ContextBlock|NonLocal|SELayer|InstanceNorm|Hourglass|SPP')
 
 
 @dataclass(frozen=True)
