@@ -24,6 +24,7 @@ import mmdet_featviz  # noqa: F401
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
 STRIDES = (4, 8, 16, 32, 64, 128)
+register_all_modules()  # for fixtures of whole modules, which come before those of each test
 
 
 @pytest.fixture(autouse=True)
