@@ -174,7 +174,7 @@ def test_beyond_the_bound_only_what_looks_far_is_called_blurred(pools):
     assert [level.verdict for level in level_placements(model, pack)] == ['wrong']
     model.backbone.attention = nn.MultiheadAttention(2, 1)
     assert [level.verdict for level in level_placements(model, pack)] == ['blurred']
-    model.backbone.forward = lambda inputs: backbone(torch.roll(inputs, 80, 3))[:1]  # beyond 64 pixels
+    model.backbone.forward = lambda inputs: backbone(torch.roll(inputs, 160, 3))[:1]  # beyond BLUR
     assert [level.verdict for level in level_placements(model, pack)] == ['wrong']
 
 
