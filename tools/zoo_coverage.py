@@ -231,8 +231,8 @@ def write_table(args, results):
         'that a patch makes in an even picture move with the patch, and lie at it? *Figures*, in cells, of the '
         'worst level of each layer: the largest difference between the ways of the change and of the patch / the mean '
         'distance of the change from the patch. *Yes*: both are at most 1, or at most half a cell of the level plus '
-        'half a cell of the coarsest level that is resampled into it (necks, HRNet). *Blurred*: some '
-        f'levels (named) fail that but stay within {BLUR} pixels, behind attention, deformable, dynamic or widely dilated '
+        'half a cell of the coarsest level that is resampled into it (necks, HRNet). *Blurred*: some levels '
+        f'(named) fail that but stay within {BLUR} pixels, behind attention, deformable, dynamic or widely dilated '
         'convolutions, wide pools, or norms over the image. *No*: anything else. The weights are random; the batch '
         'norms have seen one photo.',
         '',
