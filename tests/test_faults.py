@@ -136,13 +136,17 @@ def test_strict_stops_at_the_first(tmp_path, data):
     assert {name.split('/')[0] for name in pictures(tmp_path / 'out')} == {'0'}
 
 
+# What runs in the background does not by itself.
+HEAR_INTERRUPTS = 'signal.signal(signal.SIGINT, signal.default_int_handler)'
+
+
 @pytest.mark.parametrize(
     ('end', 'code', 'error'),
     [
         ('os.kill(os.getpid(), signal.SIGKILL)', -signal.SIGKILL, None),
         ('os.kill(os.getpid(), signal.SIGTERM)', -signal.SIGTERM, None),
         ("exec('raise KeyError(\\'the first error\\')')", 1, "KeyError: 'the first error'"),
-        ('os.kill(os.getpid(), signal.SIGINT)', -signal.SIGINT, 'KeyboardInterrupt'),
+        (f'({HEAR_INTERRUPTS}, os.kill(os.getpid(), signal.SIGINT))', -signal.SIGINT, 'KeyboardInterrupt'),
     ],
     ids=['killed', 'terminated', 'error', 'interrupted'],
 )
