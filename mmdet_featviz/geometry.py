@@ -151,13 +151,9 @@ class Grid:
         rows = matrix[1, 1] * (np.arange(height) + 0.5) + matrix[1, 2]
         columns = matrix[0, 0] * (np.arange(width) + 0.5) + matrix[0, 2]
         seen_rows, seen_columns = (_seen(p, size) for p, size in zip((rows, columns), self.placement.input_size))
-        left, top, right, bottom = self.placement.content_box()
-        return (
-            np.clip(self._to_cells(rows, 0, abs(matrix[1, 1])), *self._cells_between(top, bottom, 0)),
-            np.clip(self._to_cells(columns, 1, abs(matrix[0, 0])), *self._cells_between(left, right, 1)),
-            seen_rows,
-            seen_columns,
-        )
+        cells = self._to_cells(rows, 0), self._to_cells(columns, 1)
+        rows, columns = (np.clip(c, kept.start, kept.stop - 1) for c, kept in zip(cells, self.window()))
+        return rows, columns, seen_rows, seen_columns
 
     def _cells_between(self, start: float, stop: float, axis: int) -> tuple[int, int]:
         """First and last cell whose block holds any content: those of padding alone must not shine into the photo."""
@@ -175,13 +171,10 @@ class Grid:
         expected = np.diag(np.divide(covered, photo))
         return self.align == 'center' and np.allclose(self.placement.matrix, expected, rtol=1e-12, atol=1e-9)
 
-    def _to_cells(self, positions: np.ndarray, axis: int, pixel: float) -> np.ndarray:
-        """Input coordinates to cell indices with fractions; `pixel` is the size of a photo pixel in the input."""
-        if self.align == 'center':
-            index = positions / self.stride[axis] - 0.5
-        else:
-            index = (positions - pixel / 2) / self.stride[axis]
-        return np.clip(index, 0, self.cells[axis] - 1)
+    def _to_cells(self, positions: np.ndarray, axis: int) -> np.ndarray:
+        """Input coordinates along y (axis 0) or x (axis 1) to cell indices with fractions."""
+        scale, shift = self.input_to_cells[1 - axis, [1 - axis, 2]]
+        return np.clip(positions * scale + shift, 0, self.cells[axis] - 1)
 
     def window(self) -> tuple[slice, slice]:
         """Rows and columns of the cells that the heatmap is made of: between them the others play no part."""
@@ -247,8 +240,8 @@ class Grid:
             u, v = u / w, v / w
         input_height, input_width = self.placement.input_size
         seen = (w > 0) & (u >= 0) & (u <= input_width) & (v >= 0) & (v <= input_height)
-        rows = self._to_cells(np.where(seen, v, 0), 0, 1.0)
-        columns = self._to_cells(np.where(seen, u, 0), 1, 1.0)
+        rows = self._to_cells(np.where(seen, v, 0), 0)
+        columns = self._to_cells(np.where(seen, u, 0), 1)
         (top, down), (left, along) = _split(rows, self.cells[0]), _split(columns, self.cells[1])
         bottom, right = np.minimum(top + 1, self.cells[0] - 1), np.minimum(left + 1, self.cells[1] - 1)
         upper = values[top, left] * (1 - along) + values[top, right] * along
