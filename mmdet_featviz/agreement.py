@@ -11,7 +11,7 @@ import numpy as np
 from .boxes import Boxes
 from .geometry import Grid, Placement
 from .snapshots import Level
-from .views import visible_range
+from .views import finite_heat
 
 # What makes two levels partners, the strictest first.
 MATCHES = (
@@ -105,8 +105,7 @@ def heat_on_photo(level: Level, placement: Placement, align: str) -> tuple[np.nd
         visible value, and what the network saw (height, width) bool.
     """
     grid = Grid(level.values.shape, level.stride, placement, align)
-    lowest = np.float32(visible_range(level.values, grid)[0])
-    heat = grid.heatmap(np.where(np.isfinite(level.values), level.values, lowest))
+    heat, lowest = finite_heat(level.values, grid)
     seen = grid.heatmap(np.ones_like(level.values)) > 0.5
     return np.where(seen, heat, lowest), seen
 

@@ -124,6 +124,13 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
     )
 
 
+def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
+    """Close the visualizer of a detector that draws by itself when its runner ends: finish, report and tell."""
+    visualizer.close()
+    visualizer.write_report()
+    runner.logger.info(f'Feature maps: {visualizer.summary()}')
+
+
 def _innermost(dataset: Dataset) -> Iterator[Dataset]:
     """The data sets inside wrappers such as ConcatDataset and RepeatDataset."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]

@@ -8,6 +8,7 @@ from typing import Callable, Iterator
 import torch
 from torch import nn
 
+from .snapshots import stride_text
 from .taps import ActivationMap, Taps, find_default_layers, unwrap
 
 DEPTH = 3
@@ -74,7 +75,5 @@ def _outputs(found: list[ActivationMap]) -> str:
 
 
 def _shape(activation: ActivationMap) -> str:
-    vertical, horizontal = activation.stride
-    stride = f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g} x {horizontal:.3g}'
     rows, columns = activation.values.shape[1:]
-    return f'{activation.channels} x {rows} x {columns} ({stride})'
+    return f'{activation.channels} x {rows} x {columns} ({stride_text(activation.stride)})'

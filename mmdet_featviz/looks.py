@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, Iterator
 
 import numpy as np
+from mmcv.transforms import Compose
 from mmdet.apis import inference_detector
 from torch import nn
 
 from .boxes import Boxes
-from .rendering import overlay
 from .sinks import encode
 from .snapshots import Level, Snapshot
 from .style import Style
@@ -69,9 +69,8 @@ class Look:
 
     def overlay(self, name: str) -> np.ndarray:
         """A level's heat over the photo: (H, W, 3) uint8, RGB."""
-        one, style = self._find(name), self._views.style
-        heat = self._views.heat(one.level.values, one.grid, self._views.limits_of(one, self._all))
-        return np.ascontiguousarray(overlay(self.snapshot.photo(), heat, style.alpha, style.blend)[..., ::-1])
+        laid = self._views.laid_over(self.snapshot.photo(), self._find(name), self._all)
+        return np.ascontiguousarray(laid[..., ::-1])
 
     def panel(self) -> np.ndarray:
         """Photo and all levels on one sheet, with boxes if the style says so: (h, w, 3) uint8, RGB."""
@@ -112,6 +111,23 @@ def silent(model: nn.Module) -> Iterator[None]:
             own.stages = stages
 
 
+def take(
+    model: nn.Module, image: str | np.ndarray, visualizer: FeatureVisualizer, pipeline: Compose | None = None
+) -> Snapshot:
+    """Let a detector predict on one image, and keep what the visualizer's taps caught in its first pass.
+
+    Args:
+        model: The detector.
+        image: Path or URL, or the image itself (H, W, 3), BGR.
+        visualizer: With taps on the detector.
+        pipeline: The test pipeline, where it is made already.
+    """
+    with visualizer.taps as taps, silent(model):
+        result = inference_detector(model, image, pipeline)
+    (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result)
+    return snapshot
+
+
 def look(model: nn.Module, image: str | np.ndarray, **options: Any) -> Look:
     """Let a detector predict on one photo, and keep what its layers put out.
 
@@ -129,10 +145,8 @@ def look(model: nn.Module, image: str | np.ndarray, **options: Any) -> Look:
         >>> seen.heatmap('neck_0').max(), seen.overlay('neck_0').shape
     """
     visualizer = FeatureVisualizer(**{'strict': True, **options})
-    taps = visualizer.taps = visualizer.make_taps(model)
-    with taps, silent(model):
-        result = inference_detector(model, image)
-    (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result)
+    visualizer.taps = visualizer.make_taps(model)
+    snapshot = take(model, image, visualizer)
     if not snapshot.levels:
-        raise ValueError(f'none of the layers {", ".join(taps.modules)} puts out a map of the image')
+        raise ValueError(f'none of the layers {", ".join(visualizer.taps.modules)} puts out a map of the image')
     return Look(snapshot, visualizer.style)

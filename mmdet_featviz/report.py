@@ -25,6 +25,7 @@ from mmengine.logging import print_log
 from .agreement import energies_inside, heat_on_photo, inside_boxes, match_levels
 from .boxes import Boxes, BoxStyle
 from .comparison import short_names
+from .focus import SIZES, by_size
 from .geometry import Grid, Placement
 from .photos import PhotoError
 from .rendering import finite_range, get_colormap, shrink
@@ -42,8 +43,6 @@ PHOTO_SIZE, THUMB_SIZE, MOST_CELLS = 1000, 200, 1000
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 STEPS = 254  # grey levels above 0, which stands for what is not finite
 ROUND = re.compile(r'(epoch|iter)_(\d+)/(.+)', re.DOTALL)
-# COCO's, by the area of a box in pixels of the photo.
-SIZES = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, math.inf)}
 
 
 def write_report(folder: str) -> str:
@@ -94,7 +93,7 @@ class Report:
         self._images = dict(list(_by_image(run).items())[:max_images])
         self._shown = 0
         self._levels: dict[str, str] = {}  # strides of all that any image has
-        self._focus = Focus()
+        self._focus = FocusTable()
         self._skipped: list[str] = []
         self._without_photo: list[str] = []
         self.sink = FileSink(osp.join(run.folder, FOLDER), overwrite)
@@ -251,7 +250,7 @@ class Report:
         )
 
 
-class Focus:
+class FocusTable:
     """How much of the heat lies inside ground-truth boxes; holds sums, whatever the number of images.
 
     Attributes:
@@ -277,10 +276,8 @@ class Focus:
             return {}
         self.images += 1
         placement, scale = _at_most(snapshot.placement, PHOTO_SIZE)
-        areas = np.prod(truth[:, 2:] - truth[:, :2], axis=1)
-        chosen = {'all': truth}
-        chosen.update((size, truth[(areas >= low) & (areas < high)]) for size, (low, high) in SIZES.items())
-        chosen = {size: boxes * scale for size, boxes in chosen.items() if len(boxes)}
+        groups = {'all': truth, **by_size(truth)}
+        chosen = {size: boxes * scale for size, boxes in groups.items() if len(boxes)}
         insides = np.stack([inside_boxes(boxes, placement.photo_size).ravel() for boxes in chosen.values()])
         insides, energies = insides.astype(np.float64), {}
         whole = insides.mean(axis=1)

@@ -51,8 +51,13 @@ class Level:
 
     @property
     def stride_text(self) -> str:
-        vertical, horizontal = self.stride
-        return f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g} x {horizontal:.3g}'
+        return stride_text(self.stride)
+
+
+def stride_text(stride: tuple[float, float]) -> str:
+    """A stride (vertical, horizontal) in words: one number where both are the same."""
+    vertical, horizontal = stride
+    return f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g} x {horizontal:.3g}'
 
 
 @dataclass(frozen=True, eq=False)

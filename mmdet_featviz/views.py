@@ -252,6 +252,11 @@ class Views:
         over = self.style.channel_tiles == 'overlay'
         return overlay(photo, heat, self.style.alpha, self.style.blend) if over else heat
 
+    def laid_over(self, photo: np.ndarray, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
+        """The heat of one of the levels placed over a photo, over that photo (height, width, 3)."""
+        heat = self.heat(one.level.values, one.grid, self.limits_of(one, placed))
+        return overlay(photo, heat, self.style.alpha, self.style.blend)
+
     def heat(self, values: np.ndarray, grid: Grid, limits: tuple[float, float]) -> np.ndarray:
         """Values of cells as colours on the photo (height, width, 3)."""
         return cv2.applyColorMap(quantise(grid.heatmap(to_unit(values, limits))), self.style.table)
@@ -310,6 +315,12 @@ def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
     lowest = finite_range(grid.visible(np.where(finite, values, np.float32(high))))[0]
     highest = finite_range(grid.visible(np.where(finite, values, np.float32(low))))[1]
     return min(lowest, highest), highest
+
+
+def finite_heat(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.float32]:
+    """The heatmap (height, width) of values in which what is not finite is as cold as the coldest, and that value."""
+    lowest = np.float32(visible_range(values, grid)[0])
+    return grid.heatmap(np.where(np.isfinite(values), values, lowest)), lowest
 
 
 def _union(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -30,7 +30,7 @@ from .snapshots import Level, Snapshot
 from .style import STYLE_OPTIONS, Style
 from .taps import ActivationMap, Pass, Taps
 from .turns import Turns
-from .views import visible_range
+from .views import finite_heat
 
 STAGES = ('train', 'val', 'test')
 
@@ -370,17 +370,12 @@ def _averaged(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
         for snapshot in snapshots:
             for other in snapshot.levels:
                 if other.name == level.name:
-                    heats.append(_finite_heat(other, Grid(other.values.shape, other.stride, snapshot.placement, align)))
+                    grid = Grid(other.values.shape, other.stride, snapshot.placement, align)
+                    heats.append(finite_heat(other.values, grid)[0])
         if len(heats) == len(snapshots):
             mean = np.mean(heats, axis=0, dtype=np.float64).astype(np.float32)
             averaged.append(replace(level, stride=(1.0, 1.0), values=mean, picked=None, pooled=None, raw=None))
     return replace(snapshots[0], augmentation='mean', placement=whole, levels=averaged, attention=())
-
-
-def _finite_heat(level: Level, grid: Grid) -> np.ndarray:
-    """The heatmap of a level in which what is not finite is as cold as its coldest value."""
-    lowest = np.float32(visible_range(level.values, grid)[0])
-    return grid.heatmap(np.where(np.isfinite(level.values), level.values, lowest))
 
 
 def _latest_visualizer() -> MMVisualizer:

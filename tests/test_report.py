@@ -23,7 +23,7 @@ from mmdet_featviz.agreement import energy_inside, inside_boxes
 from mmdet_featviz.boxes import Boxes
 from mmdet_featviz.geometry import Grid, Placement, identity_placement
 from mmdet_featviz.rendering import to_unit
-from mmdet_featviz.report import Focus, Report, level_data
+from mmdet_featviz.report import FocusTable, Report, level_data
 from mmdet_featviz.runs import Run, RunWriter
 from mmdet_featviz.sinks import FileSink
 from mmdet_featviz.snapshots import Level, Snapshot
@@ -158,7 +158,7 @@ def test_maps_with_a_cell_for_each_pixel_become_no_larger_than_the_photo_on_the_
 def test_focus_is_the_energy_inside_boxes_in_float64():
     one = snapshot('a', 'a.png')
     truth = np.array([[5.0, 5, 25, 30], [30, 10, 90, 80]])  # a small and a medium one
-    focus = Focus()
+    focus = FocusTable()
     found = focus.add(one, truth, 'center')
     assert found['share'] == pytest.approx(inside_boxes(truth, SIZE).mean(), abs=1e-4)
     for level, row in zip(one.levels, focus.rows()):
@@ -174,7 +174,7 @@ def test_focus_is_the_energy_inside_boxes_in_float64():
 
 
 def test_boxes_that_cover_the_whole_photo_are_as_good_as_chance():
-    focus = Focus()
+    focus = FocusTable()
     focus.add(snapshot('a', 'a.png'), np.array([[0.0, 0, SIZE[1], SIZE[0]]]), 'center')
     assert [row['all'] for row in focus.rows()] == pytest.approx([1, 1, 1])
 
