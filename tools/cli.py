@@ -5,6 +5,7 @@ import inspect
 import os
 import os.path as osp
 import re
+from fnmatch import fnmatchcase
 
 import torch
 from mmengine.config import Config, DictAction
@@ -28,6 +29,19 @@ def add_cfg_options(parser):
         action=DictAction,
         help='settings that override the config, as key=value; lists as key="[a,b]" or key=a,b, without blanks',
     )
+
+
+def add_model_options(parser):
+    """What the demos take to build a detector: :func:`visualizer_and_model` reads it."""
+    parser.add_argument('config', help='config of the detector, or a name of the model zoo such as rtmdet_tiny')
+    parser.add_argument('checkpoint', nargs='?', help="its checkpoint (default: the config's load_from, or the zoo's)")
+    parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
+    add_cfg_options(parser)
+
+
+def fits(patterns):
+    """Whether a name is one of some, in which * stands for any part; without patterns every name is."""
+    return lambda name: patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def common_config(args):
@@ -55,19 +69,21 @@ def join_cpu_ranks(cfg):
 # Options of the same names as the arguments of FeatureVisualizer and Style, which are their only source.
 
 
-def add_drawing_options(parser, *kinds, without=(), **flags):
+def add_drawing_options(parser, *kinds, only=None, without=(), **flags):
     """Add an option for each argument of FeatureVisualizer or Style; those that are not given are absent.
 
     Args:
         parser: Parser, or group of one.
         kinds: The classes.
+        only: Names of the arguments that get one; None is all.
         without: Names of arguments that get none.
         flags: Other flags for an argument, such as ``out_dir=['--featviz-dir']``.
     """
     for kind in kinds:
         words = described(kind)
         for name, parameter in inspect.signature(kind).parameters.items():
-            if parameter.kind is not parameter.VAR_KEYWORD and name not in without and name != 'backend_args':
+            wanted = name not in without if only is None else name in only
+            if wanted and parameter.kind is not parameter.VAR_KEYWORD and name != 'backend_args':
                 names = flags.get(name, [f'--{name.replace("_", "-")}'])
                 parser.add_argument(*names, dest=name, default=argparse.SUPPRESS, **form(parameter, words[name]))
 
@@ -106,7 +122,7 @@ def number(text):
 
 
 def described(kind):
-    """{argument: first sentence of what its docstring says}."""
+    """{argument: what its docstring says}."""
     section = inspect.cleandoc(kind.__doc__).split('Args:\n', 1)[1].split('\n\n', 1)[0]
     found = re.findall(r'^    (\w+): (.*(?:\n     .*)*)', section, re.MULTILINE)
     return {name: re.sub(r'\s+', ' ', text).replace('``', '').replace('`', '') for name, text in found}

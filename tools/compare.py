@@ -1,7 +1,6 @@
 """Compare the heatmaps of two detectors: before and after, with and without, small and large."""
 
 import argparse
-import inspect
 import os.path as osp
 
 from cli import add_drawing_options, visualizer_and_model
@@ -36,8 +35,7 @@ def parse_args():
     models.add_argument('--checkpoint-a', metavar='FILE', help="default: load_from of A's config, else random weights")
     models.add_argument('--checkpoint-b', metavar='FILE', help="default: load_from of B's config, else random weights")
     models.add_argument('--images', nargs='+', metavar='PHOTO', help='photos, folders, globs in quotes')
-    others = set(inspect.signature(FeatureVisualizer).parameters) - set(TAPPING)
-    add_drawing_options(models, FeatureVisualizer, without=others)
+    add_drawing_options(models, FeatureVisualizer, only=TAPPING)
     models.add_argument('--align', choices=ALIGNMENTS, default='center', help='where the value of a cell sits')
     models.add_argument('--device', default='cpu', help='such as cuda:0 (default: cpu)')
     args = parser.parse_args()

@@ -5,8 +5,7 @@ import glob
 import os.path as osp
 from pathlib import Path
 
-import torch
-from cli import add_cfg_options, add_drawing_options, visualizer_and_model
+from cli import add_drawing_options, add_model_options, visualizer_and_model
 from mmcv.transforms import Compose
 from mmdet.apis import inference_detector
 from mmdet.utils import get_test_pipeline_cfg
@@ -22,9 +21,7 @@ IMAGES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm'}
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('input', help='photo, folder (with all below it), glob in quotes, or URL')
-    parser.add_argument('config', help='config of the detector, or a name of the model zoo such as rtmdet_tiny')
-    parser.add_argument('checkpoint', nargs='?', help="its checkpoint (default: the config's load_from, or the zoo's)")
-    parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
+    add_model_options(parser)
     parser.add_argument(
         '--show-layers',
         nargs='?',
@@ -33,7 +30,6 @@ def parse_args():
         metavar='DEPTH',
         help=f'only print a tree of what can be tapped, with the shapes for the first photo (default depth: {DEPTH})',
     )
-    add_cfg_options(parser)
     drawing = parser.add_argument_group('heatmaps')
     add_drawing_options(drawing, FeatureVisualizer, Style, without=('stages', 'average_passes'))
     return parser.parse_args()

@@ -2,9 +2,8 @@
 
 import argparse
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
-from cli import add_drawing_options, drawing_options
+from cli import add_drawing_options, drawing_options, fits
 from tqdm import tqdm
 
 from mmdet_featviz.runs import Run, RunWriter, run_ranges
@@ -32,10 +31,6 @@ def style_of(run, args):
     return style
 
 
-def chosen(patterns):
-    return lambda name: patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
 def check_kept(snapshot, style):
     """Raise SystemExit where a view needs what the run did not keep."""
     levels = [*snapshot.levels, *snapshot.attention]
@@ -52,7 +47,7 @@ def main():
         sink = FileSink(args.out_dir, args.overwrite)
     except (OSError, ValueError, TypeError) as error:
         raise SystemExit(str(error)) from error
-    wanted_image, wanted_level = chosen(args.images), chosen(args.levels)
+    wanted_image, wanted_level = fits(args.images), fits(args.levels)
     limits = run_ranges(run.paths, style.align) if style.normalize == 'run' else None
     writer = RunWriter(sink, style, run.facts_to_pass_on, limits=limits)
     found = 0

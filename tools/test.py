@@ -13,7 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 
 from mmdet_featviz import FeatureVisualizer, Style  # registers the hook, and `mmdet_featviz::` as a place of configs
-from mmdet_featviz.hooks import open_for_run
+from mmdet_featviz.hooks import close_run, open_for_run
 from mmdet_featviz.taps import unwrap
 
 
@@ -107,9 +107,7 @@ def main():
         return
     open_for_run(detector.featviz, runner, 'test')
     runner.test()
-    detector.featviz.close()
-    detector.featviz.write_report()
-    runner.logger.info(f'Feature maps: {detector.featviz.summary()}')
+    close_run(detector.featviz, runner)
 
 
 if __name__ == '__main__':

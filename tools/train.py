@@ -8,7 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmdet_featviz  # noqa: F401  registers the hook, and `mmdet_featviz::` as a place of configs
-from mmdet_featviz.hooks import open_for_run
+from mmdet_featviz.hooks import close_run, open_for_run
 from mmdet_featviz.taps import unwrap
 
 
@@ -55,9 +55,7 @@ def main():
         open_for_run(featviz, runner, stage)
     runner.train()
     if stages:  # a hook does this on its own
-        featviz.close()
-        featviz.write_report()
-        runner.logger.info(f'Feature maps: {featviz.summary()}')
+        close_run(featviz, runner)
 
 
 if __name__ == '__main__':

@@ -3,31 +3,40 @@
 import argparse
 import os
 import os.path as osp
-from fnmatch import fnmatchcase
 
 import cv2
 import numpy as np
-import torch
-from cli import add_cfg_options, add_drawing_options, visualizer_and_model
+from cli import add_drawing_options, add_model_options, fits, visualizer_and_model
 from mmcv.transforms import Compose
-from mmdet.apis import inference_detector
 from mmdet.utils import get_test_pipeline_cfg
 from tqdm import tqdm
 
 from mmdet_featviz import FeatureVisualizer, Style
-from mmdet_featviz.looks import silent
-from mmdet_featviz.rendering import overlay, shrink
+from mmdet_featviz.looks import take
+from mmdet_featviz.rendering import shrink
 from mmdet_featviz.views import Views
 
 CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'mp4v', '.mov': 'mp4v'}
 CAPTION_HEIGHT = 24
+# What of drawing concerns a video, which is no run.
+DRAWING = (
+    'layers',
+    'layer_type',
+    'reduction',
+    'normalize',
+    'colormap',
+    'alpha',
+    'blend',
+    'align',
+    'boxes',
+    'score_thr',
+)
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('video', help='the video')
-    parser.add_argument('config', help='config of the detector, or a name of the model zoo such as rtmdet_tiny')
-    parser.add_argument('checkpoint', nargs='?', help="its checkpoint (default: the config's load_from, or the zoo's)")
+    add_model_options(parser)
     parser.add_argument('--out', required=True, help=f'the video to write: {", ".join(CODECS)}')
     parser.add_argument(
         '--levels', nargs='+', metavar='LEVEL', help='which levels, such as neck_0 or backbone_* (default: all)'
@@ -37,12 +46,8 @@ def parse_args():
     parser.add_argument(
         '--tile-size', type=int, default=640, help='longer side of each picture in pixels (default: 640)'
     )
-    parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
-    add_cfg_options(parser)
     drawing = parser.add_argument_group('heatmaps')
-    files = ('out_dir', 'image_root', 'image_format', 'stages', 'average_passes', 'overwrite', 'strict', 'interval')
-    pictures = ('save', 'channels', 'channel_tiles', 'channel_files', 'attention_channels', 'maps_dtype', 'max_images')
-    add_drawing_options(drawing, FeatureVisualizer, Style, without=(*files, *pictures))
+    add_drawing_options(drawing, FeatureVisualizer, Style, only=DRAWING)
     args = parser.parse_args()
     if osp.splitext(args.out)[1].lower() not in CODECS:
         parser.error(f'--out must end with {", ".join(CODECS)}, but is {args.out}')
@@ -86,16 +91,11 @@ class FrameDrawer:
         self.views = Views(visualizer.style)
 
     def draw(self, frame):
-        taps = self.visualizer.taps
-        with taps, silent(self.model):
-            result = inference_detector(self.model, frame, self.pipeline)
-        (snapshot,) = self.visualizer.snapshots(taps.take()[:1], 0, result)
+        snapshot = take(self.model, frame, self.visualizer, self.pipeline)
         tiles = [] if self.args.no_frame else [('frame', self.tile(frame, snapshot))]
         placed = self.views.place(snapshot)
         for one in self.chosen(placed):
-            heat = self.views.heat(one.level.values, one.grid, self.views.limits_of(one, placed))
-            style = self.views.style
-            picture = overlay(frame, heat, style.alpha, style.blend)
+            picture = self.views.laid_over(frame, one, placed)
             tiles.append((f'{one.level.name}, stride {one.level.stride_text}', self.tile(picture, snapshot)))
         return joined(tiles, self.args.direction)
 
@@ -105,11 +105,11 @@ class FrameDrawer:
         return self.views.with_boxes(tile, snapshot, len(tile) / len(picture))
 
     def chosen(self, placed):
-        patterns = self.args.levels
-        found = [one for one in placed if not patterns or any(fnmatchcase(one.level.name, p) for p in patterns)]
+        wanted = fits(self.args.levels)
+        found = [one for one in placed if wanted(one.level.name)]
         if not found:
             names = ', '.join(one.level.name for one in placed)
-            raise SystemExit(f'no level fits --levels {" ".join(patterns or ["*"])}: there are {names}')
+            raise SystemExit(f'no level fits --levels {" ".join(self.args.levels or ["*"])}: there are {names}')
         return found
 
 
