@@ -163,13 +163,12 @@ class Grid:
         low, high = math.floor(start / stride + 1e-6), math.ceil(stop / stride - 1e-6) - 1
         return min(max(low, 0), last), max(min(high, last), 0)
 
-    @property
-    def _is_plain(self) -> bool:
-        """Whether the cells cover just the photo, unflipped: then OpenCV's resize is exact, and fastest."""
-        covered = (*np.multiply(self.cells, self.stride)[::-1], 1.0)
-        photo = (*self.placement.photo_size[::-1], 1.0)
-        expected = np.diag(np.divide(covered, photo))
-        return self.align == 'center' and np.allclose(self.placement.matrix, expected, rtol=1e-12, atol=1e-9)
+    def _zoom(self) -> np.ndarray | None:
+        """Photo pixels per cell (x, y) where the first cell starts with the photo: OpenCV's resize can do no other."""
+        zoom = np.array(self.stride[::-1]) / np.diag(self.placement.matrix)[:2]
+        starts_together = (zoom > 0).all() and not self.placement.matrix[:2, 2].any()
+        seen = np.multiply(self.cells[::-1], zoom) >= np.subtract(self.placement.photo_size[::-1], 1e-6)
+        return zoom if self.align == 'center' and starts_together and seen.all() else None
 
     def _to_cells(self, positions: np.ndarray, axis: int) -> np.ndarray:
         """Input coordinates along y (axis 0) or x (axis 1) to cell indices with fractions."""
@@ -222,8 +221,11 @@ class Grid:
         if not self.placement.is_separable:
             heatmap, seen = self._warp(values)
             return np.where(seen, heatmap, np.float32(0))
-        if self._is_plain:
-            return cv2.resize(values, self.placement.photo_size[::-1], interpolation=cv2.INTER_LINEAR)
+        zoom = self._zoom()
+        if zoom is not None:
+            height, width = self.placement.photo_size
+            wide = cv2.resize(values[self.window()], None, fx=zoom[0], fy=zoom[1], interpolation=cv2.INTER_LINEAR)
+            return wide[:height, :width]
         rows, columns, seen_rows, seen_columns = self._axes
         if seen_rows == slice(0, len(rows)) and seen_columns == slice(0, len(columns)):
             return _interpolate(values, rows, columns)

@@ -209,6 +209,29 @@ def test_both_alignments_are_the_classical_formulas(align, shift):
     np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize('align', ['center', 'corner'])
+@pytest.mark.parametrize('shift', [0.0, 7.3])
+@pytest.mark.parametrize('cells', [(7, 9), (9, 12)])
+@pytest.mark.parametrize('size', [(61, 83), (33, 131), (130, 170)])
+def test_padded_content_is_interpolated_as_in_float64(align, shift, cells, size):
+    stride, scale = 16.0, (0.93, 1.07)  # down and along
+    values = np.random.default_rng(3).normal(size=cells)
+    matrix = np.array([[scale[1], 0, shift], [0, scale[0], shift], [0, 0, 1]])
+    input_size = tuple(int(c * stride) for c in cells)
+    heat = Grid(cells, (stride, stride), Placement(matrix, size, input_size), align).heatmap(values.astype(np.float32))
+    sources, seen = [], []
+    for out, n, factor in zip(size, cells, scale):
+        positions = factor * (np.arange(out) + 0.5) + shift
+        before = 0.5 if align == 'center' else factor / 2 / stride
+        first, last = np.floor(shift / stride), min(np.ceil((factor * out + shift) / stride) - 1, n - 1)
+        sources.append(np.clip(positions / stride - before, first, last))
+        seen.append(positions <= n * stride)
+    wide = np.array([np.interp(sources[1], np.arange(cells[1]), row) for row in values])
+    expected = np.array([np.interp(sources[0], np.arange(cells[0]), column) for column in wide.T]).T
+    expected[~(seen[0][:, None] & seen[1])] = 0
+    np.testing.assert_allclose(heat, expected, atol=2e-5)
+
+
 def test_any_homography_agrees_with_the_separable_path_and_with_positions_by_hand():
     values = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
     straight = Placement(np.array([[0.8, 0, 3.0], [0, 0.7, 5.0], [0, 0, 1]]), (50, 60), (96, 128))
