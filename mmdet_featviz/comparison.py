@@ -19,6 +19,7 @@ from .rendering import finite_range, get_colormap, overlay, quantise, sheet, shr
 from .runs import Run, load_with_photo
 from .sinks import FileSink, encode
 from .snapshots import Snapshot
+from .stores import store_of
 from .style import Style
 
 TABLE, DATA = 'compare.md', 'compare.json'
@@ -145,7 +146,7 @@ class Comparison:
             _keys_of(name for name in maps_b if name not in maps_a),
         )
         # Here, as this folder may be overwritten.
-        if osp.abspath(osp.expanduser(out_dir)) in [run.folder for run in self.runs]:
+        if store_of(out_dir).folder in [run.folder for run in self.runs]:
             raise ValueError(f'out_dir {out_dir!r} is one of the runs: choose another folder')
         self.sink = FileSink(out_dir, overwrite)
         self.means = Means()
@@ -162,6 +163,7 @@ class Comparison:
         data = self.data()
         for name, text in ((DATA, json.dumps(data, ensure_ascii=False, indent=1)), (TABLE, markdown(data))):
             self.sink.write(name, text.encode('utf-8', 'surrogateescape'))  # names of files may be no UTF-8
+        self.sink.settle()
 
     def data(self) -> dict[str, Any]:
         """All figures, as JSON can hold them."""

@@ -118,6 +118,7 @@ class Report:
             self.sink.write(f'page/{name}', (PAGE / name).read_bytes())
         self.sink.write('data/index.js', _script('run', self._index(images)))
         self.sink.write('index.html', self._html().encode('utf-8', 'surrogateescape'))
+        self.sink.settle()
 
     def summary(self) -> str:
         """One line: how many images, where, and what is missing."""

@@ -21,6 +21,7 @@ from .photos import PhotoError, read_photo
 from .picture_log import PictureLog
 from .sinks import MANIFEST, FileSink, encode, entries, manifests
 from .snapshots import Snapshot, dump, load
+from .stores import Store, store_of
 from .style import Style
 from .version import __version__
 from .views import Limits, Picture, PlacedLevel, Views
@@ -149,6 +150,7 @@ class RunWriter:
             for path in pending:
                 self._workers.give(self._draw_saved, path, views)
             self._workers.wait()
+        self._guarded(self.tally, MANIFEST, lambda tally: self.sink.settle())
         if in_run:
             self._join_ranks()
 
@@ -221,7 +223,7 @@ class RunWriter:
             tally.note(error, osp.basename(str(name)))
 
     def _write(self, tally: Tally, snapshot: Snapshot) -> None:
-        maps = osp.join(self.sink.out_dir, snapshot.key, snapshot.maps_file)
+        maps = self.sink.path(f'{snapshot.key}/{snapshot.maps_file}')
         if self._is_finished(snapshot):
             tally.there.add(snapshot.key)
             if self._waits:
@@ -335,19 +337,19 @@ class Run:
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = osp.abspath(osp.expanduser(folder))
-        if not manifests(self.folder):
+        store = store_of(folder)
+        self.folder = store.folder
+        if not manifests(store):
             raise FileNotFoundError(
                 f'{self.folder} is no run: it has no {MANIFEST} (name the out_dir of a run, not a folder inside)'
             )
-        facts = osp.join(self.folder, FACTS)
-        self.facts = json.loads(_text(facts)) if osp.exists(facts) else {}
+        self.facts = facts_of(store)
         self.entries: dict[tuple, dict] = {}  # the last line of each map
-        for entry in entries(self.folder):
+        for entry in entries(store):
             self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
         files = {file: None for entry in self.entries.values() for file in entry['files']}
         names = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
-        self.paths = [osp.join(self.folder, name) for name in names]
+        self.paths = [store.path(name) for name in names]
         if not names:
             raise ValueError(f"{self.folder} holds no maps to draw from: run with save=('maps',)")
 
@@ -417,8 +419,7 @@ def _visible(paths: Sequence[str], align: str) -> Iterator[tuple[str, np.ndarray
 
 def _check_same_settings(folder: str, known: dict) -> None:
     """Raise ValueError if the run in a folder, which is to be gone on with, was made with other settings."""
-    path = osp.join(folder, FACTS)
-    before = json.loads(_text(path)) if osp.exists(path) else {}
+    before = facts_of(store_of(folder))
     for name in ('layers', 'reduction', 'style'):
         then, now = before.get(name), known.get(name)
         if then != now:
@@ -437,9 +438,11 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _text(path: str) -> str:
-    with open(path, encoding='utf-8', errors='surrogateescape') as file:
-        return file.read()
+def facts_of(store: Store) -> dict:
+    """What ``run.json`` says of a run; nothing if there is none."""
+    if FACTS not in store.names():
+        return {}
+    return json.loads(store.read(FACTS).decode('utf-8', 'surrogateescape'))
 
 
 def _count(number: int, noun: str) -> str:

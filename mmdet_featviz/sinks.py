@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import glob
 import hashlib
+import io
 import json
 import os
 import os.path as osp
-import tempfile
+import re
 from collections import Counter
 from typing import Any, Iterable, Iterator, Sequence
 
@@ -16,8 +15,11 @@ import cv2
 import numpy as np
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 
+from .stores import Store, store_of
+
 MANIFEST = 'manifest.jsonl'
 PART = 'manifest.rank{}.jsonl'
+IS_PART = re.compile(r'manifest\.rank\d+\.jsonl')
 LONGEST_NAME = 180  # bytes; file systems take 255, and endings are added
 DEVICES = {'CON', 'PRN', 'AUX', 'NUL', *(f'{port}{number}' for port in ('COM', 'LPT') for number in range(1, 10))}
 ENCODINGS = {
@@ -67,11 +69,10 @@ class ImageKeys:
 class FileSink:
     """Writes pictures and manifest of one run below a folder.
 
-    Every file is written under a temporary name and then renamed, so that none is ever half there. Of several ranks
-    each writes a part of the manifest, until :meth:`merge`.
+    No file is ever half there. Of several ranks each writes a part of the manifest, until :meth:`merge`.
 
     Args:
-        out_dir: Folder of the run, made where it does not exist.
+        out_dir: Folder of the run, made where it does not exist: a path, or a URL that mmengine has a file backend for.
         overwrite: Whether another run's pictures there may be replaced.
         resume: Whether another run may be gone on with.
         in_run: Whether all ranks make their sink at once and merge at the end.
@@ -81,41 +82,41 @@ class FileSink:
 
     Raises:
         FileExistsError: If the folder holds the manifest of another run and is neither to be replaced nor gone on with.
-        OSError: If the folder cannot be made or written to. Both on all ranks, if on any.
+        ValueError: If no file backend can write to the URL.
+        OSError: If the folder cannot be made or written to. All of them on all ranks, if on any.
     """
 
     def __init__(self, out_dir: str, overwrite: bool = False, resume: bool = False, in_run: bool = False) -> None:
-        self.out_dir = osp.abspath(osp.expanduser(out_dir))
+        self._store = store_of(out_dir)
+        self.out_dir = self._store.folder
         self.resume = resume
-        self._part = get_rank() if in_run else 0
-        self._manifest = osp.join(self.out_dir, PART.format(self._part) if self._part else MANIFEST)
-        self._torn = False
+        part = get_rank() if in_run else 0
+        self._manifest = PART.format(part) if part else MANIFEST
+        self.path, self.write = self._store.path, self._store.write
         error = None
         try:
             self._prepare(overwrite)
-        except OSError as reason:
+        except Exception as reason:  # each file backend raises errors of its own
             error = reason
         errors = [one for one in (all_gather_object(error) if in_run else [error]) if one is not None]
         if errors:
             raise errors[0]
-        self.finished = _finished(self.out_dir) if resume else {}
+        self.finished = _finished(self._store) if resume else {}
 
     def _prepare(self, overwrite: bool) -> None:
         """Make the folder; the first rank also looks for another run there."""
         try:
-            os.makedirs(self.out_dir, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.out_dir):
-                pass
+            self._store.prepare()
         except OSError as error:
             raise type(error)(
                 f'out_dir {self.out_dir!r} cannot be written to ({error.strerror or error}): '
                 'choose another folder with out_dir, or --featviz-dir of tools/test.py'
             ) from error
         # Another rank of this run may have written already, where it did not wait for the first.
-        if not is_main_process() or not manifests(self.out_dir):
+        if not is_main_process() or not manifests(self._store):
             return
         if self.resume:
-            self._remove_half_files()
+            self._store.remove_halves()
             self.merge()
         elif overwrite:
             self._remove_run()
@@ -127,96 +128,72 @@ class FileSink:
 
     def _remove_run(self) -> None:
         """Remove the pictures that the manifest lists, and the manifest; nothing else that lies there."""
-        for entry in entries(self.out_dir):
-            for name in entry.get('files', ()):
-                path = osp.normpath(osp.join(self.out_dir, name))
-                if path.startswith(self.out_dir + os.sep) and osp.isfile(path):
-                    os.remove(path)
-        for path in manifests(self.out_dir):
-            os.remove(path)
-
-    def _remove_half_files(self) -> None:
-        """Remove the files that a run was killed in."""
-        for folder, _, names in os.walk(self.out_dir):
-            for name in names:
-                if name.startswith('.') and name.endswith('.part'):
-                    os.remove(osp.join(folder, name))
+        for entry in entries(self._store):
+            for name in filter(_is_below, entry.get('files', ())):
+                self._store.remove(name)
+        for name in manifests(self._store):
+            self._store.remove(name)
 
     def merge(self) -> None:
         """Make one manifest of all parts, without the line that a run may have been killed in."""
-        whole, *parts = [osp.join(self.out_dir, MANIFEST), *manifests(self.out_dir, parts_only=True)]
-        lines = [line for path in (whole, *parts) if osp.exists(path) for line in _whole_lines(path)]
-        self.write(MANIFEST, b''.join(lines))
-        for path in parts:
-            os.remove(path)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file, whose name is a path below the folder.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
-        path = osp.join(self.out_dir, name)
-        os.makedirs(osp.dirname(path), exist_ok=True)
-        temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{os.getpid()}.part')
-        try:
-            with open(temporary, 'wb') as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            if osp.exists(temporary):
-                os.unlink(temporary)
-            raise
+        names = manifests(self._store)
+        self.write(MANIFEST, b''.join(line for name in names for line in _whole_lines(self._store.read(name))))
+        for name in names:
+            if name != MANIFEST:
+                self._store.remove(name)
 
     def record(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Add lines to the manifest, in one write: threads never mix their lines.
+        """Add lines to the manifest.
 
         Raises:
             OSError: If they cannot be written, or not all of them.
         """
         lines = ''.join(json.dumps(entry, ensure_ascii=False) + '\n' for entry in entries)
-        data = b'\n' * self._torn + lines.encode('utf-8', 'surrogateescape')
-        with open(self._manifest, 'ab', buffering=0) as file:
-            written = file.write(data)
-        self._torn = written < len(data)
-        if self._torn:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._manifest)
+        self._store.append(self._manifest, lines.encode('utf-8', 'surrogateescape'))
+
+    def settle(self) -> None:
+        """See that all that was recorded can be read by others."""
+        self._store.settle()
 
 
-def manifests(folder: str, parts_only: bool = False) -> list[str]:
-    """The manifest of a run, and what ranks that were stopped left of theirs."""
-    whole = [] if parts_only else [osp.join(folder, MANIFEST)]
-    parts = sorted(glob.glob(osp.join(glob.escape(folder), PART.format('*'))))
-    return [path for path in whole if osp.exists(path)] + parts
+def manifests(store: Store) -> list[str]:
+    """Names of a run's manifest, and of what ranks that were stopped left of theirs."""
+    names = store.names()
+    return [MANIFEST] * (MANIFEST in names) + [name for name in names if IS_PART.fullmatch(name)]
 
 
-def entries(folder: str) -> Iterator[dict[str, Any]]:
+def entries(store: Store) -> Iterator[dict[str, Any]]:
     """All lines of a run's manifest, but one that it was killed in."""
-    for path in manifests(folder):
-        for line in _whole_lines(path):
+    for name in manifests(store):
+        for line in _whole_lines(store.read(name)):
             yield json.loads(line.decode('utf-8', 'surrogateescape'))
 
 
-def _whole_lines(path: str) -> Iterator[bytes]:
-    with open(path, 'rb') as file:
-        for line in file:
-            try:
-                is_entry = isinstance(json.loads(line.decode('utf-8', 'surrogateescape')), dict)
-            except ValueError:
-                is_entry = False
-            if is_entry and line.endswith(b'\n'):
-                yield line
+def _whole_lines(data: bytes) -> Iterator[bytes]:
+    for line in io.BytesIO(data):
+        try:
+            is_entry = isinstance(json.loads(line.decode('utf-8', 'surrogateescape')), dict)
+        except ValueError:
+            is_entry = False
+        if is_entry and line.endswith(b'\n'):
+            yield line
 
 
-def _finished(folder: str) -> dict[tuple, set[str]]:
+def _is_below(name: str) -> bool:
+    """Whether a name in a manifest, which may be anybody's, stays below the folder."""
+    return not osp.isabs(name) and '..' not in name.replace(os.sep, '/').split('/')
+
+
+def _finished(store: Store) -> dict[tuple, set[str]]:
     """{(image key, pass): names of the levels} of which all files are there."""
+    there = store.all_names()
     finished: dict[tuple, set[str]] = {}
-    for entry in entries(folder):
+    for entry in entries(store):
         if 'augmentation' not in entry:  # a comparison of runs
             continue
         levels = finished.setdefault((entry['key'], entry['augmentation']), set())
         name = f'{entry["layer"]}_{entry["level"]}'
-        is_whole = not entry.get('incomplete') and all(osp.exists(osp.join(folder, file)) for file in entry['files'])
+        is_whole = not entry.get('incomplete') and there.issuperset(entry['files'])
         (levels.add if is_whole else levels.discard)(name)
     return finished
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os.path as osp
-import zipfile
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Sequence
 
 import numpy as np
+from mmengine import fileio
 
 from .boxes import Boxes
 from .channels import ChannelMaps
@@ -161,11 +161,11 @@ def load(path: str) -> Snapshot:
         ValueError: If it is no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(fileio.get(path)), allow_pickle=False) as archive:
             arrays = dict(archive)
         meta = json.loads(str(arrays['meta']))
         version = meta['format']
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of the archive, of its content, or of a file backend, each of which has its own
         raise ValueError(f'{path} holds no maps of this package: {error}') from error
     if version != FORMAT:
         raise ValueError(f'{path} was written by another version of this package (format {version})')
@@ -184,12 +184,16 @@ def load(path: str) -> Snapshot:
         is_file=meta['is_file'],
         folder=meta.get('folder', ''),
     )
-    raw = {level.name: osp.join(osp.dirname(path), snapshot.raw_file(level)) for level in snapshot.levels}
-    levels = [
-        replace(level, raw=np.load(raw[level.name], mmap_mode='r') if osp.exists(raw[level.name]) else None)
-        for level in snapshot.levels
-    ]
+    folder = osp.dirname(path)
+    levels = [replace(level, raw=_raw(osp.join(folder, snapshot.raw_file(level)))) for level in snapshot.levels]
     return replace(snapshot, levels=levels)
+
+
+def _raw(path: str) -> np.ndarray | None:
+    """A raw feature map, if there is one; of a file on disk only what is looked at is read."""
+    if not fileio.exists(path):
+        return None
+    return np.load(path, mmap_mode='r') if osp.exists(path) else np.load(io.BytesIO(fileio.get(path)))
 
 
 def _arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from mmdet_featviz.sinks import entries
+from mmdet_featviz.stores import store_of
 from mmdet_featviz.views import Views
 
 PHOTOS = 6
@@ -83,7 +84,7 @@ def test_a_disk_that_is_full(tmp_path, data, small_disk, workers):
     written = pictures(small_disk / 'out')
     assert 0 < len(written) < 6 * PHOTOS
     assert all(read(small_disk / 'out' / name).shape == (90, 120, 3) for name in written)
-    assert {file for entry in entries(str(small_disk / 'out')) for file in entry['files']} <= set(written)
+    assert {file for entry in entries(store_of(small_disk / 'out')) for file in entry['files']} <= set(written)
 
 
 def test_a_disk_that_becomes_read_only(tmp_path, data, small_disk):
@@ -155,7 +156,7 @@ def test_a_process_that_ends_early_leaves_whole_files_and_can_be_gone_on_with(tm
     ended = test_project(tmp_path, '--featviz-dir', 'out')
     assert ended.returncode == code, ended.stderr
     out = tmp_path / 'out'
-    before = {name: (out / name).stat().st_mtime_ns for entry in entries(str(out)) for name in entry['files']}
+    before = {name: (out / name).stat().st_mtime_ns for entry in entries(store_of(out)) for name in entry['files']}
     assert all(read(out / name).shape == (90, 120, 3) for name in before)
     if error is not None:  # then what was given to the workers is finished
         assert ended.stderr.strip().splitlines()[-1] == error

@@ -4,6 +4,7 @@ import pytest
 from conftest import manifest, pictures, same_files, test_project, write_project
 
 from mmdet_featviz.sinks import entries
+from mmdet_featviz.stores import store_of
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +38,7 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_run_can_be_gone_on_with(p
     assert killed.returncode != 0
     assert 'SIGKILL' in killed.stderr or 'Signal 9' in killed.stderr
     assert 'two' in {path.name for path in tmp_path.iterdir()}
-    before = list(entries(str(tmp_path / 'two')))
+    before = list(entries(store_of(tmp_path / 'two')))
     assert all((tmp_path / 'two' / name).exists() for entry in before for name in entry['files'])
     write_project(tmp_path, photos=7)
     done = test_project(tmp_path, '--featviz-dir', 'two', '--resume')

@@ -7,6 +7,7 @@ import pytest
 from conftest import manifest, noise, pictures, read
 
 from mmdet_featviz.sinks import FileSink, ImageKeys, encode, entries
+from mmdet_featviz.stores import store_of
 
 
 def test_keys_are_paths_below_the_root_without_their_ending():
@@ -63,7 +64,7 @@ def test_untrusted_names_become_folders_that_every_file_system_takes(tmp_path):
     assert len(pictures(tmp_path / 'out')) == 6
     assert found[3].startswith('con~')
     assert found[4] == 'a\nb'
-    assert [entry['key'] for entry in entries(str(tmp_path / 'out'))] == found
+    assert [entry['key'] for entry in entries(store_of(tmp_path / 'out'))] == found
 
 
 @pytest.mark.parametrize('ending', ['jpg', 'png', 'webp'])
@@ -168,9 +169,9 @@ def test_a_line_that_could_not_be_written_whole_spoils_no_other(tmp_path, monkey
         def write(self, data):
             return super().write(data[: len(data) // 2])
 
-    monkeypatch.setattr('mmdet_featviz.sinks.open', lambda path, *a, **k: FullDisk(path, 'a'), raising=False)
+    monkeypatch.setattr('mmdet_featviz.stores.open', lambda path, *a, **k: FullDisk(path, 'a'), raising=False)
     with pytest.raises(OSError, match='No space left'):
         sink.record([entry('a', 'a/1.png')])
     monkeypatch.undo()
     sink.record([entry('b', 'b/1.png')])
-    assert [one['key'] for one in entries(str(tmp_path))] == ['b']
+    assert [one['key'] for one in entries(store_of(tmp_path))] == ['b']

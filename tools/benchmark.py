@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -60,7 +61,7 @@ def parse_args():
     parser.add_argument(
         '--threads', type=int, default=1, help='of torch and OpenCV in `draw` and `growth` (default: 1)'
     )
-    parser.add_argument('--images', type=int, default=8, help='images of each round of `test` (default: 8)')
+    parser.add_argument('--batches', type=int, default=8, help='batches of each round of `test` (default: 8)')
     parser.add_argument('--memory-images', type=int, default=2000, help='images of `memory` (default: 2000)')
     parser.add_argument('--checkpoint', help='weights of YOLOX-nano (default: random)')
     parser.add_argument('--detectors', nargs='+', choices=DETECTORS, default=list(DETECTORS), help='for `test`')
@@ -241,9 +242,14 @@ def scenes(folder, count, distinct=100):
     (folder / 'val.json').write_text(json.dumps(content))
 
 
+def config_of(detector):
+    """mmdet's own config of a detector."""
+    return get_config(f'mmdet::{DETECTORS[detector]}')
+
+
 def build_runner(detector, data, work_dir, images, checkpoint=None, hooks=()):
-    """A runner of mmdet's own config of a detector, over demo scenes."""
-    cfg = get_config(f'mmdet::{DETECTORS[detector]}')
+    """A runner of a detector over demo scenes."""
+    cfg = config_of(detector)
     cfg.model.backbone.init_cfg = None
     dataset = dict(
         type='CocoDataset',
@@ -275,8 +281,10 @@ def measure_test(args):
     for detector in args.detectors:
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / 'data'
-            scenes(data, args.images)
-            runner = build_runner(detector, data, Path(folder) / 'work', args.images, args.checkpoint)
+            # Several batches: of the last one the pictures can only be drawn after it.
+            images = args.batches * config_of(detector).test_dataloader.batch_size
+            scenes(data, images)
+            runner = build_runner(detector, data, Path(folder) / 'work', images, args.checkpoint)
             numbers = iter(range(1000))
 
             def with_hook(runner=runner, folder=folder, numbers=numbers):
@@ -297,17 +305,23 @@ def measure_test(args):
 
 
 class Watch(Hook):
-    """Notes how much memory the process holds after some images."""
+    """Notes what the process holds after so many images: memory, threads and open files."""
 
     priority = 'VERY_LOW'
 
     def __init__(self, at):
-        self.at = at
-        self.resident = {}
+        self.at = sorted(at)
+        self.images = 0
+        self.held = {}
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if batch_idx + 1 in self.at:
-            self.resident[batch_idx + 1] = resident()
+        self.images += len(outputs)
+        if self.at and self.images >= self.at[0]:
+            self.held[self.at.pop(0)] = held()
+
+
+def held():
+    return dict(resident=resident(), threads=threading.active_count(), files=len(os.listdir('/proc/self/fd')))
 
 
 def resident():
@@ -334,14 +348,24 @@ def child(args):
             work(*[way] if way in REDUCTIONS else [])
             print(json.dumps(dict(peak=peak() - before)))
             return
-        images = args.memory_images if kind == 'YOLOX-nano' else args.images
+        images = args.memory_images if kind == 'YOLOX-nano' else args.batches
         data = Path(folder) / 'data'
         scenes(data, images)
         hooks = [FeatVizHook(out_dir=f'{folder}/out', workers=args.workers)] if way == 'with' else []
         watch = Watch({min(100, images), images})
         runner = build_runner(kind, data, Path(folder) / 'work', images, args.checkpoint, [*hooks, watch])
+        before = held()
         runner.test()
-        print(json.dumps(dict(peak=peak(), resident=watch.resident)))
+        check_pictures(Path(folder) / 'out', images if hooks else 0)
+        print(json.dumps(dict(peak=peak(), held=watch.held, before=before, after=held())))
+
+
+def check_pictures(folder, images):
+    """Check that the manifest knows all images, and that each of their pictures is there and readable."""
+    manifest = folder / 'manifest.jsonl'
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()] if images else []
+    assert len({entry['key'] for entry in entries}) == images
+    assert all(cv2.imread(str(folder / name)) is not None for entry in entries for name in entry['files'])
 
 
 def measure_memory(args):
@@ -349,19 +373,25 @@ def measure_memory(args):
     runs += [(detector, way) for detector in args.detectors for way in ('without', 'with')]
     found = {}
     for kind, way in runs:
-        command = [sys.executable, __file__, '--child', kind, way, '--images', str(args.images)]
+        command = [sys.executable, __file__, '--child', kind, way, '--batches', str(args.batches)]
         command += ['--memory-images', str(args.memory_images), '--workers', str(args.workers)]
         command += ['--threads', str(args.threads)] + (['--checkpoint', args.checkpoint] if args.checkpoint else [])
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding='utf-8')
         found[f'{kind} {way}'] = json.loads(done.stdout.splitlines()[-1])
     megabytes = {name: round(memory['peak'] / MEGABYTE, 1) for name, memory in found.items()}
     for name, memory in found.items():
-        if 'resident' in memory:
-            megabytes[f'{name}, growth'] = round(np.diff(list(memory['resident'].values()))[-1:].sum() / MEGABYTE, 1)
+        if len(memory.get('held', ())) > 1:
+            first, last = memory['held'].values()
+            megabytes[f'{name}, growth'] = round((last['resident'] - first['resident']) / MEGABYTE, 1)
     for detector in args.detectors:
         above = found[f'{detector} with']['peak'] - found[f'{detector} without']['peak']
         megabytes[f'{detector}: peak with - without'] = round(above / MEGABYTE, 1)
-    return dict(megabytes=megabytes)
+    left = {
+        name: {what: [memory[when][what] for when in ('before', 'after')] for what in ('threads', 'files')}
+        for name, memory in found.items()
+        if 'held' in memory
+    }
+    return dict(megabytes=megabytes, left=left)
 
 
 # Growth.
@@ -446,6 +476,7 @@ def print_part(part, found):
         print_table(f'{part}: ratios', [(n, f'{v:8.3f}', verdict(n, v)) for n, v in found['ratios'].items()])
     elif 'megabytes' in found:
         print_table(f'{part}: megabytes', found['megabytes'].items())
+        print_table(f'{part}: threads and open files, before and after', found['left'].items())
     else:
         for name, cost in found['milliseconds'].items():
             print_table(f'{part}: {name}, ms', [(size, f'{spent:8.1f}') for size, spent in cost.items()])
