@@ -45,8 +45,8 @@ class FeatureVisualizer:
         reduction: ``max``, ``mean``, ``sum``, ``l2``, ``select_max`` (the one channel with the largest sum), or the
             name of a function registered in ``mmdet_featviz.REDUCTIONS``. None is ``max``, and ``mean`` where an
             overview is drawn.
-        out_dir: Folder of the pictures. None is ``featviz`` in the folder of the run, or ``work_dirs/featviz`` where
-            there is no runner.
+        out_dir: Folder of the pictures, or a URL that mmengine has a file backend for (``s3://bucket/run``). None is
+            ``featviz`` in the folder of the run, or ``work_dirs/featviz`` where there is no runner.
         image_root: What the pictures' folders are named relative to. None is the data set's image folder, and where
             there is no data set the whole path of the photo.
         interval: Draw every n-th image.
