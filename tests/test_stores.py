@@ -1,6 +1,7 @@
 """A run that goes to a file backend is the same run as on a disk."""
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -124,12 +125,21 @@ def test_a_picture_that_a_backend_cannot_take_is_counted(data, tmp_path, folder,
     assert {entry['key'] for entry in manifest(folder / 'run')} == {'0/猫', '2/猫', '3/猫'}
 
 
-def test_what_threads_append_is_there_in_whole_lines(folder):
+@pytest.fixture
+def eager_threads():
+    """Threads that take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_what_threads_append_is_there_in_whole_lines(folder, eager_threads):
     store = BackendStore('bucket://run')
-    lines = [b'%d %s\n' % (number, b'x' * (number % 50)) for number in range(PUT_EVERY * 5 // 2)]
-    with ThreadPoolExecutor(4) as pool:
+    lines = [b'%d %s\n' % (number, b'x' * (number % 50)) for number in range(PUT_EVERY * 101 // 2)]
+    with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda line: store.append('lines', line), lines))
-    assert len((folder / 'run' / 'lines').read_bytes().splitlines()) == 2 * PUT_EVERY
+    assert len((folder / 'run' / 'lines').read_bytes().splitlines()) == len(lines) // PUT_EVERY * PUT_EVERY
     store.settle()
     assert sorted((folder / 'run' / 'lines').read_bytes().splitlines(True)) == sorted(lines)
     store.remove('lines')  # as a merge does
