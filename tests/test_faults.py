@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import (
+    BrightnessPools,
     manifest,
     noise,
     pictures,
@@ -20,10 +21,12 @@ from conftest import (
     write_dataset,
     write_project,
 )
+from mmdet.registry import MODELS
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from mmdet_featviz.rendering import get_colormap
 from mmdet_featviz.sinks import entries
 from mmdet_featviz.stores import store_of
 from mmdet_featviz.views import Views
@@ -85,6 +88,33 @@ def test_a_disk_that_is_full(tmp_path, data, small_disk, workers):
     assert 0 < len(written) < 6 * PHOTOS
     assert all(read(small_disk / 'out' / name).shape == (90, 120, 3) for name in written)
     assert {file for entry in entries(store_of(small_disk / 'out')) for file in entry['files']} <= set(written)
+
+
+@MODELS.register_module()
+class SickPools(BrightnessPools):
+    """Pools that know nothing of the top left corner, and too much of a cell below it."""
+
+    def forward(self, x):
+        levels = super().forward(x)
+        levels[0][..., :2, :2] = float('nan')
+        levels[1][..., 1, 0] = float('inf')
+        return levels
+
+
+def test_features_that_are_not_finite(tmp_path, data):
+    model = pool_detector((8, 16))
+    model['backbone']['type'] = 'SickPools'
+    line = summary_of(tmp_path, data, model=model, save=('heatmap',))
+    assert line == f'{2 * PHOTOS} pictures of {PHOTOS} images in {tmp_path / "out"}'
+    assert [entry['not_finite'] for entry in manifest(tmp_path / 'out')] == [4, 1] * PHOTOS
+    colours = get_colormap('jet')[:, 0]
+    for number in range(PHOTOS):
+        first, second = (read(tmp_path / f'out/{number}/backbone_{level}.heatmap.png') for level in range(2))
+        # The pipeline enlarges by 4/3: the last such cell of stride 8 has its centre at 12 * 3/4.
+        assert (first[:9, :9] == colours[0]).all()
+        assert (second[18, 0] == colours[:13]).all(1).any()
+        for picture in (first, second):  # the others are coloured by the range of the others
+            assert (picture[:, :, None] == colours[220:]).all(3).any()
 
 
 def test_a_disk_that_becomes_read_only(tmp_path, data, small_disk):
