@@ -156,6 +156,7 @@ def test_what_is_gone_on_with_is_what_is_whole(tmp_path):
     (tmp_path / 'manifest.rank3.jsonl').write_text(json.dumps(entry('d', 'a/1.png')) + '\n')
     with open(tmp_path / 'manifest.jsonl', 'a') as file:
         file.write('{"image": "half a li')
+    (tmp_path / 'c' / '.2.png.77.part').write_text('half a picture')
     found = {key: levels for (key, _), levels in FileSink(str(tmp_path), resume=True).finished.items() if levels}
     assert found == {'a': {'neck_1'}, 'd': {'neck_1'}}
     assert [one['key'] for one in manifest(tmp_path)] == ['a', 'b', 'c', 'd']
@@ -173,5 +174,7 @@ def test_a_line_that_could_not_be_written_whole_spoils_no_other(tmp_path, monkey
     with pytest.raises(OSError, match='No space left'):
         sink.record([entry('a', 'a/1.png')])
     monkeypatch.undo()
-    sink.record([entry('b', 'b/1.png')])
-    assert [one['key'] for one in entries(store_of(tmp_path))] == ['b']
+    for key in 'bc':
+        sink.record([entry(key, f'{key}/1.png')])
+    assert [one['key'] for one in entries(store_of(tmp_path))] == ['b', 'c']
+    assert len((tmp_path / 'manifest.jsonl').read_bytes().splitlines()) == 3  # half of a, and both others
