@@ -38,7 +38,7 @@ class Workers:
         if self._pool is None:
             _in_use.add(self)
             self._pool = futures.ThreadPoolExecutor(self.count, 'featviz')
-        while self._tasks and (len(self._tasks) >= 2 * self.count or self._tasks[0].done()):
+        if len(self._tasks) >= 2 * self.count:
             self._take_oldest()
         self._tasks.append(self._pool.submit(task, *args))
 
