@@ -27,7 +27,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from mmdet_featviz.rendering import get_colormap
-from mmdet_featviz.sinks import entries
+from mmdet_featviz.sinks import FileSink, entries
 from mmdet_featviz.stores import store_of
 from mmdet_featviz.views import Views
 
@@ -115,6 +115,12 @@ def test_features_that_are_not_finite(tmp_path, data):
         assert (second[18, 0] == colours[:13]).all(1).any()
         for picture in (first, second):  # the others are coloured by the range of the others
             assert (picture[:, :, None] == colours[220:]).all(3).any()
+
+
+def test_a_disk_that_is_read_only_from_the_start(small_disk):
+    subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+    with pytest.raises(OSError, match='cannot be written to .Read-only file system.: choose another folder'):
+        FileSink(str(small_disk))
 
 
 def test_a_disk_that_becomes_read_only(tmp_path, data, small_disk):

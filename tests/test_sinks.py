@@ -118,7 +118,8 @@ def test_another_runs_folder_is_refused_unless_it_may_be_overwritten(tmp_path):
 def test_overwriting_removes_what_the_other_run_listed_and_nothing_else(tmp_path):
     sink = FileSink(str(tmp_path / 'out'))
     sink.write('a/old.png', encode(noise(), 'a/old.png'))
-    sink.record([dict(image='a', files=['a/old.png', '../outside.txt'])])
+    whole_path = str(tmp_path / 'outside.txt')
+    sink.record([dict(image='a', files=['a/old.png', '../outside.txt', 'a/../../outside.txt', whole_path])])
     (tmp_path / 'out' / 'mine.txt').write_text('kept')
     (tmp_path / 'outside.txt').write_text('kept')
     with open(tmp_path / 'out' / 'manifest.jsonl', 'a') as file:
