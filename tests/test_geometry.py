@@ -276,6 +276,16 @@ def test_visible_values_bound_the_heatmap_and_leave_out_the_padding(stride):
     assert grid.heatmap(values).max() < 10
 
 
+def test_a_rounding_error_does_not_let_padding_in():
+    scale = 400 / 11
+    assert 11 * scale > 400  # by 6e-14
+    grid = Grid((26, 26), (16, 16), Placement(np.diag([scale, scale, 1.0]), (11, 11), (416, 416)))
+    values = np.ones((26, 26), np.float32)
+    values[25] = values[:, 25] = 1e6  # 400 is where the last cell begins
+    assert grid.visible(values).max() == 1
+    assert grid.heatmap(values).max() == 1
+
+
 def test_missing_ori_shape_says_what_to_add():
     with pytest.raises(ValueError, match="no 'ori_shape'.*meta_keys of PackDetInputs"):
         placement_of(dict(scale_factor=(1, 1)), torch.zeros(3, 8, 8))
