@@ -277,9 +277,10 @@ def test_visible_values_bound_the_heatmap_and_leave_out_the_padding(stride):
 
 
 def test_a_rounding_error_does_not_let_padding_in():
-    scale = 400 / 11
-    assert 11 * scale > 400  # by 6e-14
-    grid = Grid((26, 26), (16, 16), Placement(np.diag([scale, scale, 1.0]), (11, 11), (416, 416)))
+    size = 265
+    scale = 400 / size
+    assert size * scale > 400  # by 6e-14
+    grid = Grid((26, 26), (16, 16), Placement(np.diag([scale, scale, 1.0]), (size, size), (416, 416)))
     values = np.ones((26, 26), np.float32)
     values[25] = values[:, 25] = 1e6  # 400 is where the last cell begins
     assert grid.visible(values).max() == 1
