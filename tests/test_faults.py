@@ -1,5 +1,6 @@
 """Faults, with the real thing: what can be drawn is drawn, and the evaluation is what it would have been."""
 
+import errno
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from mmengine.runner import Runner
 
 from mmdet_featviz.rendering import get_colormap
 from mmdet_featviz.sinks import FileSink, entries
-from mmdet_featviz.stores import store_of
+from mmdet_featviz.stores import DiskStore, store_of
 from mmdet_featviz.views import Views
 
 PHOTOS = 6
@@ -130,6 +131,24 @@ def test_a_disk_that_becomes_read_only(tmp_path, data, small_disk):
     line = summary_of(tmp_path, data, at(2, turn), small_disk / 'out', workers=0, layers='backbone')
     assert '12 pictures of 2 images' in line
     assert 'skipped: 4 images, picture not written, Read-only file system (2.png, 3.png, 4.png, ...)' in line
+
+
+def test_the_last_picture_of_an_image_that_failed_is_drawn_when_the_run_goes_on(tmp_path, data, monkeypatch):
+    write, style = DiskStore.write, dict(save=('overlay', 'panel'), layers='backbone')
+
+    def fail(self, name, picture):
+        if name == '3/panel.jpg':
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        write(self, name, picture)
+
+    monkeypatch.setattr(DiskStore, 'write', fail)
+    line = summary_of(tmp_path, data, **style)
+    assert 'skipped: 1 image, picture not written, No space left on device (3.png)' in line
+    monkeypatch.undo()
+    summary_of(tmp_path / 'again', data, out_dir=tmp_path / 'out', resume=True, **style)
+    summary_of(tmp_path / 'whole', data, out_dir=tmp_path / 'whole' / 'out', **style)
+    assert pictures(tmp_path / 'out') == pictures(tmp_path / 'whole' / 'out')
+    assert sum(bool(entry.get('incomplete')) for entry in manifest(tmp_path / 'out')) == 6
 
 
 def test_a_folder_that_is_removed(tmp_path, data):
