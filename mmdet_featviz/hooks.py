@@ -44,7 +44,7 @@ class FeatVizHook(Hook):
         self._open(runner, 'test')
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train') -> None:
-        if mode in self.visualizer.stages and not self.visualizer.done:
+        if mode in self.visualizer.stages and not self.visualizer.is_done(mode):
             self.visualizer.taps.attach()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
