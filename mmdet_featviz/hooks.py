@@ -53,13 +53,20 @@ class FeatVizHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
-        by_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
-        self._draw('val', outputs, f'iter_{runner.iter}' if by_iterations else f'epoch_{runner.epoch}')
+        self._draw('val', outputs, _validation_folder(runner))
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
         self._draw('test', outputs, '')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if 'val' in self.visualizer.stages:
+            self.visualizer.keep_metrics(metrics, _validation_folder(runner))
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if 'test' in self.visualizer.stages:
+            self.visualizer.keep_metrics(metrics)
 
     def after_train(self, runner: Runner) -> None:
         self._close(runner, 'train')
@@ -124,11 +131,24 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
     )
 
 
-def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
-    """Close the visualizer of a detector that draws by itself when its runner ends: finish, report and tell."""
+def close_run(visualizer: FeatureVisualizer, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    """Close the visualizer of a detector that draws by itself when its runner ends: finish, report and tell.
+
+    Args:
+        visualizer: That of the detector.
+        runner: The runner.
+        metrics: What the evaluators of a test told.
+    """
+    visualizer.keep_metrics(metrics)
     visualizer.close()
     visualizer.write_report()
     runner.logger.info(f'Feature maps: {visualizer.summary()}')
+
+
+def _validation_folder(runner: Runner) -> str:
+    """Of the pictures of the validation that goes on."""
+    by_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
+    return f'iter_{runner.iter}' if by_iterations else f'epoch_{runner.epoch}'
 
 
 def _innermost(dataset: Dataset) -> Iterator[Dataset]:

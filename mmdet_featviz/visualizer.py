@@ -270,6 +270,11 @@ class FeatureVisualizer:
             result = results[index] if index < len(results) else None
             self._writer.write(*self.snapshots(passes, index, result, folder, stage))
 
+    def keep_metrics(self, metrics: dict[str, Any] | None, folder: str = '') -> None:
+        """Keep what evaluators told of a test, or of the validation that is drawn into `folder`, for the report."""
+        if metrics and self.taps is not None:
+            self._writer.keep_metrics(metrics, folder)
+
     def close(self) -> None:
         """Wait for the workers, and draw what waited for the end of a stage: with ``normalize='run'`` every picture."""
         if self.taps is not None:

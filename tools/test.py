@@ -106,8 +106,7 @@ def main():
         runner.test()
         return
     open_for_run(detector.featviz, runner, 'test')
-    runner.test()
-    close_run(detector.featviz, runner)
+    close_run(detector.featviz, runner, runner.test())
 
 
 if __name__ == '__main__':
