@@ -19,10 +19,10 @@ const gallery = (() => {
     if (run.images.some((image) => image.truth)) {
       found.push(
         { id: 'truth', label: 'number of ground-truth boxes', of: (image) => image.truth },
-        { id: 'energy', label: 'heat inside boxes, of the level', of: focus, percent: true },
+        { id: 'energy', label: 'energy: heat inside boxes, of the level', of: focus, percent: true },
         {
-          id: 'concentration',
-          label: 'concentration in boxes, of the level',
+          id: 'gain',
+          label: 'gain of heat inside boxes over chance, of the level',
           of: (image, level) => (focus(image, level) === null || !image.share ? null : focus(image, level) / image.share),
         },
       );
