@@ -37,6 +37,7 @@ class Plot:
         along: What the places are.
         names: Places on the horizontal axis that are named; of many every n-th.
         ticks: Of the vertical axis.
+        height: Of the whole, in pixels.
         level: Pixels down of the value to compare with, if any.
         lines: {name: marks}.
     """
@@ -47,6 +48,7 @@ class Plot:
     along: str
     names: list[Tick]
     ticks: list[Tick]
+    height: int
     level: float | None
     lines: dict[str, list[Mark]]
 
@@ -91,6 +93,7 @@ def plot(
         along,
         names=[Tick(across(place), _short(place)) for place in places[::every]],
         ticks=[Tick(down(step), f'{step:g}') for step in steps],
+        height=BOTTOM + 40 + 6 * max(len(_short(place)) for place in places),
         level=None if level is None else down(level),
         lines={
             name: [Mark(across(place), down(value), f'{name}, {place}: {value:.3g}') for place, value in values.items()]

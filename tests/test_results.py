@@ -198,8 +198,7 @@ def test_figures_of_the_metric_stand_in_for_the_reports_own(tmp_path):
     tables = read_tables(report_of(tmp_path, dict(epoch_3=metrics)))
     assert len(tables) == 1
     caption, rows = tables.popitem()
-    assert 'Focus, epoch 3' in caption
-    assert "FeatureFocusMetric's figures of the whole data set, 7 images with boxes" in caption
+    assert caption == 'Focus, epoch 3: 7 images of the data set'
     assert rows[2:] == [['neck_0', '–', '50.0 %', '–', '–', '1.25', *['–'] * 7]]
     # Of two runs each has its own; the second only what its metric told.
     tables = read_tables(report_of(tmp_path / 'two', {}, dict(test=metrics)))
