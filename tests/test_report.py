@@ -899,12 +899,16 @@ def test_a_run_of_which_there_is_nothing_to_report_ends_all_the_same(tmp_path):
     assert not (tmp_path / 'run/report').exists()
 
 
-def test_a_report_over_the_epochs_of_a_training(tmp_path):
-    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(2)})
-    hook = dict(out_dir=str(tmp_path / 'run'), report=True, save='maps', stages=('val',))
+@pytest.mark.parametrize(('options', 'keys'), [({}, '012'), (dict(max_images=2), '01'), (dict(image_names='2'), '2')])
+def test_a_report_over_the_epochs_of_a_training(tmp_path, options, keys):
+    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(3)})
+    hook = dict(out_dir=str(tmp_path / 'run'), report=True, save='maps', stages=('val',), **options)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8, 16)), hook=hook)).train()
-    shots = [[label for _, label in image['shots']] for image in data_of(Run(str(tmp_path / 'run')))['images']]
-    assert shots == [['epoch 1', 'epoch 2']] * 2
+    run = Run(str(tmp_path / 'run'))
+    shots = [(image['key'], [label for _, label in image['shots']]) for image in data_of(run)['images']]
+    assert shots == [(key, ['epoch 1', 'epoch 2']) for key in keys]
+    page = (tmp_path / 'run/report/index.html').read_text(encoding='utf-8')
+    assert 'coco/bbox_mAP after each validation' in page
 
 
 def test_the_tool(tmp_path):

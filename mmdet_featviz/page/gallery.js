@@ -53,12 +53,14 @@ const gallery = (() => {
     let images = [];
     let current = null;
 
-    const across = () => Math.max(1, Math.floor(element.clientWidth / WIDTH));
+    let across = 1; // tiles in a row
 
     function show() {
-      const first = Math.max(0, Math.floor(element.scrollTop / HEIGHT) - MARGIN) * across();
+      // All is measured before anything is changed: a browser lays out anew to measure what has changed.
+      const first = Math.max(0, Math.floor(element.scrollTop / HEIGHT) - MARGIN) * across;
       const rows = Math.ceil(element.clientHeight / HEIGHT) + 2 * MARGIN + 1;
-      const last = Math.min(images.length, first + rows * across());
+      const last = Math.min(images.length, first + rows * across);
+      const added = document.createDocumentFragment();
       tiles.forEach((tile, place) => {
         if (place < first || place >= last) {
           tile.remove();
@@ -68,9 +70,10 @@ const gallery = (() => {
       for (let place = first; place < last; place++) {
         if (!tiles.has(place)) {
           tiles.set(place, tile(place));
-          list.append(tiles.get(place));
+          added.append(tiles.get(place));
         }
       }
+      list.append(added);
     }
 
     function tile(place) {
@@ -79,10 +82,10 @@ const gallery = (() => {
       const anchor = document.createElement('a');
       const name = document.createElement('span');
       const figure = document.createElement('small');
-      item.style.width = `${100 / across()}%`;
+      item.style.width = `${100 / across}%`;
       item.style.height = `${HEIGHT}px`;
-      item.style.left = `${(place % across()) * 100 / across()}%`;
-      item.style.top = `${Math.floor(place / across()) * HEIGHT}px`;
+      item.style.left = `${(place % across) * 100 / across}%`;
+      item.style.top = `${Math.floor(place / across) * HEIGHT}px`;
       item.setAttribute('aria-setsize', images.length);
       item.setAttribute('aria-posinset', place + 1);
       anchor.href = link(image);
@@ -91,6 +94,7 @@ const gallery = (() => {
       if (image.thumb !== null) {
         const picture = document.createElement('img');
         picture.alt = '';
+        picture.decoding = 'async';
         picture.src = store.thumb(image.thumb);
         anchor.append(picture);
       }
@@ -104,7 +108,8 @@ const gallery = (() => {
     function renew() {
       tiles.forEach((item) => item.remove());
       tiles.clear();
-      list.style.height = `${Math.ceil(images.length / across()) * HEIGHT}px`;
+      across = Math.max(1, Math.floor(element.clientWidth / WIDTH));
+      list.style.height = `${Math.ceil(images.length / across) * HEIGHT}px`;
       show();
     }
 
@@ -123,7 +128,7 @@ const gallery = (() => {
         else anchor.removeAttribute('aria-current');
         anchor.href = link(images[place]);
       });
-      const top = Math.floor(images.indexOf(image) / across()) * HEIGHT;
+      const top = Math.floor(images.indexOf(image) / across) * HEIGHT;
       if (top < 0) return;
       if (top < element.scrollTop) element.scrollTop = top;
       else if (top + HEIGHT > element.scrollTop + element.clientHeight) {
