@@ -52,6 +52,7 @@ const gallery = (() => {
     const tiles = new Map(); // place in the order: element
     let images = [];
     let current = null;
+    let entry = 0; // the place that Tab leads to, as it should not lead through thousands; arrows go on from there
 
     let across = 1; // tiles in a row
 
@@ -90,6 +91,7 @@ const gallery = (() => {
       item.setAttribute('aria-posinset', place + 1);
       anchor.href = link(image);
       anchor.title = image.key;
+      anchor.tabIndex = place === entry ? 0 : -1;
       if (image === current) anchor.setAttribute('aria-current', 'true');
       if (image.thumb !== null) {
         const picture = document.createElement('img');
@@ -116,24 +118,32 @@ const gallery = (() => {
     /** Show these images in this order. */
     function fill(found) {
       images = found;
+      entry = Math.max(0, images.indexOf(current));
       renew();
     }
 
     /** Mark an image as the one that is looked at, and scroll it into view. */
     function mark(image) {
+      const isFocused = element.contains(document.activeElement);
+      const place = images.indexOf(image);
       current = image;
-      tiles.forEach((item, place) => {
+      entry = Math.max(0, place);
+      tiles.forEach((item, at) => {
         const anchor = item.querySelector('a');
-        if (images[place] === image) anchor.setAttribute('aria-current', 'true');
+        if (images[at] === image) anchor.setAttribute('aria-current', 'true');
         else anchor.removeAttribute('aria-current');
-        anchor.href = link(images[place]);
+        anchor.tabIndex = at === entry ? 0 : -1;
+        anchor.href = link(images[at]);
       });
-      const top = Math.floor(images.indexOf(image) / across) * HEIGHT;
-      if (top < 0) return;
+      if (place < 0) return;
+      const top = Math.floor(place / across) * HEIGHT;
       if (top < element.scrollTop) element.scrollTop = top;
       else if (top + HEIGHT > element.scrollTop + element.clientHeight) {
         element.scrollTop = top + HEIGHT - element.clientHeight;
       }
+      if (!isFocused) return;
+      show();
+      tiles.get(place).querySelector('a').focus({ preventScroll: true });
     }
 
     element.addEventListener('scroll', () => requestAnimationFrame(show), { passive: true });
