@@ -676,7 +676,7 @@ def test_the_plot_of_focus_is_drawn_where_it_says(page, width, scheme):
     marks = page.js(
         "return [...document.querySelectorAll('.plot svg path[class] title')].map(({parentNode: one, textContent}) => {"
         f'{middle}'
-        'return [textContent, ...at, getComputedStyle(one).fill]; })'
+        'return [textContent, ...at, getComputedStyle(one).stroke]; })'
     )
     ticks = page.js(
         f"return [...document.querySelectorAll('.plot .grid')].map((one) => {{ {middle}"
@@ -694,14 +694,14 @@ def test_the_plot_of_focus_is_drawn_where_it_says(page, width, scheme):
         if row[5 + n] != '–'
     }
     assert len(marks) == len(values) >= 6
-    assert len({fill for *_, fill in marks}) == len({size for _, size in values})
+    assert len({colour for *_, colour in marks}) == len({size for _, size in values})
     (low, bottom), (high, top) = ticks[0], ticks[-1]
     across = {}
-    for text, x, y, fill in marks:
+    for text, x, y, colour in marks:
         size, level = text.partition(':')[0].split(', ')
         assert low + (bottom - y) / (bottom - top) * (high - low) == pytest.approx(values[level, size], abs=0.06)
         across.setdefault(level, set()).add(round(x))
-        rgb = [int(part) for part in fill[4:-1].split(',')]
+        rgb = [int(part) for part in colour[4:-1].split(',')]
         assert (max(rgb) < 190) == (scheme == 'light')
     assert [len(places) for places in across.values()] == [1, 1, 1]
     assert sorted(across) == sorted(across, key=lambda level: min(across[level]))
