@@ -14,8 +14,29 @@ from torch.utils.data import Dataset
 from .visualizer import FeatureVisualizer
 
 
+class ResultsHook(Hook):
+    """Keeps what evaluators tell, for the report of a visualizer.
+
+    Args:
+        visualizer: Of a detector that draws by itself, which hears nothing of its evaluation.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, visualizer: FeatureVisualizer) -> None:
+        self.visualizer = visualizer
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if 'val' in self.visualizer.stages:
+            self.visualizer.keep_metrics(metrics, _validation_folder(runner))
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if 'test' in self.visualizer.stages:
+            self.visualizer.keep_metrics(metrics)
+
+
 @HOOKS.register_module()
-class FeatVizHook(Hook):
+class FeatVizHook(ResultsHook):
     """Draws heatmaps of backbone and neck, or of any layers, while the runner works.
 
     Pictures of a test go to ``{out_dir}/{image key}``, those of a validation to ``epoch_N`` below `out_dir` (``iter_N``
@@ -29,10 +50,8 @@ class FeatVizHook(Hook):
         >>> custom_hooks = [dict(type='FeatVizHook', boxes='pred')]
     """
 
-    priority = 'LOW'
-
     def __init__(self, **options: Any) -> None:
-        self.visualizer = FeatureVisualizer(**options)
+        super().__init__(FeatureVisualizer(**options))
 
     def before_train(self, runner: Runner) -> None:
         self._open(runner, 'train')
@@ -59,14 +78,6 @@ class FeatVizHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
         self._draw('test', outputs, '')
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if 'val' in self.visualizer.stages:
-            self.visualizer.keep_metrics(metrics, _validation_folder(runner))
-
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if 'test' in self.visualizer.stages:
-            self.visualizer.keep_metrics(metrics)
 
     def after_train(self, runner: Runner) -> None:
         self._close(runner, 'train')
@@ -131,15 +142,8 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
     )
 
 
-def close_run(visualizer: FeatureVisualizer, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-    """Close the visualizer of a detector that draws by itself when its runner ends: finish, report and tell.
-
-    Args:
-        visualizer: That of the detector.
-        runner: The runner.
-        metrics: What the evaluators of a test told.
-    """
-    visualizer.keep_metrics(metrics)
+def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
+    """Close the visualizer of a detector that draws by itself when its runner ends: finish, report and tell."""
     visualizer.close()
     visualizer.write_report()
     runner.logger.info(f'Feature maps: {visualizer.summary()}')

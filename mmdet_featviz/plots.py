@@ -40,6 +40,8 @@ class Plot:
         height: Of the whole, in pixels.
         level: Pixels down of the value to compare with, if any.
         lines: {name: marks}.
+        left, right: Ends of the horizontal axis, in percent across.
+        bottom: Where it lies, in pixels down.
     """
 
     title: str
@@ -51,6 +53,9 @@ class Plot:
     height: int
     level: float | None
     lines: dict[str, list[Mark]]
+    left: int = LEFT
+    right: int = RIGHT
+    bottom: int = BOTTOM
 
 
 def plot(

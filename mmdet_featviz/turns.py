@@ -64,6 +64,11 @@ class Turns:
         return missing
 
     @property
+    def has_begun(self) -> bool:
+        """Whether this round has met any image."""
+        return self._seen > 0
+
+    @property
     def _place(self) -> int:
         """That of the next image of this rank among those of all ranks."""
         rank, world_size = get_dist_info()

@@ -247,8 +247,10 @@ class FeatureVisualizer:
         """
         batch = folder, *(sample.metainfo.get('img_path') or id(sample) for sample in samples)
         if batch != self._batch:
+            # A training goes on after a validation, and the next validation has another folder.
+            another = stage == 'val' and self._batch[:1] != (folder,) and self._turns.has_begun
             self._batch, self._batch_samples = batch, samples  # kept, so that no other sample gets the same id
-            if stage != self._turns.stage:  # a training goes on after a validation
+            if another or stage != self._turns.stage:
                 self._turns.begin(stage)
             self._selected = [self._turns.next(sample.metainfo.get('img_path')) for sample in samples]
         return self._selected

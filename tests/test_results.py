@@ -6,10 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import noise, pool_detector, runner_config, test_project, train_config, write_dataset, write_project
+from conftest import (
+    noise,
+    pool_detector,
+    resnet_detector,
+    runner_config,
+    test_project,
+    train_config,
+    write_dataset,
+    write_project,
+)
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.runner import Runner
+from test_demos import run as run_tool
 from test_report import HOSTILE, read_tables, snapshot, write_report, write_run
 
 from mmdet_featviz.results import Results, by_time, in_order
@@ -64,6 +74,21 @@ class CountsEvaluations(BaseMetric):
     def compute_metrics(self, results):
         self.count += 1
         return dict(evaluations=self.count)
+
+
+def test_validations_of_a_detector_that_draws_by_itself_leave_theirs_too(tmp_path, data):
+    featviz = dict(out_dir=str(tmp_path / 'out'), save='maps', stages=('val',), max_images=1)
+    model = resnet_detector('SingleStageDetectorHp', featviz=featviz)
+    cfg = train_config(data, tmp_path / 'work', model)
+    cfg.custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
+    cfg.dump(str(tmp_path / 'train.py'))
+    done = run_tool('train.py', 'train.py', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = facts_in(tmp_path / 'out')['metrics']
+    assert list(metrics) == ['epoch_1', 'epoch_2']
+    assert all('coco/bbox_mAP' in told for told in metrics.values())
+    keys = {Path(path).parent.relative_to(tmp_path / 'out').as_posix() for path in Run(str(tmp_path / 'out')).paths}
+    assert keys == {'epoch_1/0', 'epoch_2/0'}
 
 
 def test_a_stage_that_is_not_drawn_leaves_none(tmp_path, data):
@@ -177,6 +202,23 @@ def test_a_training_is_a_row_for_each_epoch_and_a_line(tmp_path):
     page = Path(report.page).read_text(encoding='utf-8')
     assert 'coco/bbox_mAP after each validation. Highest: coco/bbox_mAP 0.5 at epoch 10.' in page
     assert 'coco/bbox_mAP 0.500' in page[: page.index('</summary>')]  # the latest
+
+
+def test_a_line_is_of_validations_alone_and_of_two_at_least(tmp_path):
+    one, two, test = (dict(mAP=value) for value in (0.1, 0.2, 0.9))
+    for name, told, text in (
+        ('a', dict(test=test, epoch_1=one), None),
+        ('b', dict(test=test, epoch_1=one, epoch_2=two), 'mAP 0.2 at epoch 2'),
+    ):
+        report = report_of(tmp_path / name, told)
+        (rows,) = (rows for caption, rows in read_tables(report).items() if caption.startswith('Results'))
+        assert rows[-1] == ['test', '0.900']
+        page = Path(report.page).read_text(encoding='utf-8')
+        assert 'mAP 0.900' in page[: page.index('</summary>')]
+        if text is None:
+            assert 'after each validation' not in page
+        else:
+            assert f'mAP after each validation. Highest: {text}.' in page
 
 
 def test_two_runs_stand_one_below_the_other(tmp_path):
