@@ -49,6 +49,10 @@ def test_ticks_are_round_numbers_around_zero_and_all_values(values, ticks):
     places = [str(number) for number in range(len(values))]
     drawn = plot('', '', '', places, dict(all=dict(zip(places, values))))
     assert [tick.name for tick in drawn.ticks] == ticks
+    assert (drawn.ticks[0].place, drawn.ticks[-1].place) == (BOTTOM, TOP)
+    height = float(ticks[-1]) - float(ticks[0])
+    found = [value_of(drawn, mark.y) for mark in drawn.lines['all']]
+    assert found == pytest.approx(values, abs=height / 1000)
     assert drawn.level is None
 
 

@@ -1,6 +1,7 @@
 """What evaluators told is kept, and read for the head of the report."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,13 @@ def test_two_runs_stand_one_below_the_other(tmp_path):
     page = Path(report.page).read_text(encoding='utf-8')
     assert 'A coco/bbox_mAP 0.250, B coco/bbox_mAP 0.750' in page[: page.index('</summary>')]
     assert 'after each validation' not in page  # a point is no line
+
+
+def test_two_trainings_share_one_axis_in_the_order_of_time(tmp_path):
+    a, b = ({f'epoch_{n}': dict(mAP=n / 10) for n in epochs} for epochs in ((1, 3, 10), (2, 3, 4)))
+    page = Path(report_of(tmp_path, a, b).page).read_text(encoding='utf-8')
+    assert re.findall(r'rotate[^>]*>([^<]*)</text>', page)[:5] == [f'epoch {n}' for n in (1, 2, 3, 4, 10)]
+    assert 'Highest: A 1 at epoch 10; B 0.4 at epoch 4.' in page
 
 
 def test_figures_of_the_metric_stand_in_for_the_reports_own(tmp_path):
