@@ -15,7 +15,7 @@ def value_of(drawn, y):
 
 
 def test_marks_lie_at_their_places_and_values():
-    lines = dict(all=dict(neck_0=0.5, neck_1=2.0, neck_2=3.7), small=dict(neck_1=0.0, neck_3=1.0), large={})
+    lines = dict(all=dict(neck_0=0.5, neck_1=3.7, neck_2=2.0), small=dict(neck_1=0.0, neck_3=1.0), large={})
     drawn = plot('Focus', 'gain', 'level', PLACES, lines, 1.0)
     assert list(drawn.lines) == ['all', 'small']
     assert [name.name for name in drawn.names] == PLACES
@@ -29,8 +29,8 @@ def test_marks_lie_at_their_places_and_values():
     assert value_of(drawn, drawn.level) == pytest.approx(1, abs=0.02)
     assert drawn.ticks[0].place == BOTTOM
     assert drawn.ticks[-1].place == TOP
-    assert drawn.lines['all'][1].text == 'all, neck_1: 2'
-    assert drawn.text == 'Focus. Highest: all 3.7 at neck_2; small 1 at neck_3.'
+    assert drawn.lines['all'][1].text == 'all, neck_1: 3.7'
+    assert drawn.text == 'Focus. Highest: all 3.7 at neck_1; small 1 at neck_3.'
 
 
 @pytest.mark.parametrize(

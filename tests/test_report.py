@@ -696,15 +696,19 @@ def test_the_plot_of_focus_is_drawn_where_it_says(page, width, scheme):
     assert len(marks) == len(values) >= 6
     assert len({colour for *_, colour in marks}) == len({size for _, size in values})
     (low, bottom), (high, top) = ticks[0], ticks[-1]
-    across = {}
+    names = page.js(
+        "const left = document.querySelector('.plot > svg').getBoundingClientRect().left;"
+        "return Object.fromEntries([...document.querySelectorAll('.plot svg svg > text')]"
+        '.map((one) => [one.textContent, left + one.parentNode.x.baseVal.value]))'
+    )
+    assert list(names) == [row[0] for row in rows]
     for text, x, y, colour in marks:
         size, level = text.partition(':')[0].split(', ')
         assert low + (bottom - y) / (bottom - top) * (high - low) == pytest.approx(values[level, size], abs=0.06)
-        across.setdefault(level, set()).add(round(x))
+        assert x == pytest.approx(names[level], abs=0.6)
         rgb = [int(part) for part in colour[4:-1].split(',')]
         assert (max(rgb) < 190) == (scheme == 'light')
-    assert [len(places) for places in across.values()] == [1, 1, 1]
-    assert sorted(across) == sorted(across, key=lambda level: min(across[level]))
+    assert list(names.values()) == sorted(names.values())
     assert page.js("return document.querySelector('.plot > svg').getAttribute('aria-label')").startswith(
         'Focus: gain by level'
     )
