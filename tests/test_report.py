@@ -199,9 +199,10 @@ def with_truth(one, truth):
 def test_focus_is_the_energy_inside_boxes_in_float64(tmp_path):
     snapshots = [with_truth(snapshot(str(n), tmp_path / f'{n}.png', n), TRUTH[: 2 - n]) for n in range(2)]
     snapshots.append(with_truth(snapshot('none', tmp_path / '2.png'), TRUTH[:0]))
+    snapshots.append(with_truth(snapshot('beyond', tmp_path / '3.png'), TRUTH + 500))
     report = write_report(write_run(tmp_path / 'run', snapshots))
     images = data_of(report.run)['images']
-    assert 'energy' not in images[2]
+    assert not {'energy', 'share'} & {*images[2], *images[3]}
     tables = read_tables(report)
     for number, row in enumerate(tables['Focus: 2 images of this page'][2:]):
         found = {'all': [], 'small': [], 'medium': []}
