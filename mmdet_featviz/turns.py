@@ -54,7 +54,7 @@ class Turns:
 
     def is_over(self, stage: str) -> bool:
         """Whether no further image of this round is drawn; never of a stage that waits for its round to begin."""
-        return stage == self.stage and not self.names and self._is_beyond(self._number)
+        return stage == self.stage and self._is_beyond(self._number)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """The names that no image has."""

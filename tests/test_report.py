@@ -785,6 +785,29 @@ def test_arrows_lead_the_focus_through_the_gallery(page):
     page.wait("document.getElementById('name').textContent === 'street/4'")
 
 
+def luminance(colour):
+    """Of a #rrggbb colour, as the Web Content Accessibility Guidelines define it."""
+    parts = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_colours_have_the_contrast_that_the_guidelines_ask_for(page, scheme):
+    chosen = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', chosen)
+    page.open()
+    names = 'ground', 'raised', 'ink', 'faint', 'accent', 'edge', 'second', 'third', 'fourth'
+    read_all = (
+        'return arguments[0].map((one) => getComputedStyle(document.documentElement).getPropertyValue(`--${one}`))'
+    )
+    values = {name: luminance(colour) + 0.05 for name, colour in zip(names, page.js(read_all, names))}
+    for ground in ('ground', 'raised'):
+        for name in names[2:]:
+            low, high = sorted((values[ground], values[name]))
+            assert high / low >= (4.5 if name in ('ink', 'faint', 'accent') else 3), (name, ground)
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+
+
 def test_a_dark_screen_gets_a_dark_page(page):
     dark = dict(features=[dict(name='prefers-color-scheme', value='dark')])
     page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dark)
