@@ -217,6 +217,15 @@ def test_each_validation_draws_the_same_images_and_training_counts_on(tmp_path, 
     assert len([key for key in keys if key.startswith('iter_')]) == trained
 
 
+def test_a_validation_that_is_done_ends_no_training(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), max_images=3)
+    loop = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1)
+    Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook, loop=loop)).train()
+    keys = [entry['key'] for entry in manifest(tmp_path / 'out')]
+    # Two images of the training, three of the first validation; the third of the training, and three again.
+    assert keys == [f'iter_1/{n}' for n in (0, 1, 0, 1, 2)] + [f'iter_2/{n}' for n in (2, 0, 1, 2)]
+
+
 def test_images_are_followed_through_validations_by_name(tmp_path, data):
     hook = dict(out_dir=str(tmp_path / 'out'), stages=('val',), image_names=['3.png', 'images/1'])
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)).train()

@@ -740,6 +740,7 @@ def test_everything_that_can_be_used_or_seen_has_a_name(page, settings):
     assert names['slider'] == ['Opacity', 'Threshold', 'Score from']
     assert names['checkbox'] == ['all levels', 'predictions', 'ground truth']
     assert len(names['link']) == 5
+    assert {'Reverse the order', 'Previous image', 'Next image'} <= set(names['button'])
     pictures = [name for role in ('image', 'img') for name in names.get(role, []) if name.startswith('Heat of')]
     assert len(pictures) == (3 if settings else 1)
 
@@ -779,6 +780,8 @@ def test_arrows_lead_the_focus_through_the_gallery(page):
     page.press(Keys.ARROW_RIGHT)
     page.wait("document.getElementById('name').textContent === 'street/1'")
     assert page.js(focused) == 'street/1'
+    tabbed = "return [...document.querySelectorAll('#grid a')].filter((one) => !one.tabIndex).map((one) => one.title)"
+    assert page.js(tabbed) == ['street/1']
     page.press('/', 'street/4', Keys.TAB, Keys.TAB, Keys.TAB)
     assert page.js(focused) == 'street/4'
     page.press(Keys.ENTER)

@@ -118,7 +118,6 @@ const gallery = (() => {
     /** Show these images in this order. */
     function fill(found) {
       images = found;
-      entry = Math.max(0, images.indexOf(current));
       renew();
     }
 
