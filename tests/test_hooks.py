@@ -197,7 +197,7 @@ def test_validation_and_training_pictures_have_folders_of_their_own(tmp_path, da
 
 
 def test_validation_by_iterations(tmp_path, data):
-    hook = dict(out_dir=str(tmp_path / 'out'), stages='val', max_images=3)
+    hook = dict(out_dir=str(tmp_path / 'out'), stages='val', max_images=3, workers=0)
     loop = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector(), hook=hook, loop=loop)).train()
     keys = [entry['key'] for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
@@ -209,7 +209,7 @@ def test_validation_by_iterations(tmp_path, data):
     [(dict(max_images=3), '012', 3), (dict(interval=2), '024', 5), ({}, '01234', 10)],
 )
 def test_each_validation_draws_the_same_images_and_training_counts_on(tmp_path, data, options, validated, trained):
-    hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), **options)
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), workers=0, **options)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)).train()
     keys = [entry['key'] for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
     for epoch in ('epoch_1', 'epoch_2'):
@@ -218,7 +218,7 @@ def test_each_validation_draws_the_same_images_and_training_counts_on(tmp_path, 
 
 
 def test_a_validation_that_is_done_ends_no_training(tmp_path, data):
-    hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), max_images=3)
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), max_images=3, workers=0)
     loop = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook, loop=loop)).train()
     keys = [entry['key'] for entry in manifest(tmp_path / 'out')]
@@ -227,7 +227,7 @@ def test_a_validation_that_is_done_ends_no_training(tmp_path, data):
 
 
 def test_images_are_followed_through_validations_by_name(tmp_path, data):
-    hook = dict(out_dir=str(tmp_path / 'out'), stages=('val',), image_names=['3.png', 'images/1'])
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=('val',), image_names=['3.png', 'images/1'], workers=0)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)).train()
     keys = [entry['key'] for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
     assert keys == ['epoch_1/1', 'epoch_1/3', 'epoch_2/1', 'epoch_2/3']
