@@ -76,7 +76,7 @@ def report_page(folder):
     run('test.py', DEMO, '--featviz-dir', folder / 'run', '--work-dir', folder / 'work', *DEMO_OPTIONS)
     run('report.py', folder / 'run')
     page = (folder / 'run' / 'report' / 'index.html').as_uri()
-    return screenshot(f'{page}#image={SCENE.stem}&level=neck_2&sort=concentration&down=1')
+    return screenshot(f'{page}#image={SCENE.stem}&level=neck_2&sort=gain&down=1')
 
 
 def main():

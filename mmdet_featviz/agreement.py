@@ -129,15 +129,10 @@ def energy_inside(heat: np.ndarray, inside: np.ndarray) -> float:
         heat: Of any shape.
         inside: The same shape, bool.
     """
-    return float(energies_inside(heat.ravel(), inside.reshape(1, -1))[0])
-
-
-def energies_inside(heat: np.ndarray, insides: np.ndarray) -> np.ndarray:
-    """The same for several sets of boxes: (N,) of a heatmap (P,) and (N, P), bool or its float64."""
     if is_constant(heat):
-        return np.full(len(insides), math.nan)
+        return math.nan
     energy = heat.astype(np.float64) - heat.min()
-    return insides @ energy / energy.sum()
+    return float(energy[inside].sum() / energy.sum())
 
 
 def inside_boxes(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:

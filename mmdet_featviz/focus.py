@@ -1,16 +1,21 @@
-"""Focus: how far the heat of one photo lies in its boxes, in figures."""
+"""Focus: how far heat lies in boxes, in figures: of one photo, and their means over many."""
 
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple
+from typing import Iterable, Mapping, NamedTuple
 
 import numpy as np
 
-from .agreement import UNEVENNESS, inside_boxes, is_constant, pixels_of
+from .agreement import UNEVENNESS, heat_on_photo, inside_boxes, is_constant, pixels_of
+from .geometry import Placement
+from .snapshots import Level
 
 SIZES = ('small', 'medium', 'large')
 AREAS = 32**2, 96**2  # COCO: a medium object begins with the first, a large one with the second
 TOLERANCE = 15
+FIGURES = ('energy', 'gain', 'hit')
+NOTHING = -1.0  # as pycocotools says of a size that no object has
+NO_BOXES = np.zeros((0, 4))
 
 
 class Focus(NamedTuple):
@@ -66,8 +71,13 @@ class Targets:
         """
         if not self._inside:
             return {}
-        counted = heat.ravel()[self._counted].astype(np.float64)
-        energy = np.ones_like(counted) if is_constant(counted) else counted - counted.min()
+        counted = heat.ravel()
+        if len(self._counted) < len(counted):
+            counted = counted[self._counted]
+        if is_constant(counted):
+            energy = np.ones(counted.shape)
+        else:
+            energy = np.subtract(counted, counted.min(), dtype=np.float64)
         total, places = energy.sum(), self._maxima(counted)
         return {
             name: Focus(
@@ -84,6 +94,75 @@ class Targets:
         largest = np.flatnonzero(counted >= high - UNEVENNESS * max(abs(low), abs(high)))
         rows, columns = np.divmod(self._counted[largest], self._width)
         return np.stack([columns, rows], axis=1)
+
+
+def focus_of(
+    levels: Iterable[Level],
+    placement: Placement,
+    align: str,
+    groups: Mapping[str, np.ndarray],
+    ignored: np.ndarray = NO_BOXES,
+    tolerance: float = TOLERANCE,
+) -> dict[str, dict[str, Focus]]:
+    """The figures of all levels of a photo for each group of boxes, by the name of the level.
+
+    Args:
+        levels: The levels.
+        placement: Of the photo.
+        align: Where the values of cells sit.
+        groups: Corners (N, 4) of the boxes of each group.
+        ignored: Corners (M, 4) of the ignored boxes.
+        tolerance: How many pixels beside a box a maximum may lie.
+    """
+    targets, figures = None, {}
+    for level in levels:
+        heat, seen = heat_on_photo(level, placement, align)
+        targets = targets or Targets(groups, ignored, seen)
+        figures[level.name] = targets.focus(heat, tolerance)
+    return figures
+
+
+class FocusTable(NamedTuple):
+    """Means of figures over images.
+
+    Attributes:
+        images: How many had boxes.
+        rows: {name of a level: {figure: {size: mean}}}, where ``all`` is a size, too; of sizes that any image had.
+    """
+
+    images: int
+    rows: dict[str, dict[str, dict[str, float]]]
+
+
+class FocusMeans:
+    """Means of figures over images; holds sums, whatever the number of images.
+
+    Attributes:
+        images: How many had boxes.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._sums: dict[tuple[str, str, str], float] = {}
+        self._counts: dict[tuple[str, str, str], int] = {}
+
+    def add(self, figures: Mapping[str, Mapping[str, Focus]]) -> None:
+        """Count an image in, with its figures by level and size."""
+        self.images += any(figures.values())
+        for level, sizes in figures.items():
+            for size, focus in sizes.items():
+                for figure in FIGURES:
+                    place = level, figure, size
+                    self._sums[place] = self._sums.get(place, 0.0) + getattr(focus, figure)
+                    self._counts[place] = self._counts.get(place, 0) + 1
+
+    def table(self) -> FocusTable:
+        """The means."""
+        rows: dict[str, dict[str, dict[str, float]]] = {}
+        for (level, figure, size), total in self._sums.items():
+            mean = total / self._counts[level, figure, size]
+            rows.setdefault(level, {}).setdefault(figure, {})[size] = mean
+        return FocusTable(self.images, rows)
 
 
 def by_size(corners: np.ndarray) -> dict[str, np.ndarray]:

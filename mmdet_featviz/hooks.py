@@ -14,8 +14,29 @@ from torch.utils.data import Dataset
 from .visualizer import FeatureVisualizer
 
 
+class ResultsHook(Hook):
+    """Keeps what evaluators tell, for the report of a visualizer.
+
+    Args:
+        visualizer: Of a detector that draws by itself, which hears nothing of its evaluation.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, visualizer: FeatureVisualizer) -> None:
+        self.visualizer = visualizer
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if 'val' in self.visualizer.stages:
+            self.visualizer.keep_metrics(metrics, _validation_folder(runner))
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if 'test' in self.visualizer.stages:
+            self.visualizer.keep_metrics(metrics)
+
+
 @HOOKS.register_module()
-class FeatVizHook(Hook):
+class FeatVizHook(ResultsHook):
     """Draws heatmaps of backbone and neck, or of any layers, while the runner works.
 
     Pictures of a test go to ``{out_dir}/{image key}``, those of a validation to ``epoch_N`` below `out_dir` (``iter_N``
@@ -29,10 +50,8 @@ class FeatVizHook(Hook):
         >>> custom_hooks = [dict(type='FeatVizHook', boxes='pred')]
     """
 
-    priority = 'LOW'
-
     def __init__(self, **options: Any) -> None:
-        self.visualizer = FeatureVisualizer(**options)
+        super().__init__(FeatureVisualizer(**options))
 
     def before_train(self, runner: Runner) -> None:
         self._open(runner, 'train')
@@ -44,7 +63,7 @@ class FeatVizHook(Hook):
         self._open(runner, 'test')
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train') -> None:
-        if mode in self.visualizer.stages and not self.visualizer.done:
+        if mode in self.visualizer.stages and not self.visualizer.is_done(mode):
             self.visualizer.taps.attach()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -53,8 +72,7 @@ class FeatVizHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
-        by_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
-        self._draw('val', outputs, f'iter_{runner.iter}' if by_iterations else f'epoch_{runner.epoch}')
+        self._draw('val', outputs, _validation_folder(runner))
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
@@ -129,6 +147,12 @@ def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
     visualizer.close()
     visualizer.write_report()
     runner.logger.info(f'Feature maps: {visualizer.summary()}')
+
+
+def _validation_folder(runner: Runner) -> str:
+    """Of the pictures of the validation that goes on."""
+    by_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
+    return f'iter_{runner.iter}' if by_iterations else f'epoch_{runner.epoch}'
 
 
 def _innermost(dataset: Dataset) -> Iterator[Dataset]:

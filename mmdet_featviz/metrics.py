@@ -11,19 +11,16 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from .agreement import heat_on_photo
 from .arguments import names_in, number, one_of
 from .boxes import Boxes, boxes_of, corners_of
-from .focus import SIZES, TOLERANCE, Focus, Targets, by_size
+from .focus import FIGURES, NO_BOXES, NOTHING, SIZES, TOLERANCE, Focus, by_size, focus_of
 from .geometry import ALIGNMENTS, placement_of
 from .reduction import get_reduction
 from .snapshots import Level
 from .taps import Pass, Taps
 from .watch import Watch
 
-FIGURES = ('energy', 'gain', 'hit')
 ALL = ''
-NOTHING = -1.0  # as pycocotools says of a size that no object has
 
 
 @METRICS.register_module()
@@ -118,14 +115,9 @@ class FeatureFocusMetric(BaseMetric):
     def _focus(self, seen: Pass, index: int) -> dict[str, dict[str, Focus]]:
         """The figures of one image: those of each group of boxes, by the name of the level."""
         sample = seen.samples[index]
-        groups, ignored = self._groups(sample), _ignored(sample)
-        placement, targets, figures = placement_of(sample.metainfo, seen.inputs[index]), None, {}
-        for one in seen.maps:
-            level = Level(one.layer, one.level, one.channels, one.stride, one.values[index].numpy())
-            heat, visible = heat_on_photo(level, placement, self.align)
-            targets = targets or Targets(groups, ignored, visible)
-            figures[level.name] = targets.focus(heat, self.tolerance)
-        return figures
+        levels = (Level(one.layer, one.level, one.channels, one.stride, one.values[index].numpy()) for one in seen.maps)
+        placement = placement_of(sample.metainfo, seen.inputs[index])
+        return focus_of(levels, placement, self.align, self._groups(sample), _ignored(sample), self.tolerance)
 
     def _groups(self, sample: Any) -> dict[str, np.ndarray]:
         """Corners of all boxes, of those of each size and on request of each class."""
@@ -183,4 +175,4 @@ def _in_order(names: Iterator[str]) -> list[str]:
 def _ignored(sample: Any) -> np.ndarray:
     """Corners (M, 4) of the ignored boxes of a data sample."""
     ignored = getattr(sample, 'ignored_instances', None)
-    return corners_of(ignored.bboxes) if ignored is not None and 'bboxes' in ignored else np.zeros((0, 4))
+    return corners_of(ignored.bboxes) if ignored is not None and 'bboxes' in ignored else NO_BOXES

@@ -16,17 +16,18 @@ import os.path as osp
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 import cv2
 import numpy as np
 from mmengine.logging import print_log
 
-from .agreement import energies_inside, heat_on_photo, inside_boxes, match_levels
+from .agreement import match_levels
 from .boxes import Boxes, BoxStyle
 from .comparison import short_names
-from .focus import SIZES, by_size
+from .focus import TOLERANCE, FocusMeans, by_size, focus_of
 from .geometry import Grid, Placement
+from .head import head_of
 from .photos import PhotoError
 from .rendering import finite_range, get_colormap, shrink
 from .runs import Run, load_with_photo, run_ranges
@@ -93,7 +94,7 @@ class Report:
         self._images = dict(list(_by_image(run).items())[:max_images])
         self._shown = 0
         self._levels: dict[str, str] = {}  # strides of all that any image has
-        self._focus = FocusTable()
+        self._focus = FocusMeans()
         self._skipped: list[str] = []
         self._without_photo: list[str] = []
         self.sink = FileSink(osp.join(run.folder, FOLDER), overwrite)
@@ -208,8 +209,20 @@ class Report:
             lowest=_rounded(scores.min()) if len(scores) else None,
             truth=len(truth),
             labels=np.unique(boxes.labels).tolist(),
-            **self._focus.add(snapshot, truth, self._aligns[0]),
+            **self._focus_of(snapshot, truth),
         )
+
+    def _focus_of(self, snapshot: Snapshot, truth: np.ndarray) -> dict:
+        """How far each level's heat lies inside the ground truth (N, 4), and how far any would by chance."""
+        if not len(truth):
+            return {}
+        placement, scale = _at_most(snapshot.placement, PHOTO_SIZE)
+        groups = {size: boxes * scale for size, boxes in {'all': truth, **by_size(truth)}.items()}
+        figures = focus_of(snapshot.levels, placement, self._aligns[0], groups, tolerance=TOLERANCE * scale)
+        self._focus.add(figures)
+        found = {name: sizes['all'] for name, sizes in figures.items() if sizes}
+        energies = {name: _rounded(focus.energy) for name, focus in found.items()}
+        return dict(energy=energies, share=_rounded(next(iter(found.values())).share)) if found else {}
 
     def _index(self, images: Sequence[dict]) -> dict:
         """What the page needs at its start."""
@@ -238,79 +251,13 @@ class Report:
             loader=FileSystemLoader(str(PAGE)), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
         return environment.get_template('index.html').render(
-            title=' and '.join(dict.fromkeys(map(_title, self._runs))),
-            runs=[_facts(run) for run in self._runs],
             images=self._shown,
             skipped=self._skipped,
             without_photo=self._without_photo,
             levels=self._levels,
-            focus=self._focus.rows(),
-            with_truth=self._focus.images,
-            sizes=list(SIZES),
             scripts=SCRIPTS,
+            **head_of(self._runs, self._focus),
         )
-
-
-class FocusTable:
-    """How much of the heat lies inside ground-truth boxes; holds sums, whatever the number of images.
-
-    Attributes:
-        images: How many had ground truth.
-    """
-
-    def __init__(self) -> None:
-        self.images = 0
-        self._sums: dict[str, dict[str, tuple[float, int]]] = {}
-
-    def add(self, snapshot: Snapshot, truth: np.ndarray, align: str) -> dict:
-        """Count an image in; returns its own figures.
-
-        Args:
-            snapshot: The image.
-            truth: Corners (N, 4) of its ground truth.
-            align: Where the values of cells sit.
-
-        Returns:
-            ``energy``, the share of each level's heat that lies inside, and ``share``, that of the photo.
-        """
-        if not len(truth):
-            return {}
-        self.images += 1
-        placement, scale = _at_most(snapshot.placement, PHOTO_SIZE)
-        groups = {'all': truth, **by_size(truth)}
-        chosen = {size: boxes * scale for size, boxes in groups.items() if len(boxes)}
-        insides = np.stack([inside_boxes(boxes, placement.photo_size).ravel() for boxes in chosen.values()])
-        insides, energies = insides.astype(np.float64), {}
-        whole = insides.mean(axis=1)
-        for level in snapshot.levels:
-            heat, seen = (array.ravel() for array in heat_on_photo(level, placement, align))
-            masks, shares = insides, whole
-            if not seen.all():
-                heat, masks = heat[seen], insides[:, seen]
-                shares = masks.sum(axis=1) / max(heat.size, 1)
-            found = energies_inside(heat, masks)
-            self._count(level.name, zip(chosen, found.tolist(), shares.tolist()))
-            energies[level.name] = _rounded(found[0])
-        return dict(energy=energies, share=_rounded(whole[0]))
-
-    def _count(self, name: str, found: Iterable[tuple[str, float, float]]) -> None:
-        """Add up what of a level lies inside boxes of each size: of the heat, and of the photo."""
-        sums = self._sums.setdefault(name, {})
-        for size, energy, share in found:
-            if not math.isnan(energy) and share:
-                figures = {size: energy / share}
-                if size == 'all':
-                    figures.update(energy=energy, share=share)
-                for figure, value in figures.items():
-                    total, count = sums.get(figure, (0.0, 0))
-                    sums[figure] = total + value, count + 1
-
-    def rows(self) -> list[dict]:
-        """Of each level the means over images: energy inside, share of the photo, and both divided, by size too."""
-        return [
-            dict(name=name, **{figure: total / count for figure, (total, count) in sums.items()})
-            for name, sums in self._sums.items()
-        ]
 
 
 def level_data(level: Level, placement: Placement, align: str) -> dict:
@@ -389,26 +336,6 @@ def _box_rows(boxes: Boxes | None) -> list[list]:
         return []
     corners = np.round(boxes.corners, 2).tolist()
     return [[*box, int(label), _rounded(score)] for box, label, score in zip(corners, boxes.labels, boxes.scores)]
-
-
-def _title(run: Run) -> str:
-    """Name of its config, or of its folder."""
-    return osp.splitext(osp.basename(run.facts.get('config') or ''))[0] or osp.basename(run.folder)
-
-
-def _facts(run: Run) -> dict[str, str]:
-    """What the page says of a run."""
-    facts = run.facts
-    known = dict(
-        folder=run.folder,
-        config=facts.get('config'),
-        checkpoint=facts.get('checkpoint'),
-        layers=', '.join(facts.get('layers') or ()),
-        reduction=facts.get('reduction'),
-        align=facts.get('style', {}).get('align'),
-        written_by=f'mmdet_featviz {facts["version"]}' if 'version' in facts else None,
-    )
-    return {name.replace('_', ' '): str(value) for name, value in known.items() if value}
 
 
 def _table(name: str) -> str:

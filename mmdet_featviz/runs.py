@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os.path as osp
 import traceback
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +29,7 @@ from .views import Limits, Picture, PlacedLevel, Views
 from .workers import Workers
 
 FACTS = 'run.json'
+TEST = 'test'  # what names the metrics of a test, where those of a validation have the name of its folder
 PERCENTILES = 0.5, 99.5
 BINS = 1 << 16
 
@@ -112,12 +114,12 @@ class RunWriter:
         self._log = log if is_main_process() else None
         self._views = Views(style, limits)
         self._workers = Workers(0 if strict else workers, self._take)
-        known = dict(version=__version__, style=asdict(style), **facts)
-        text = json.dumps(known, ensure_ascii=False, indent=1, default=str)
+        self._known = dict(version=__version__, style=asdict(style), **facts)
         if sink.finished:
-            _check_same_settings(sink.out_dir, json.loads(text))
-        if is_main_process():
-            sink.write(FACTS, text.encode('utf-8', 'surrogateescape'))
+            before = facts_of(store_of(sink.out_dir))
+            _check_same_settings(sink.out_dir, before, json.loads(_json(self._known)))
+            self._known['metrics'] = before.get('metrics', {})
+        self._write_facts()
 
     @property
     def _waits(self) -> bool:
@@ -135,6 +137,23 @@ class RunWriter:
             PhotoError, OSError: If strict, and a photo cannot be read or a picture not be written.
         """
         self._workers.give(self._write_all, snapshots)
+
+    def keep_metrics(self, metrics: dict[str, Any], folder: str = '') -> None:
+        """Add what evaluators told to ``run.json``.
+
+        Args:
+            metrics: {name: value}; of those that are no numbers nothing is kept.
+            folder: Of the validation, such as ``epoch_3``; empty after a test.
+
+        Raises:
+            OSError: If strict, and it cannot be written.
+        """
+        self._known['metrics'] = {**self._known.get('metrics', {}), folder or TEST: dict(_figures(metrics))}
+        self._guarded(self.tally, FACTS, lambda tally: self._write_facts())
+
+    def _write_facts(self) -> None:
+        if is_main_process():
+            self.sink.write(FACTS, _json(self._known).encode('utf-8', 'surrogateescape'))
 
     def finish(self, in_run: bool = False) -> None:
         """Wait for what was given, and draw what waits for the range of the run.
@@ -417,9 +436,8 @@ def _visible(paths: Sequence[str], align: str) -> Iterator[tuple[str, np.ndarray
                 yield level.name, values
 
 
-def _check_same_settings(folder: str, known: dict) -> None:
+def _check_same_settings(folder: str, before: dict, known: dict) -> None:
     """Raise ValueError if the run in a folder, which is to be gone on with, was made with other settings."""
-    before = facts_of(store_of(folder))
     for name in ('layers', 'reduction', 'style'):
         then, now = before.get(name), known.get(name)
         if then != now:
@@ -430,6 +448,20 @@ def _check_same_settings(folder: str, known: dict) -> None:
                 f'{folder!r} was drawn with other settings ({name} was {then!r} and is {now!r} now), so resume=True '
                 'cannot go on with it: set overwrite=True to replace it, or choose another out_dir'
             )
+
+
+def _json(facts: dict) -> str:
+    return json.dumps(facts, ensure_ascii=False, indent=1, default=str)
+
+
+def _figures(metrics: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
+    """The metrics that are numbers, of whatever library; None, as JSON has no word for it, for what is not finite."""
+    for name, value in metrics.items():
+        try:
+            value = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            continue
+        yield name, value if math.isfinite(value) else None
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os.path as osp
+from typing import Iterable, Sequence
+
 from mmengine.dist import get_dist_info
 
 
 class Turns:
-    """Tells of one image after the other whether it is drawn: every n-th, and at most so many.
+    """Tells of one image after the other whether it is drawn: every n-th and at most so many, or some by their names.
 
     Images count in the order in which one process would meet them: mmengine's samplers give the images r, r + w,
-    r + 2w and so on to rank r of w.
+    r + 2w and so on to rank r of w. Each validation and each test begins anew and so draws the same images as the one
+    before; a training counts on, as it never meets an image as it was before.
 
     Args:
         interval: Every so manieth image.
         maximum: At most so many; None for any number.
+        names: How the paths of the images end that are drawn, with or without their file ending; none is any image.
     """
 
-    def __init__(self, interval: int, maximum: int | None) -> None:
+    def __init__(self, interval: int, maximum: int | None, names: Sequence[str] = ()) -> None:
         self.interval = interval
         self.maximum = maximum
+        self.names = names
         self.stage: str | None = None
-        self._before = 0  # images of all ranks in earlier rounds
+        self._trained = 0  # images of all ranks in earlier rounds of training
         self._images: int | None = None
         self._seen = 0  # images of this rank in this round
 
@@ -32,23 +38,35 @@ class Turns:
             images: How many it has. A sampler that gives each rank equally many repeats the first at the end; these
                 repetitions are left out. None where nothing is known of that.
         """
-        if self._seen:
-            self._before += self._seen * get_dist_info()[1] if self._images is None else self._images
+        if self.stage == 'train':
+            self._trained += self._seen * get_dist_info()[1]
         self.stage, self._images, self._seen = stage, images, 0
 
-    def next(self) -> bool:
-        """Whether the next image is drawn."""
-        place = self._place
+    def next(self, path: str | None = None) -> bool:
+        """Whether the next image, which has this path, is drawn."""
+        place, number = self._place, self._number
         self._seen += 1
         if self._images is not None and place >= self._images:
             return False
-        number = self._before + place
+        if self.names:
+            return any(ends_with(path, name) for name in self.names)
         return number % self.interval == 0 and not self._is_beyond(number)
 
+    def is_over(self, stage: str) -> bool:
+        """Whether no further image of this round is drawn; never of a stage that waits for its round to begin."""
+        return stage == self.stage and self._is_beyond(self._number)
+
+    def missing(self, paths: Iterable[str]) -> list[str]:
+        """The names that no image has."""
+        missing = list(self.names)
+        for path in paths:
+            missing = [name for name in missing if not ends_with(path, name)]
+        return missing
+
     @property
-    def over(self) -> bool:
-        """Whether no further image is drawn."""
-        return self._is_beyond(self._before + self._place)
+    def has_begun(self) -> bool:
+        """Whether this round has met any image."""
+        return self._seen > 0
 
     @property
     def _place(self) -> int:
@@ -56,5 +74,18 @@ class Turns:
         rank, world_size = get_dist_info()
         return self._seen * world_size + rank
 
+    @property
+    def _number(self) -> int:
+        """The same, in a training among all that it has seen."""
+        return self._place + (self._trained if self.stage == 'train' else 0)
+
     def _is_beyond(self, number: int) -> bool:
         return self.maximum is not None and number > (self.maximum - 1) * self.interval
+
+
+def ends_with(path: str | None, name: str) -> bool:
+    """Whether the last parts of a path are a name, with or without the file ending."""
+    if path is None:
+        return False
+    whole = '/' + path.replace('\\', '/')
+    return any(one.endswith('/' + name.strip('/')) for one in (whole, osp.splitext(whole)[0]))

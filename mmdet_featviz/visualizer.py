@@ -50,7 +50,10 @@ class FeatureVisualizer:
         image_root: What the pictures' folders are named relative to. None is the data set's image folder, and where
             there is no data set the whole path of the photo.
         interval: Draw every n-th image.
-        max_images: Draw at most so many images; one that cannot be drawn counts, too.
+        max_images: Draw at most so many images; one that cannot be drawn counts, too. Each validation and each test
+            begins anew, and draws the same ones.
+        image_names: Draw the images of these names instead, each the end of a path with or without the file ending,
+            such as ``street/0001``. None is any image.
         stages: When to draw: any of ``train``, ``val``, ``test``.
         backend_args: Arguments of mmengine's file backend that reads the photos. None is the data set's own.
         average_passes: Whether under test-time augmentation the mean of all passes is drawn too (by the hook; a
@@ -83,6 +86,7 @@ class FeatureVisualizer:
         image_root: str | None = None,
         interval: int = 1,
         max_images: int | None = None,
+        image_names: Sequence[str] | str | None = None,
         stages: Sequence[str] | str = ('test',),
         backend_args: dict | None = None,
         average_passes: bool = False,
@@ -107,6 +111,9 @@ class FeatureVisualizer:
         self.image_root = image_root
         self.interval = positive('interval', interval)
         self.max_images = None if max_images is None else positive('max_images', max_images)
+        self.image_names = () if image_names is None else names_in('image_names', image_names)
+        if self.image_names and (interval != 1 or max_images is not None):
+            raise ValueError('image_names says what is drawn, interval and max_images count it: choose one')
         self.stages = tuple(one_of('stages', stage, STAGES) for stage in names_in('stages', stages, may_be_empty=True))
         self.backend_args = backend_args
         self.average_passes = average_passes
@@ -121,7 +128,7 @@ class FeatureVisualizer:
         self.taps: Taps | None = None
         self._sources: dict[str, _Source] = {}  # of each stage
         self._batch: tuple = ()
-        self._turns = Turns(self.interval, self.max_images)
+        self._turns = Turns(self.interval, self.max_images, self.image_names)
         self._passes_of: Counter = Counter()  # image key: passes drawn
 
     def open(
@@ -152,11 +159,18 @@ class FeatureVisualizer:
             log: Where `log_to_visualizer` sends pictures; None is the visualizer of the runner that was made last.
 
         Raises:
-            ValueError: If a layer does not exist or can never fire.
+            ValueError: If a layer does not exist or can never fire, or the data set lacks one of `image_names`.
             OSError: If the folder cannot be written to, or holds another run's pictures.
         """
         if stage in self._sources:
             return
+        image_paths = list(image_paths)
+        missing = self._turns.missing(image_paths) if image_paths else []
+        if missing:
+            raise ValueError(
+                f'no image of the {stage} data set is called {missing[0]!r}: image_names takes ends of paths, as of '
+                f'{image_paths[0]!r}'
+            )
         source = self._source(image_root, backend_args, dataset_meta, image_paths)
         if self.taps is None:
             self._open_run(model, default_dir, source, facts or {}, in_run, log)
@@ -218,26 +232,27 @@ class FeatureVisualizer:
             'attention' in save,
         )
 
-    @property
-    def done(self) -> bool:
-        """Whether `max_images` images have been chosen."""
-        return self._turns.over
+    def is_done(self, stage: str = 'test') -> bool:
+        """Whether `max_images` images of a test, of this validation or of the training have been chosen."""
+        return self._turns.is_over(stage)
 
     def begin(self, stage: str, images: int | None = None) -> None:
         """Begin a round over the data set of a stage, of so many images where a sampler may repeat some."""
         self._turns.begin(stage, images)
 
     def select(self, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> list[bool]:
-        """Which images of a batch are drawn, by `interval` and `max_images`.
+        """Which images of a batch are drawn, by `interval` and `max_images` or by their names.
 
         A further pass over the same batch (test-time augmentation) counts no image again and gets the same answer.
         """
         batch = folder, *(sample.metainfo.get('img_path') or id(sample) for sample in samples)
         if batch != self._batch:
+            # A training goes on after a validation, and the next validation has another folder.
+            another = stage == 'val' and self._batch[:1] != (folder,) and self._turns.has_begun
             self._batch, self._batch_samples = batch, samples  # kept, so that no other sample gets the same id
-            if stage != self._turns.stage:  # a training goes on after a validation
+            if another or stage != self._turns.stage:
                 self._turns.begin(stage)
-            self._selected = [self._turns.next() for _ in samples]
+            self._selected = [self._turns.next(sample.metainfo.get('img_path')) for sample in samples]
         return self._selected
 
     def draw(self, passes: Sequence[Pass], results: Sequence[Any] = (), folder: str = '', stage: str = 'test') -> None:
@@ -256,6 +271,11 @@ class FeatureVisualizer:
         for index in np.flatnonzero(selected).tolist():
             result = results[index] if index < len(results) else None
             self._writer.write(*self.snapshots(passes, index, result, folder, stage))
+
+    def keep_metrics(self, metrics: dict[str, Any] | None, folder: str = '') -> None:
+        """Keep what evaluators told of a test, or of the validation that is drawn into `folder`, for the report."""
+        if metrics and self.taps is not None:
+            self._writer.keep_metrics(metrics, folder)
 
     def close(self) -> None:
         """Wait for the workers, and draw what waited for the end of a stage: with ``normalize='run'`` every picture."""

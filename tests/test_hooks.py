@@ -86,6 +86,11 @@ def test_a_missing_photo_is_told_in_the_line_and_the_evaluation_goes_on(tmp_path
     [
         (dict(layers=['backbone', 'nek']), ValueError, "unknown layer 'nek'.*neck"),
         (dict(layers=['neck.fpn_convs']), ValueError, 'never fires: a ModuleList'),
+        (
+            dict(image_names=['1', 'nowhere/2']),
+            ValueError,
+            "no image of the test data set is called 'nowhere/2'.*images/0.png",
+        ),
         (dict(out_dir='{tmp}/file/out'), OSError, 'cannot be written to'),
     ],
 )
@@ -192,11 +197,40 @@ def test_validation_and_training_pictures_have_folders_of_their_own(tmp_path, da
 
 
 def test_validation_by_iterations(tmp_path, data):
-    hook = dict(out_dir=str(tmp_path / 'out'), stages='val', max_images=7)
+    hook = dict(out_dir=str(tmp_path / 'out'), stages='val', max_images=3, workers=0)
     loop = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=2)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector(), hook=hook, loop=loop)).train()
     keys = [entry['key'] for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
-    assert keys == [f'iter_2/{n}' for n in range(5)] + ['iter_4/0', 'iter_4/1']
+    assert keys == [f'iter_{round_}/{n}' for round_ in (2, 4) for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ('options', 'validated', 'trained'),
+    [(dict(max_images=3), '012', 3), (dict(interval=2), '024', 5), ({}, '01234', 10)],
+)
+def test_each_validation_draws_the_same_images_and_training_counts_on(tmp_path, data, options, validated, trained):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), workers=0, **options)
+    Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)).train()
+    keys = [entry['key'] for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
+    for epoch in ('epoch_1', 'epoch_2'):
+        assert [key.split('/')[1] for key in keys if key.startswith(epoch)] == list(validated)
+    assert len([key for key in keys if key.startswith('iter_')]) == trained
+
+
+def test_a_validation_that_is_done_ends_no_training(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), max_images=3, workers=0)
+    loop = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1)
+    Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook, loop=loop)).train()
+    keys = [entry['key'] for entry in manifest(tmp_path / 'out')]
+    # Two images of the training, three of the first validation; the third of the training, and three again.
+    assert keys == [f'iter_1/{n}' for n in (0, 1, 0, 1, 2)] + [f'iter_2/{n}' for n in (2, 0, 1, 2)]
+
+
+def test_images_are_followed_through_validations_by_name(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=('val',), image_names=['3.png', 'images/1'], workers=0)
+    Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)).train()
+    keys = [entry['key'] for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
+    assert keys == ['epoch_1/1', 'epoch_1/3', 'epoch_2/1', 'epoch_2/3']
 
 
 def test_training_goes_the_same_way_with_the_hook(tmp_path, data):

@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -19,11 +20,11 @@ from conftest import (
 )
 from mmengine.runner import Runner
 
-from mmdet_featviz.agreement import energy_inside, inside_boxes
+from mmdet_featviz.agreement import inside_boxes
 from mmdet_featviz.boxes import Boxes
 from mmdet_featviz.geometry import Grid, Placement, identity_placement
 from mmdet_featviz.rendering import to_unit
-from mmdet_featviz.report import FocusTable, Report, level_data
+from mmdet_featviz.report import Report, level_data
 from mmdet_featviz.runs import Run, RunWriter
 from mmdet_featviz.sinks import FileSink
 from mmdet_featviz.snapshots import Level, Snapshot
@@ -91,6 +92,37 @@ def data_of(run, name='index'):
     return json.loads('[' + text[text.index('(') + 1 : text.rindex(')')] + ']')[-1]
 
 
+class Tables(HTMLParser):
+    """The texts of the cells of all tables of a page, by caption."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.caption, self.inside = {}, '', ''
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.inside = tag
+        if tag == 'caption':
+            self.caption = ''
+        elif tag == 'tr':
+            self.found.setdefault(self.caption, []).append([])
+        elif tag in ('td', 'th'):
+            self.found[self.caption][-1].append('')
+
+    def handle_endtag(self, tag):
+        self.inside = ''
+
+    def handle_data(self, text):
+        if self.inside == 'caption':
+            self.caption += text
+        elif self.inside in ('td', 'th'):
+            self.found[self.caption][-1][-1] += text
+
+
+def read_tables(report):
+    return Tables(Path(report.page).read_text(encoding='utf-8')).found
+
+
 def cells_of(data):
     """The values of a level's grey map; NaN for what is not finite."""
     grey = cv2.imdecode(np.frombuffer(base64.b64decode(data['png']), np.uint8), cv2.IMREAD_UNCHANGED)
@@ -103,7 +135,7 @@ PLACEMENTS = {
     'scaled': Placement(np.diag([0.5, 0.5, 1.0]), SIZE, (64, 96)),
     'flipped, padded on the left': Placement(np.array([[-0.5, 0, 80.0], [0, 0.5, 9], [0, 0, 1]]), SIZE, (64, 96)),
     'cut off': Placement(np.array([[1, 0, -30.0], [0, 1, -20.0], [0, 0, 1]]), SIZE, (64, 96)),
-    'turned': Placement(np.array([[0.5, 0.1, 3.0], [-0.1, 0.5, 12.03], [0, 0.0005, 1]]), SIZE, (64, 96)),
+    'turned': Placement(np.array([[0.5, 0.1, -13.02], [-0.1, 0.5, 12.03], [0, 0.0005, 1]]), SIZE, (64, 96)),
     'itself': identity_placement(SIZE, SIZE),
 }
 
@@ -155,28 +187,63 @@ def test_maps_with_a_cell_for_each_pixel_become_no_larger_than_the_photo_on_the_
         assert cells[round(row), round(column)] == pytest.approx(y + 2 * x - 1.5, abs=step + 4)
 
 
-def test_focus_is_the_energy_inside_boxes_in_float64():
-    one = snapshot('a', 'a.png')
-    truth = np.array([[5.0, 5, 25, 30], [30, 10, 90, 80]])  # a small and a medium one
-    focus = FocusTable()
-    found = focus.add(one, truth, 'center')
-    assert found['share'] == pytest.approx(inside_boxes(truth, SIZE).mean(), abs=1e-4)
-    for level, row in zip(one.levels, focus.rows()):
-        heat = Grid(level.values.shape, level.stride, one.placement).heatmap(level.values).astype(np.float64)
-        heat -= heat.min()
-        for name, boxes in (('all', truth), ('small', truth[:1]), ('medium', truth[1:])):
-            inside = inside_boxes(boxes, SIZE)
-            assert row[name] == pytest.approx(heat[inside].sum() / heat.sum() / inside.mean(), rel=1e-4)
-        assert found['energy'][level.name] == pytest.approx(energy_inside(heat, inside_boxes(truth, SIZE)), abs=1e-4)
-        assert 'large' not in row
-    assert focus.add(one, np.zeros((0, 4)), 'center') == {}
-    assert focus.images == 1
+TRUTH = np.array([[5.0, 5, 25, 30], [30, 10, 90, 80]])  # a small and a medium one
 
 
-def test_boxes_that_cover_the_whole_photo_are_as_good_as_chance():
-    focus = FocusTable()
-    focus.add(snapshot('a', 'a.png'), np.array([[0.0, 0, SIZE[1], SIZE[0]]]), 'center')
-    assert [row['all'] for row in focus.rows()] == pytest.approx([1, 1, 1])
+def with_truth(one, truth):
+    """A snapshot with other boxes, all of them ground truth."""
+    boxes = Boxes(truth, np.zeros(len(truth), np.int64), np.full(len(truth), np.nan))
+    return Snapshot(**{**vars(one), 'boxes': boxes})
+
+
+def test_focus_is_the_energy_inside_boxes_in_float64(tmp_path):
+    snapshots = [with_truth(snapshot(str(n), tmp_path / f'{n}.png', n), TRUTH[: 2 - n]) for n in range(2)]
+    snapshots.append(with_truth(snapshot('none', tmp_path / '2.png'), TRUTH[:0]))
+    snapshots.append(with_truth(snapshot('beyond', tmp_path / '3.png'), TRUTH + 500))
+    report = write_report(write_run(tmp_path / 'run', snapshots))
+    images = data_of(report.run)['images']
+    assert not {'energy', 'share'} & {*images[2], *images[3]}
+    tables = read_tables(report)
+    for number, row in enumerate(tables['Focus: 2 images of this page'][2:]):
+        found = {'all': [], 'small': [], 'medium': []}
+        for image, one, truth in zip(images, snapshots, (TRUTH, TRUTH[:1])):
+            level = one.levels[number]
+            heat = Grid(level.values.shape, level.stride, one.placement).heatmap(level.values).astype(np.float64)
+            heat -= heat.min()
+            for size, boxes in (('all', truth), ('small', truth[:1]), ('medium', truth[1:])):
+                if len(boxes):
+                    inside = inside_boxes(boxes, SIZE)
+                    found[size].append((heat[inside].sum() / heat.sum(), inside.mean()))
+            assert image['energy'][level.name] == pytest.approx(found['all'][-1][0], abs=1e-4)
+            assert image['share'] == pytest.approx(found['all'][-1][1], abs=1e-4)
+        energies = [f'{100 * np.mean([energy for energy, _ in found[size]]):.1f} %' for size in found]
+        gains = [f'{np.mean([energy / share for energy, share in found[size]]):.2f}' for size in found]
+        assert row[:9] == [snapshots[0].levels[number].name, *energies, '–', *gains, '–']
+
+
+def test_boxes_that_cover_the_whole_photo_are_as_good_as_chance(tmp_path):
+    one = with_truth(snapshot('a', tmp_path / 'a.png'), np.array([[0.0, 0, SIZE[1], SIZE[0]]]))
+    rows = list(read_tables(write_report(write_run(tmp_path / 'run', [one]))).values())[-1][2:]
+    assert [(row[5], row[9]) for row in rows] == [('1.00', '100.0 %')] * 3
+
+
+def test_large_photos_are_judged_at_the_size_of_the_page(tmp_path):
+    """The maximum lies in one cell of 16 pixels: 10 pixels beside a box are near, and 30 are not."""
+    size = 1600, 2400
+    values = np.zeros((100, 150), np.float32)
+    values[50, 100] = 1  # its centre is at (1608, 808)
+    images = []
+    for number, beside in enumerate((10, 30)):
+        level = Level('neck', 0, 4, (16.0, 16.0), values)
+        one = snapshot(str(number), tmp_path / f'{number}.png', levels=[level], size=size, matrix=np.eye(3))
+        placement = identity_placement(size, size)
+        truth = np.array([[1608.0 + beside, 700, 1800, 900]])
+        images.append(with_truth(Snapshot(**{**vars(one), 'placement': placement}), truth))
+    for one, expected in zip(images, ('100.0 %', '0.0 %')):
+        report = write_report(write_run(tmp_path / f'run {one.key}', [one]))
+        row = list(read_tables(report).values())[-1][2]
+        assert row[9] == expected
+        assert row[12] == expected  # of large objects
 
 
 def test_the_list_of_images_has_their_figures(tmp_path):
@@ -537,18 +604,18 @@ def test_keys(page):
     page.press(Keys.ARROW_LEFT)
     page.wait("document.getElementById('name').textContent === 'street/1'")
     assert page.text('#grid [aria-current] span') == '1'
-    page.wait("document.querySelector('figcaption strong')")
+    page.wait("document.querySelector('#pictures figcaption strong')")
     page.press('3')
-    assert page.text('figcaption strong') == 'neck_1'
+    assert page.text('#pictures figcaption strong') == 'neck_1'
     page.press(Keys.ARROW_UP)
-    assert page.text('figcaption strong') == 'neck_0'
+    assert page.text('#pictures figcaption strong') == 'neck_0'
     page.press('a')
     assert page.texts('#pictures figcaption strong') == ['backbone_0', 'neck_0', 'neck_1']
     page.press('a')
     ActionChains(page.browser).key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT).key_up(Keys.SHIFT).perform()
     assert page.text('#value output').startswith('x 75, y 45: neck_0 ')
     page.press('/', 'a3')  # letters of a search are no keys
-    assert page.text('figcaption strong') == 'neck_0'
+    assert page.text('#pictures figcaption strong') == 'neck_0'
 
 
 def test_the_address_names_image_and_settings(page):
@@ -596,14 +663,152 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page, settings):
     assert page.js(f'return Math.max(...{right_edges})') <= 375
 
 
-def test_everything_that_can_be_changed_has_a_name(page):
-    page.open()
-    unnamed = page.js(
-        "return [...document.querySelectorAll('button, input, select, a, [tabindex]')].filter((one) =>"
-        ' !(one.labels && one.labels.length && one.labels[0].textContent.trim())'
-        " && !one.getAttribute('aria-label') && !one.textContent.trim()).map((one) => one.outerHTML)"
+@pytest.mark.parametrize('width', [375, 1300])
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_the_plot_of_focus_is_drawn_where_it_says(page, width, scheme):
+    """Its marks above the names of their levels, at the heights of their values, in colours that can be seen."""
+    chosen = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', chosen)
+    page.open(size=(width, 800))
+    page.find('#facts summary').click()
+    middle = (
+        'const {left, right, top, bottom} = one.getBoundingClientRect(), at = [(left + right) / 2, (top + bottom) / 2];'
     )
-    assert unnamed == []
+    marks = page.js(
+        "return [...document.querySelectorAll('.plot svg path[class] title')].map(({parentNode: one, textContent}) => {"
+        f'{middle}'
+        'return [textContent, ...at, getComputedStyle(one).stroke]; })'
+    )
+    ticks = page.js(
+        f"return [...document.querySelectorAll('.plot .grid')].map((one) => {{ {middle}"
+        'return [Number(one.nextElementSibling.textContent), at[1]]; })'
+    )
+    rows = page.js(
+        "return [...document.querySelectorAll('.focus tbody tr')]"
+        '.map((one) => [...one.children].map((cell) => cell.textContent))'
+    )
+    assert [row[0] for row in rows] == ['backbone_0', 'neck_0', 'neck_1']
+    values = {
+        (row[0], size): float(row[5 + n])
+        for row in rows
+        for n, size in enumerate(('all', 'small', 'medium'))
+        if row[5 + n] != '–'
+    }
+    assert len(marks) == len(values) >= 6
+    assert len({colour for *_, colour in marks}) == len({size for _, size in values})
+    (low, bottom), (high, top) = ticks[0], ticks[-1]
+    names = page.js(
+        "const left = document.querySelector('.plot > svg').getBoundingClientRect().left;"
+        "return Object.fromEntries([...document.querySelectorAll('.plot svg svg > text')]"
+        '.map((one) => [one.textContent, left + one.parentNode.x.baseVal.value]))'
+    )
+    assert list(names) == [row[0] for row in rows]
+    for text, x, y, colour in marks:
+        size, level = text.partition(':')[0].split(', ')
+        assert low + (bottom - y) / (bottom - top) * (high - low) == pytest.approx(values[level, size], abs=0.06)
+        assert x == pytest.approx(names[level], abs=0.6)
+        rgb = [int(part) for part in colour[4:-1].split(',')]
+        assert (max(rgb) < 190) == (scheme == 'light')
+    assert list(names.values()) == sorted(names.values())
+    assert page.js("return document.querySelector('.plot > svg').getAttribute('aria-label')").startswith(
+        'Focus: gain by level'
+    )
+    assert page.js('return document.documentElement.scrollWidth') <= width
+    assert page.errors() == []
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+
+
+def names_of(page, *roles):
+    """{role: names}, as the browser tells them to a screen reader."""
+    found = {}
+    for node in page.browser.execute_cdp_cmd('Accessibility.getFullAXTree', {})['nodes']:
+        role = node.get('role', {}).get('value')
+        if role in roles and not node['ignored']:
+            found.setdefault(role, []).append(node.get('name', {}).get('value', '').strip())
+    return found
+
+
+@pytest.mark.parametrize('settings', ['', 'all=1'])
+def test_everything_that_can_be_used_or_seen_has_a_name(page, settings):
+    page.open(settings)
+    page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    operated = 'button', 'checkbox', 'combobox', 'link', 'searchbox', 'slider', 'DisclosureTriangle'
+    names = names_of(page, *operated, 'image', 'img', 'region', 'table')
+    assert [role for role, texts in names.items() if not all(texts)] == []
+    assert names['searchbox'] == ['Search']
+    assert names['combobox'] == ['Sort by', 'Level', 'Colours', 'Range']
+    assert names['slider'] == ['Opacity', 'Threshold', 'Score from']
+    assert names['checkbox'] == ['all levels', 'predictions', 'ground truth']
+    assert len(names['link']) == 5
+    assert {'Reverse the order', 'Previous image', 'Next image'} <= set(names['button'])
+    pictures = [name for role in ('image', 'img') for name in names.get(role, []) if name.startswith('Heat of')]
+    assert len(pictures) == (3 if settings else 1)
+
+
+def test_tab_leads_through_everything_and_shows_where_it_is(page):
+    """To one of the images only: there may be thousands, and arrows lead on."""
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('image=street/1')
+    page.find('summary').click()
+    page.js('document.activeElement.blur()')
+    walked = []
+    for _ in range(30):
+        page.press(Keys.TAB)
+        one = page.js(
+            'const one = document.activeElement, style = getComputedStyle(one);'
+            "return one === document.body ? null : [one.id || one.title || one.getAttribute('aria-label')"
+            " || one.className || one.tagName, style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2];"
+        )
+        if one is None:
+            break
+        walked.append(one)
+    order = [name for name, _ in walked]
+    wanted = ['search', 'sort', 'direction', 'street/1', 'previous', 'next', 'level', 'all', 'colormap', 'range']
+    wanted += ['alpha', 'threshold', 'pred', 'truth', 'score']
+    assert [name for name in order if name in wanted or name.startswith('street/')] == wanted
+    assert {'Focus', 'Picture: Shift and arrows read values'} <= set(order)
+    assert [name for name, is_shown in walked if not is_shown] == []
+
+
+def test_arrows_lead_the_focus_through_the_gallery(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open()
+    focused = 'return document.activeElement.title'
+    page.js("document.querySelector('#grid a').focus()")
+    page.press(Keys.ARROW_RIGHT)
+    page.wait("document.getElementById('name').textContent === 'street/1'")
+    assert page.js(focused) == 'street/1'
+    tabbed = "return [...document.querySelectorAll('#grid a')].filter((one) => !one.tabIndex).map((one) => one.title)"
+    assert page.js(tabbed) == ['street/1']
+    page.press('/', 'street/4', Keys.TAB, Keys.TAB, Keys.TAB)
+    assert page.js(focused) == 'street/4'
+    page.press(Keys.ENTER)
+    page.wait("document.getElementById('name').textContent === 'street/4'")
+
+
+def luminance(colour):
+    """Of a #rrggbb colour, as the Web Content Accessibility Guidelines define it."""
+    parts = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_colours_have_the_contrast_that_the_guidelines_ask_for(page, scheme):
+    chosen = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', chosen)
+    page.open()
+    names = 'ground', 'raised', 'ink', 'faint', 'accent', 'edge', 'second', 'third', 'fourth'
+    read_all = (
+        'return arguments[0].map((one) => getComputedStyle(document.documentElement).getPropertyValue(`--${one}`))'
+    )
+    values = {name: luminance(colour) + 0.05 for name, colour in zip(names, page.js(read_all, names))}
+    for ground in ('ground', 'raised'):
+        for name in names[2:]:
+            low, high = sorted((values[ground], values[name]))
+            assert high / low >= (4.5 if name in ('ink', 'faint', 'accent') else 3), (name, ground)
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
 
 
 def test_a_dark_screen_gets_a_dark_page(page):
@@ -707,9 +912,13 @@ def test_a_page_of_many_images_holds_only_the_visible_thumbnails(browser, tmp_pa
     page.open()
     assert 4 < len(page.names()) < 60
     assert page.names()[0] == '0000'
+    for place in ('0060', '0150'):  # those that were passed are gone
+        tile = "document.querySelector('#grid li').offsetHeight"
+        page.js(f"document.getElementById('grid').scrollTop = arguments[0] / 2 * {tile}", int(place))
+        page.wait(f"[...document.querySelectorAll('#grid li span')].some((one) => one.textContent === '{place}')")
     page.js("document.getElementById('grid').scrollTop = 1e6")
     page.wait("[...document.querySelectorAll('#grid li span')].some((one) => one.textContent === '0299')")
-    assert len(page.names()) < 60
+    assert not {'0000', '0060', '0150'} & set(page.names())
     page.open('image=0200')
     assert '0200' in page.names()
 
@@ -782,12 +991,16 @@ def test_a_run_of_which_there_is_nothing_to_report_ends_all_the_same(tmp_path):
     assert not (tmp_path / 'run/report').exists()
 
 
-def test_a_report_over_the_epochs_of_a_training(tmp_path):
-    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(2)})
-    hook = dict(out_dir=str(tmp_path / 'run'), report=True, save='maps', stages=('val',))
+@pytest.mark.parametrize(('options', 'keys'), [({}, '012'), (dict(max_images=2), '01'), (dict(image_names='2'), '2')])
+def test_a_report_over_the_epochs_of_a_training(tmp_path, options, keys):
+    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(3)})
+    hook = dict(out_dir=str(tmp_path / 'run'), report=True, save='maps', stages=('val',), **options)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8, 16)), hook=hook)).train()
-    shots = [[label for _, label in image['shots']] for image in data_of(Run(str(tmp_path / 'run')))['images']]
-    assert shots == [['epoch 1', 'epoch 2']] * 2
+    run = Run(str(tmp_path / 'run'))
+    shots = [(image['key'], [label for _, label in image['shots']]) for image in data_of(run)['images']]
+    assert shots == [(key, ['epoch 1', 'epoch 2']) for key in keys]
+    page = (tmp_path / 'run/report/index.html').read_text(encoding='utf-8')
+    assert 'coco/bbox_mAP after each validation' in page
 
 
 def test_the_tool(tmp_path):

@@ -188,8 +188,16 @@ def test_interval_and_maximum(tmp_path):
     for number in range(10):
         path = photo_file(tmp_path, noise(*SIZE), f'{number}.png')
         visualizer.draw([make_pass(VALUES[:1], image_path=path)])
-        assert visualizer.done == (number >= 3)
+        assert visualizer.is_done() == (number >= 3)
     assert pictures(tmp_path / 'out') == ['0/neck_0.png', '3/neck_0.png']
+
+
+def test_images_by_name(tmp_path):
+    visualizer = opened(tmp_path, image_names=('4.png', '2'))
+    for number in range(5):
+        path = photo_file(tmp_path, noise(*SIZE), f'{number}.png')
+        visualizer.draw([make_pass(VALUES[:1], image_path=path)])
+    assert pictures(tmp_path / 'out') == ['2/neck_0.png', '4/neck_0.png']
 
 
 def test_trouble_with_single_images_is_counted_by_reason(tmp_path):
@@ -280,6 +288,11 @@ def test_strict_raises_instead(tmp_path):
         (dict(workers=-1), 'workers must be a whole number of at least 0, but is -1'),
         (dict(max_images=-1), 'max_images must be a whole number of at least 1, but is -1'),
         (dict(stages=('testing',)), "stages='testing' is not known: choose from train, val, test"),
+        (
+            dict(image_names='a', max_images=1),
+            'image_names says what is drawn, interval and max_images count it: choose one',
+        ),
+        (dict(image_names=()), 'image_names is empty: name at least one'),
         (dict(layers=[1]), 'layers must be a name or a list of names'),
         (dict(normalize=5), 'normalize must be one of image, max, layer, run or a pair, but is 5'),
     ],

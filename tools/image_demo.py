@@ -71,7 +71,7 @@ def draw_all(images, model, visualizer):
         finally:
             visualizer.taps.detach()
         visualizer.draw(visualizer.taps.take(), [result])
-        if visualizer.done:
+        if visualizer.is_done():
             break
     visualizer.close()
     return unreadable

@@ -13,7 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 
 from mmdet_featviz import FeatureVisualizer, Style  # registers the hook, and `mmdet_featviz::` as a place of configs
-from mmdet_featviz.hooks import close_run, open_for_run
+from mmdet_featviz.hooks import ResultsHook, close_run, open_for_run
 from mmdet_featviz.taps import unwrap
 
 
@@ -106,6 +106,7 @@ def main():
         runner.test()
         return
     open_for_run(detector.featviz, runner, 'test')
+    runner.register_hook(ResultsHook(detector.featviz))
     runner.test()
     close_run(detector.featviz, runner)
 

@@ -8,7 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmdet_featviz  # noqa: F401  registers the hook, and `mmdet_featviz::` as a place of configs
-from mmdet_featviz.hooks import close_run, open_for_run
+from mmdet_featviz.hooks import ResultsHook, close_run, open_for_run
 from mmdet_featviz.taps import unwrap
 
 
@@ -53,6 +53,8 @@ def main():
     stages = [stage for stage in ('train', 'val') if featviz is not None and stage in featviz.stages]
     for stage in stages:
         open_for_run(featviz, runner, stage)
+    if stages:
+        runner.register_hook(ResultsHook(featviz))
     runner.train()
     if stages:  # a hook does this on its own
         close_run(featviz, runner)

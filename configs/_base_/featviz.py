@@ -36,6 +36,7 @@ custom_hooks = [
         maps_dtype='float32',  # or float16
         interval=1,
         max_images=None,
+        image_names=None,  # the images of these names instead
         stages=('test',),  # and train, val
         backend_args=None,
         average_passes=False,  # of test-time augmentation

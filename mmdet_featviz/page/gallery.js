@@ -19,10 +19,10 @@ const gallery = (() => {
     if (run.images.some((image) => image.truth)) {
       found.push(
         { id: 'truth', label: 'number of ground-truth boxes', of: (image) => image.truth },
-        { id: 'energy', label: 'heat inside boxes, of the level', of: focus, percent: true },
+        { id: 'energy', label: 'energy: heat inside boxes, of the level', of: focus, percent: true },
         {
-          id: 'concentration',
-          label: 'concentration in boxes, of the level',
+          id: 'gain',
+          label: 'gain of heat inside boxes over chance, of the level',
           of: (image, level) => (focus(image, level) === null || !image.share ? null : focus(image, level) / image.share),
         },
       );
@@ -52,13 +52,16 @@ const gallery = (() => {
     const tiles = new Map(); // place in the order: element
     let images = [];
     let current = null;
+    let entry = 0; // the place that Tab leads to, as it should not lead through thousands; arrows go on from there
 
-    const across = () => Math.max(1, Math.floor(element.clientWidth / WIDTH));
+    let across = 1; // tiles in a row
 
     function show() {
-      const first = Math.max(0, Math.floor(element.scrollTop / HEIGHT) - MARGIN) * across();
+      // All is measured before anything is changed: a browser lays out anew to measure what has changed.
+      const first = Math.max(0, Math.floor(element.scrollTop / HEIGHT) - MARGIN) * across;
       const rows = Math.ceil(element.clientHeight / HEIGHT) + 2 * MARGIN + 1;
-      const last = Math.min(images.length, first + rows * across());
+      const last = Math.min(images.length, first + rows * across);
+      const added = document.createDocumentFragment();
       tiles.forEach((tile, place) => {
         if (place < first || place >= last) {
           tile.remove();
@@ -68,9 +71,10 @@ const gallery = (() => {
       for (let place = first; place < last; place++) {
         if (!tiles.has(place)) {
           tiles.set(place, tile(place));
-          list.append(tiles.get(place));
+          added.append(tiles.get(place));
         }
       }
+      list.append(added);
     }
 
     function tile(place) {
@@ -79,18 +83,20 @@ const gallery = (() => {
       const anchor = document.createElement('a');
       const name = document.createElement('span');
       const figure = document.createElement('small');
-      item.style.width = `${100 / across()}%`;
+      item.style.width = `${100 / across}%`;
       item.style.height = `${HEIGHT}px`;
-      item.style.left = `${(place % across()) * 100 / across()}%`;
-      item.style.top = `${Math.floor(place / across()) * HEIGHT}px`;
+      item.style.left = `${(place % across) * 100 / across}%`;
+      item.style.top = `${Math.floor(place / across) * HEIGHT}px`;
       item.setAttribute('aria-setsize', images.length);
       item.setAttribute('aria-posinset', place + 1);
       anchor.href = link(image);
       anchor.title = image.key;
+      anchor.tabIndex = place === entry ? 0 : -1;
       if (image === current) anchor.setAttribute('aria-current', 'true');
       if (image.thumb !== null) {
         const picture = document.createElement('img');
         picture.alt = '';
+        picture.decoding = 'async';
         picture.src = store.thumb(image.thumb);
         anchor.append(picture);
       }
@@ -104,7 +110,8 @@ const gallery = (() => {
     function renew() {
       tiles.forEach((item) => item.remove());
       tiles.clear();
-      list.style.height = `${Math.ceil(images.length / across()) * HEIGHT}px`;
+      across = Math.max(1, Math.floor(element.clientWidth / WIDTH));
+      list.style.height = `${Math.ceil(images.length / across) * HEIGHT}px`;
       show();
     }
 
@@ -116,19 +123,26 @@ const gallery = (() => {
 
     /** Mark an image as the one that is looked at, and scroll it into view. */
     function mark(image) {
+      const isFocused = element.contains(document.activeElement);
+      const place = images.indexOf(image);
       current = image;
-      tiles.forEach((item, place) => {
+      entry = Math.max(0, place);
+      tiles.forEach((item, at) => {
         const anchor = item.querySelector('a');
-        if (images[place] === image) anchor.setAttribute('aria-current', 'true');
+        if (images[at] === image) anchor.setAttribute('aria-current', 'true');
         else anchor.removeAttribute('aria-current');
-        anchor.href = link(images[place]);
+        anchor.tabIndex = at === entry ? 0 : -1;
+        anchor.href = link(images[at]);
       });
-      const top = Math.floor(images.indexOf(image) / across()) * HEIGHT;
-      if (top < 0) return;
+      if (place < 0) return;
+      const top = Math.floor(place / across) * HEIGHT;
       if (top < element.scrollTop) element.scrollTop = top;
       else if (top + HEIGHT > element.scrollTop + element.clientHeight) {
         element.scrollTop = top + HEIGHT - element.clientHeight;
       }
+      if (!isFocused) return;
+      show();
+      tiles.get(place).querySelector('a').focus({ preventScroll: true });
     }
 
     element.addEventListener('scroll', () => requestAnimationFrame(show), { passive: true });

@@ -161,7 +161,7 @@ const featviz = (() => {
   /* The list of images. */
 
   const order = () => orders.find(({ id }) => id === state.sort);
-  const isOfLevel = ({ id }) => id === 'energy' || id === 'concentration';
+  const isOfLevel = ({ id }) => id === 'energy' || id === 'gain';
 
   function arrange() {
     found = gallery.arrange(run, { search: state.search, order: order(), level: state.level, descending: state.down });
