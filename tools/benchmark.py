@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -335,13 +334,13 @@ def held():
     return dict(resident=resident(), threads=threading.active_count(), files=len(os.listdir('/proc/self/fd')))
 
 
-def resident():
-    pages = int(Path('/proc/self/statm').read_text().split()[1])
-    return pages * resource.getpagesize()
+def resident(what='VmRSS'):
+    """Bytes that the process holds; with ``VmHWM`` the most that it ever held.
 
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+    Not `getrusage`, whose peak is that of the parent where this was larger.
+    """
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024
 
 
 def child(args):
@@ -357,7 +356,7 @@ def child(args):
             before = resident()
             work = case.draw_featmap if way in REDUCTIONS else getattr(case, way)
             work(*[way] if way in REDUCTIONS else [])
-            print(json.dumps(dict(peak=peak() - before)))
+            print(json.dumps(dict(peak=resident('VmHWM') - before)))
             return
         images = args.memory_images if kind == 'YOLOX-nano' else args.batches
         data = Path(folder) / 'data'
@@ -368,7 +367,7 @@ def child(args):
         before = held()
         runner.test()
         check_pictures(Path(folder) / 'out', images if hooks else 0)
-        print(json.dumps(dict(peak=peak(), held=watch.held, before=before, after=held())))
+        print(json.dumps(dict(peak=resident('VmHWM'), held=watch.held, before=before, after=held())))
 
 
 def check_pictures(folder, images):
