@@ -149,7 +149,12 @@ class RunWriter:
             OSError: If strict, and it cannot be written.
         """
         self._known['metrics'] = {**self._known.get('metrics', {}), folder or TEST: dict(_figures(metrics))}
-        self._guarded(self.tally, FACTS, lambda tally: self._write_facts())
+        try:
+            self._write_facts()
+        except Exception as error:  # each file backend raises errors of its own
+            if self.strict:
+                raise
+            print_log(f'{FACTS} cannot be written, it lacks what evaluators told: {error}', 'current', logging.WARNING)
 
     def _write_facts(self) -> None:
         if is_main_process():

@@ -92,7 +92,6 @@ class FileSink:
         self.resume = resume
         part = get_rank() if in_run else 0
         self._manifest = PART.format(part) if part else MANIFEST
-        self.path, self.write = self._store.path, self._store.write
         error = None
         try:
             self._prepare(overwrite)
@@ -141,6 +140,18 @@ class FileSink:
         for name in names:
             if name != MANIFEST:
                 self._store.remove(name)
+
+    def path(self, name: str) -> str:
+        """Where the file of that name lies."""
+        return self._store.path(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, whose name is a path below the folder.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        self._store.write(name, data)
 
     def record(self, entries: Sequence[dict[str, Any]]) -> None:
         """Add lines to the manifest.
