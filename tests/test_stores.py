@@ -46,6 +46,13 @@ def draw(data, tmp_path, out_dir, **options):
     return test_predictions(cfg)
 
 
+def write_bucket_project(folder, **options):
+    """A project of five photos whose processes know bucket://."""
+    write_project(folder, photos=5, **options)
+    code = f'import sys\nsys.path.append({str(Path(bucket.__file__).parent)!r})\nimport bucket\n'
+    (folder / 'trouble.py').write_text(code + (folder / 'trouble.py').read_text())
+
+
 @pytest.mark.parametrize('normalize', ['image', 'run'])
 def test_a_url_gets_the_same_files_as_a_folder(data, tmp_path, folder, normalize):
     style = dict(normalize=normalize, save=('overlay', 'raw'), image_format='png')
@@ -99,9 +106,7 @@ def test_another_run_behind_a_url_is_refused_replaced_or_gone_on_with(data, tmp_
 
 
 def test_two_ranks_make_one_manifest_behind_a_url(tmp_path, folder):
-    write_project(tmp_path, photos=5)
-    code = f'import sys\nsys.path.append({str(Path(bucket.__file__).parent)!r})\nimport bucket\n'
-    (tmp_path / 'trouble.py').write_text(code + (tmp_path / 'trouble.py').read_text())
+    write_bucket_project(tmp_path)
     for name, options in (('bucket://two', dict(ranks=2)), ('one', {})):
         done = test_project(tmp_path, '--featviz-dir', name, **options)
         assert done.returncode == 0, done.stderr
@@ -149,9 +154,7 @@ def test_what_threads_append_is_there_in_whole_lines(folder, eager_threads):
 
 
 def test_a_process_that_ends_early_lists_what_it_has_drawn(tmp_path, folder):
-    write_project(tmp_path, photos=5, trouble='1 / (batch_idx - 2)')
-    code = f'import sys\nsys.path.append({str(Path(bucket.__file__).parent)!r})\nimport bucket\n'
-    (tmp_path / 'trouble.py').write_text(code + (tmp_path / 'trouble.py').read_text())
+    write_bucket_project(tmp_path, trouble='1 / (batch_idx - 2)')
     ended = test_project(tmp_path, '--featviz-dir', 'bucket://run')
     assert 'ZeroDivisionError' in ended.stderr
     assert {entry['key'] for entry in entries(store_of('bucket://run'))} == set('012')
