@@ -1,5 +1,7 @@
 """Several ranks, as a launcher starts them."""
 
+from pathlib import Path
+
 import pytest
 from conftest import manifest, pictures, same_files, test_project, write_project
 
@@ -47,3 +49,19 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_run_can_be_gone_on_with(p
     assert one.returncode == 0, one.stderr
     assert same_files(tmp_path / 'one', tmp_path / 'two')
     assert not [name for name in pictures(tmp_path / 'two') if 'rank' in name]
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='tells threads by the names that Linux keeps')
+def test_no_thread_of_gloo_outlives_its_tool(tmp_path):
+    write_project(tmp_path, photos=2)
+    with open(tmp_path / 'trouble.py', 'a') as trouble:
+        trouble.write(
+            'import atexit, glob\n'
+            'def left():\n'
+            "    names = [open(name).read() for name in glob.glob('/proc/self/task/*/comm')]\n"
+            "    print('threads of gloo left:', sum('gloo_runloop' in name for name in names), flush=True)\n"
+            'atexit.register(left)\n'
+        )
+    done = test_project(tmp_path, ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('threads of gloo left: 0') == 2

@@ -1,6 +1,7 @@
 """What the options of the tools have in common."""
 
 import argparse
+import gc
 import inspect
 import os
 import os.path as osp
@@ -64,6 +65,17 @@ def join_cpu_ranks(cfg):
     """What mmengine does for GPUs alone: make this process one of several."""
     torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
+
+
+def leave_cpu_ranks():
+    """End what `join_cpu_ranks` began, once nothing holds the model any more.
+
+    The threads of gloo let go of the last tensors when they find the time. If the interpreter ends before that, the
+    process aborts ("terminate called without an active exception") although all its work is done. They are joined here.
+    """
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == 'gloo':
+        gc.collect()  # the runner and its loops hold each other, and the model holds the group
+        torch.distributed.destroy_process_group()
 
 
 # Options of the same names as the arguments of FeatureVisualizer and Style, which are their only source.

@@ -4,7 +4,15 @@ import argparse
 import warnings
 from copy import deepcopy
 
-from cli import add_common_options, add_drawing_options, common_config, drawing_options, hooks_of, name_of
+from cli import (
+    add_common_options,
+    add_drawing_options,
+    common_config,
+    drawing_options,
+    hooks_of,
+    leave_cpu_ranks,
+    name_of,
+)
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.registry import RUNNERS
@@ -113,3 +121,4 @@ def main():
 
 if __name__ == '__main__':
     main()
+    leave_cpu_ranks()

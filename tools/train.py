@@ -2,7 +2,7 @@
 
 import argparse
 
-from cli import add_common_options, common_config
+from cli import add_common_options, common_config, leave_cpu_ranks
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -62,3 +62,4 @@ def main():
 
 if __name__ == '__main__':
     main()
+    leave_cpu_ranks()
