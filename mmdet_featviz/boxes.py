@@ -13,6 +13,7 @@ from .rendering import Text, draw_texts
 
 BOXES = ('pred', 'gt', 'both')
 GT_COLOUR = (255, 255, 255)
+NO_BOXES = np.zeros((0, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
         mirrored: Whether the predictions are still flipped as the input was: those of a single pass are, those that
             test-time augmentation merged are not.
     """
-    corners, labels, scores = [np.zeros((0, 4))], [np.zeros(0, np.int64)], [np.zeros(0)]
+    corners, labels, scores = [NO_BOXES], [np.zeros(0, np.int64)], [np.zeros(0)]
     truth = getattr(sample, 'gt_instances', None)
     if truth is not None and 'bboxes' in truth:
         corners.append(corners_of(truth.bboxes))
@@ -65,6 +66,12 @@ def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
         labels.append(found.labels.cpu().numpy()[order])
         scores.append(found_scores[order])
     return Boxes(np.concatenate(corners), np.concatenate(labels), np.concatenate(scores))
+
+
+def ignored_of(sample: Any) -> np.ndarray:
+    """Corners (M, 4) of the boxes of a data sample that count neither as objects nor as background (crowds)."""
+    ignored = getattr(sample, 'ignored_instances', None)
+    return corners_of(ignored.bboxes) if ignored is not None and 'bboxes' in ignored else NO_BOXES
 
 
 class BoxStyle:

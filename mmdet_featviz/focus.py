@@ -7,6 +7,7 @@ from typing import Iterable, Mapping, NamedTuple
 import numpy as np
 
 from .agreement import UNEVENNESS, heat_on_photo, inside_boxes, is_constant, pixels_of
+from .boxes import NO_BOXES
 from .geometry import Placement
 from .snapshots import Level
 
@@ -15,7 +16,6 @@ AREAS = 32**2, 96**2  # COCO: a medium object begins with the first, a large one
 TOLERANCE = 15
 FIGURES = ('energy', 'gain', 'hit')
 NOTHING = -1.0  # as pycocotools says of a size that no object has
-NO_BOXES = np.zeros((0, 4))
 
 
 class Focus(NamedTuple):

@@ -12,8 +12,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from .arguments import names_in, number, one_of
-from .boxes import Boxes, boxes_of, corners_of
-from .focus import FIGURES, NO_BOXES, NOTHING, SIZES, TOLERANCE, Focus, by_size, focus_of
+from .boxes import Boxes, boxes_of, ignored_of
+from .focus import FIGURES, NOTHING, SIZES, TOLERANCE, Focus, by_size, focus_of
 from .geometry import ALIGNMENTS, placement_of
 from .reduction import get_reduction
 from .snapshots import Level
@@ -117,7 +117,7 @@ class FeatureFocusMetric(BaseMetric):
         sample = seen.samples[index]
         levels = (Level(one.layer, one.level, one.channels, one.stride, one.values[index].numpy()) for one in seen.maps)
         placement = placement_of(sample.metainfo, seen.inputs[index])
-        return focus_of(levels, placement, self.align, self._groups(sample), _ignored(sample), self.tolerance)
+        return focus_of(levels, placement, self.align, self._groups(sample), ignored_of(sample), self.tolerance)
 
     def _groups(self, sample: Any) -> dict[str, np.ndarray]:
         """Corners of all boxes, of those of each size and on request of each class."""
@@ -170,9 +170,3 @@ def _mean(values: Sequence[float]) -> float:
 def _in_order(names: Iterator[str]) -> list[str]:
     """Each name once."""
     return list(dict.fromkeys(names))
-
-
-def _ignored(sample: Any) -> np.ndarray:
-    """Corners (M, 4) of the ignored boxes of a data sample."""
-    ignored = getattr(sample, 'ignored_instances', None)
-    return corners_of(ignored.bboxes) if ignored is not None and 'bboxes' in ignored else NO_BOXES

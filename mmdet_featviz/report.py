@@ -23,7 +23,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from .agreement import match_levels
-from .boxes import Boxes, BoxStyle
+from .boxes import NO_BOXES, Boxes, BoxStyle
 from .comparison import short_names
 from .focus import TOLERANCE, FocusMeans, by_size, focus_of
 from .geometry import Grid, Placement
@@ -218,7 +218,8 @@ class Report:
             return {}
         placement, scale = _at_most(snapshot.placement, PHOTO_SIZE)
         groups = {size: boxes * scale for size, boxes in {'all': truth, **by_size(truth)}.items()}
-        figures = focus_of(snapshot.levels, placement, self._aligns[0], groups, tolerance=TOLERANCE * scale)
+        ignored = NO_BOXES if snapshot.ignored is None else snapshot.ignored * scale
+        figures = focus_of(snapshot.levels, placement, self._aligns[0], groups, ignored, TOLERANCE * scale)
         self._focus.add(figures)
         found = {name: sizes['all'] for name, sizes in figures.items() if sizes}
         energies = {name: _rounded(focus.energy) for name, focus in found.items()}
@@ -344,7 +345,8 @@ def _table(name: str) -> str:
 
 
 def _rounded(value: float) -> float | None:
-    return round(float(value), 4) if math.isfinite(value) else None
+    """A number of five digits: the boxes' share of a photo may be tiny, and gains divide by it."""
+    return float(f'{value:.5g}') if math.isfinite(value) else None
 
 
 def _script(function: str, *values: Any) -> bytes:

@@ -72,6 +72,7 @@ class Snapshot:
         levels: In the order in which the layers fired.
         attention: Outputs of channel-attention modules; their `pooled` has the weights.
         boxes: Ground truth and predictions.
+        ignored: Corners (M, 4) of ignored boxes (crowds), in pixels of the photo.
         photo: Gives the photo (height, width, 3), BGR; may raise PhotoError.
         is_file: Whether the photo is the file at `path`, not something rebuilt from the network's input.
         dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, as far as they are known.
@@ -85,6 +86,7 @@ class Snapshot:
     levels: Sequence[Level]
     attention: Sequence[Level] = ()
     boxes: Boxes | None = None
+    ignored: np.ndarray | None = None
     photo: Callable[[], np.ndarray] | None = field(default=None, repr=False)
     is_file: bool = True
     dataset_meta: dict | None = field(default=None, repr=False)
@@ -120,7 +122,7 @@ def dump(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
     """The activation maps of a snapshot as an ``.npz`` file, with all that is needed to place them on the photo.
 
     Each map is an array named as its level (``neck_0``), chosen channels lie beside it (``neck_0.picked.maps``);
-    ``boxes`` is (N, 6): corners, label, score (NaN for ground truth); ``meta`` is JSON.
+    ``boxes`` is (N, 6): corners, label, score (NaN for ground truth); ``ignored`` is (M, 4): corners; ``meta`` is JSON.
 
     Args:
         dtype: ``float32``, or ``float16``, in which values beyond 65504 are cut.
@@ -133,6 +135,8 @@ def dump(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
     if snapshot.boxes is not None:
         columns = snapshot.boxes.corners, snapshot.boxes.labels[:, None], snapshot.boxes.scores[:, None]
         arrays['boxes'] = np.concatenate(columns, axis=1)
+    if snapshot.ignored is not None:
+        arrays['ignored'] = snapshot.ignored
     meta = dict(
         format=FORMAT,
         key=snapshot.key,
@@ -181,6 +185,7 @@ def load(path: str) -> Snapshot:
         [_level('', names, arrays) for names in meta['levels']],
         [_level(ATTENTION, names, arrays) for names in meta['attention']],
         boxes,
+        arrays.get('ignored'),  # runs of earlier versions have none
         is_file=meta['is_file'],
         folder=meta.get('folder', ''),
     )

@@ -18,7 +18,7 @@ from mmengine.visualization import Visualizer as MMVisualizer
 from torch import Tensor, nn
 
 from .arguments import names_in, one_of, positive
-from .boxes import Boxes, boxes_of
+from .boxes import Boxes, boxes_of, ignored_of
 from .channels import Keeper, get_choice
 from .geometry import Grid, Placement, identity_placement, placement_of
 from .photos import read_photo, rebuild_photo
@@ -349,6 +349,7 @@ class FeatureVisualizer:
             [_level(activation, index) for activation in pass_.maps],
             [_level(activation, index) for activation in pass_.attention],
             boxes,
+            ignored_of(pass_.samples[index]),
             photo,
             is_file,
             source.dataset_meta,

@@ -27,6 +27,7 @@ from torch.nn.modules import module as torch_module
 
 from mmdet_featviz.agreement import energy_inside, inside_boxes
 from mmdet_featviz.focus import Targets, by_size
+from mmdet_featviz.report import write_report
 
 SIZE = (60, 80)
 SEEN = np.ones(SIZE, bool)
@@ -273,6 +274,29 @@ def test_crowds_are_left_out_and_images_without_boxes_counted(tmp_path, spots):
     assert after['focus/backbone_0/energy_small'] == before['focus/backbone_0/energy_small']
     part = 1 - 60 * 60 / (128 * 192)
     assert after['focus/backbone_0/gain_small'] == pytest.approx(part * before['focus/backbone_0/gain_small'])
+
+
+def test_the_report_tells_of_saved_maps_what_the_metric_tells(tmp_path, spots):
+    """With a crowd at the bright spot of one image, over half of its box."""
+
+    def edit(content):
+        x, y, w, h = content['annotations'][2]['bbox']
+        crowd = dict(content['annotations'][2], id=9, bbox=[x + w // 2, y, w, h], area=w * h, iscrowd=1)
+        content['annotations'].append(crowd)
+
+    edit_annotations(spots, edit)
+    cfg = runner_config(spots, tmp_path / 'work', pool_detector((4, 8)), keep_ratio_pipeline((192, 128)))
+    hook = dict(type='FeatVizHook', out_dir=str(tmp_path / 'run'), layers=['backbone'], save=('maps',))
+    cfg.default_hooks.featviz = hook
+    told = focus_in(Runner.from_cfg(with_focus(cfg, layers=['backbone'])).test())
+    write_report(str(tmp_path / 'run'))
+    index = (tmp_path / 'run' / 'report' / 'data' / 'index.js').read_text()
+    images = json.loads(index[index.index('(') + 1 : index.rindex(')')])['images']
+    for level in ('backbone_0', 'backbone_1'):
+        energies = [image['energy'][level] for image in images]
+        assert told[f'focus/{level}/energy'] == pytest.approx(np.mean(energies), rel=1e-4)
+        gains = [image['energy'][level] / image['share'] for image in images]
+        assert told[f'focus/{level}/gain'] == pytest.approx(np.mean(gains), rel=1e-4)
 
 
 def test_classes_on_request(tmp_path, spots):
