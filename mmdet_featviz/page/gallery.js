@@ -19,10 +19,10 @@ const gallery = (() => {
     if (run.images.some((image) => image.truth)) {
       found.push(
         { id: 'truth', label: 'number of ground-truth boxes', of: (image) => image.truth },
-        { id: 'energy', label: 'energy: heat inside boxes, of the level', of: focus, percent: true },
+        { id: 'energy', label: 'energy inside boxes', of: focus, percent: true },
         {
           id: 'gain',
-          label: 'gain of heat inside boxes over chance, of the level',
+          label: 'gain over chance',
           of: (image, level) => (focus(image, level) === null || !image.share ? null : focus(image, level) / image.share),
         },
       );
