@@ -45,6 +45,8 @@ class Boxes:
 def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
     """Ground truth of a data sample and predictions of a result, the best last.
 
+    Boxes without a label or score are left out, and so are those that end nowhere (an exponential that overflowed).
+
     Args:
         sample: Data sample of the image, with its metas.
         result: Data sample with predictions, or None.
@@ -53,19 +55,20 @@ def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
     """
     corners, labels, scores = [NO_BOXES], [np.zeros(0, np.int64)], [np.zeros(0)]
     truth = getattr(sample, 'gt_instances', None)
-    if truth is not None and 'bboxes' in truth:
+    if truth is not None and 'bboxes' in truth and 'labels' in truth:
         corners.append(corners_of(truth.bboxes))
         labels.append(truth.labels.cpu().numpy())
         scores.append(np.full(len(truth), np.nan))
     found = getattr(result, 'pred_instances', None)
-    if found is not None and 'bboxes' in found:
+    if found is not None and {'bboxes', 'labels', 'scores'}.issubset(found.keys()):
         found_scores = found.scores.detach().cpu().numpy().astype(np.float64)
         order = found_scores.argsort(kind='stable')
         found_corners = corners_of(found.bboxes)[order]
         corners.append(_mirrored(found_corners, sample.metainfo) if mirrored else found_corners)
         labels.append(found.labels.cpu().numpy()[order])
         scores.append(found_scores[order])
-    return Boxes(np.concatenate(corners), np.concatenate(labels), np.concatenate(scores))
+    boxes = Boxes(np.concatenate(corners), np.concatenate(labels), np.concatenate(scores))
+    return boxes[np.isfinite(boxes.corners).all(axis=1)]
 
 
 def ignored_of(sample: Any) -> np.ndarray:

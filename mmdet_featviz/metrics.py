@@ -130,7 +130,7 @@ class FeatureFocusMetric(BaseMetric):
 
     def _boxes(self, sample: Any) -> Boxes:
         truth = getattr(sample, 'gt_instances', None)
-        if self.boxes == 'gt' and (truth is None or 'bboxes' not in truth):
+        if self.boxes == 'gt' and (truth is None or 'bboxes' not in truth or 'labels' not in truth):
             raise ValueError(
                 'the samples have no ground truth to look for heat in: add '
                 "dict(type='LoadAnnotations', with_bbox=True) before PackDetInputs to the pipeline, or set boxes='pred'"

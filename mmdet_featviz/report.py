@@ -14,6 +14,7 @@ import math
 import os
 import os.path as osp
 import re
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Sequence
@@ -51,8 +52,10 @@ def write_report(folder: str) -> str:
     try:
         report = Report(Run(folder), overwrite=True)
         report.write()
-    except (OSError, ValueError) as error:  # the run itself is done, and a report can be written later
-        return f'no report: {error}'
+    except Exception as error:  # the run itself is done, and a report can be written later
+        if not isinstance(error, (OSError, ValueError)):  # these say what is wrong
+            print_log(traceback.format_exc(), 'current', logging.WARNING)
+        return f'no report: {error or type(error).__name__}'
     return report.summary()
 
 

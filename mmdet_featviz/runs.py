@@ -138,6 +138,12 @@ class RunWriter:
         """
         self._workers.give(self._write_all, snapshots)
 
+    def write_made(self, name: str, make: Callable[[], Sequence[Snapshot]]) -> None:
+        """The same for snapshots that are still to be made; an error in that is one in drawing the image so named."""
+        tally = Tally()
+        self._guarded(tally, name, lambda _: self.write(*make()))
+        self._count(tally)
+
     def keep_metrics(self, metrics: dict[str, Any], folder: str = '') -> None:
         """Add what evaluators told to ``run.json``.
 
@@ -186,10 +192,7 @@ class RunWriter:
             for tally in tallies:
                 self.tally.add(tally)
             if len(tallies) > 1:
-                try:
-                    self.sink.merge()
-                except OSError as error:  # the parts stay, and are read as well
-                    self.tally.note(error, MANIFEST)
+                self._guarded(self.tally, MANIFEST, lambda _: self.sink.merge())  # if not, the parts are read as well
         barrier()  # nobody adds to a part before it is merged
 
     def summary(self) -> str:

@@ -270,7 +270,9 @@ class FeatureVisualizer:
             return
         for index in np.flatnonzero(selected).tolist():
             result = results[index] if index < len(results) else None
-            self._writer.write(*self.snapshots(passes, index, result, folder, stage))
+            path = passes[0].samples[index].metainfo.get('img_path')
+            snapshots = partial(self.snapshots, passes, index, result, folder, stage)
+            self._writer.write_made(path or 'an array', snapshots)
 
     def keep_metrics(self, metrics: dict[str, Any] | None, folder: str = '') -> None:
         """Keep what evaluators told of a test, or of the validation that is drawn into `folder`, for the report."""

@@ -65,3 +65,17 @@ def test_boxes_on_a_flipped_input_are_turned_back():
     np.testing.assert_array_equal(boxes_of(sample, result, mirrored=True).corners, [[49, 18, 59, 38]])
     np.testing.assert_array_equal(boxes_of(sample, result, mirrored=False).corners, [[1, 2, 11, 22]])
     assert len(boxes_of(DetDataSample(), None)) == 0
+
+
+def test_what_is_no_whole_box_is_left_out():
+    sample = DetDataSample(metainfo=dict(ori_shape=(40, 60)))
+    sample.gt_instances = InstanceData(bboxes=torch.tensor([[1.0, 2, 3, 4]]))  # LoadAnnotations(with_label=False)
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[0.0, 0, float('inf'), 9], [5, 6, 7, 8], [float('nan'), 0, 9, 9]]),
+        labels=torch.tensor([0, 1, 0]),
+        scores=torch.tensor([0.9, 0.8, 0.7]),
+    )
+    boxes = boxes_of(sample, sample)
+    assert (boxes.corners.tolist(), boxes.labels.tolist()) == ([[5, 6, 7, 8]], [1])
+    sample.pred_instances = InstanceData(bboxes=torch.tensor([[1.0, 2, 3, 4]]))
+    assert len(boxes_of(sample, sample)) == 0

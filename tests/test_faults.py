@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 
+import cv2
 import numpy as np
 import pytest
 from conftest import (
@@ -27,9 +28,13 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from mmdet_featviz import report, runs, visualizer
+from mmdet_featviz.geometry import placement_of
 from mmdet_featviz.rendering import get_colormap
+from mmdet_featviz.runs import RunWriter
 from mmdet_featviz.sinks import FileSink, entries
 from mmdet_featviz.stores import DiskStore, store_of
+from mmdet_featviz.style import Style
 from mmdet_featviz.views import Views
 
 PHOTOS = 6
@@ -180,6 +185,42 @@ def test_drawing_that_raises(tmp_path, data, workers, monkeypatch):
     line = summary_of(tmp_path, data, workers=workers)
     assert 'skipped: 1 image, ValueError while drawing (' in line
     assert len(pictures(tmp_path / 'out')) >= 5 * 6
+
+
+def test_an_image_that_cannot_be_prepared(tmp_path, data, monkeypatch):
+    def fails_once(meta, image):
+        if meta['img_path'].endswith('2.png'):
+            raise ValueError('no place for it')
+        return placement_of(meta, image)
+
+    monkeypatch.setattr(visualizer, 'placement_of', fails_once)
+    line = summary_of(tmp_path, data)
+    assert line.startswith(f'{6 * (PHOTOS - 1)} pictures of {PHOTOS - 1} images in ')
+    assert line.endswith('skipped: 1 image, ValueError while drawing (2.png)')
+
+
+def test_ranks_whose_manifests_cannot_be_merged(tmp_path, monkeypatch):
+    """As a file backend fails, with an error of its own."""
+
+    def fail(self):
+        raise RuntimeError('the bucket is gone')
+
+    writer = RunWriter(FileSink(str(tmp_path)), Style(), {})
+    monkeypatch.setattr(FileSink, 'merge', fail)
+    monkeypatch.setattr(runs, 'all_gather_object', lambda one: [one, one])
+    writer.finish(in_run=True)
+    assert writer.summary().endswith('skipped: 1 image, RuntimeError while drawing (manifest.jsonl)')
+
+
+def test_a_report_that_cannot_be_made(tmp_path, data, monkeypatch):
+    def fail(*args):
+        raise cv2.error('no such level')
+
+    monkeypatch.setattr(report, 'level_data', fail)
+    summary_of(tmp_path, data, report=True, save='maps')
+    monkeypatch.undo()
+    told = report.write_report(str(tmp_path / 'out'))
+    assert told.startswith(f'report of {PHOTOS} images: ')
 
 
 def test_strict_stops_at_the_first(tmp_path, data):
