@@ -106,8 +106,7 @@ def heat_on_photo(level: Level, placement: Placement, align: str) -> tuple[np.nd
     """
     grid = Grid(level.values.shape, level.stride, placement, align)
     heat, lowest = finite_heat(level.values, grid)
-    seen = grid.heatmap(np.ones_like(level.values)) > 0.5
-    return np.where(seen, heat, lowest), seen
+    return np.where(placement.seen, heat, lowest), placement.seen
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -46,6 +46,45 @@ class Placement:
         (left, right), (top, bottom) = np.sort(corners[:2], axis=1)
         return left, top, right, bottom
 
+    @cached_property
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the centres of the photo's rows and columns lie in the input, for a separable placement."""
+        matrix, (height, width) = self.matrix, self.photo_size
+        rows = matrix[1, 1] * (np.arange(height) + 0.5) + matrix[1, 2]
+        columns = matrix[0, 0] * (np.arange(width) + 0.5) + matrix[0, 2]
+        return rows, columns
+
+    @cached_property
+    def seen_ranges(self) -> tuple[slice, slice]:
+        """Rows and columns of the photo that the network saw, for a separable placement."""
+        rows, columns = (_seen(positions, size) for positions, size in zip(self.axes, self.input_size))
+        return rows, columns
+
+    @cached_property
+    def sees_all(self) -> bool:
+        """Whether the pipeline cut nothing of the photo away, for a separable placement."""
+        return self.seen_ranges == tuple(slice(0, size) for size in self.photo_size)
+
+    @cached_property
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the centres of the photo's pixels lie in the input, as x and y (height, width); NaN behind it."""
+        height, width = self.photo_size
+        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+        u, v, w = np.einsum('ij,jhw->ihw', self.matrix, np.stack([x, y, np.ones_like(x)]))
+        w = np.where(w > 0, w, np.nan)
+        return u / w, v / w
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """(height, width) bool: which pixels of the photo the network saw; pipelines may cut some of it away."""
+        if not self.is_separable:
+            x, y = self.points
+            height, width = self.input_size
+            return (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+        seen = np.zeros(self.photo_size, bool)
+        seen[self.seen_ranges] = True
+        return seen
+
 
 def identity_placement(size: tuple[int, int], input_size: tuple[int, int]) -> Placement:
     """The top left `size` (height, width) of the input is itself the photo."""
@@ -145,15 +184,12 @@ class Grid:
         self.align = align
 
     @cached_property
-    def _axes(self) -> tuple[np.ndarray, np.ndarray, slice, slice]:
-        """Of a separable placement: cell positions of the photo's rows and columns, and which of them were seen."""
-        matrix, (height, width) = self.placement.matrix, self.placement.photo_size
-        rows = matrix[1, 1] * (np.arange(height) + 0.5) + matrix[1, 2]
-        columns = matrix[0, 0] * (np.arange(width) + 0.5) + matrix[0, 2]
-        seen_rows, seen_columns = (_seen(p, size) for p, size in zip((rows, columns), self.placement.input_size))
-        cells = self._to_cells(rows, 0), self._to_cells(columns, 1)
+    def _axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of a separable placement: cell positions of those of the photo's rows and columns that were seen."""
+        seen = (positions[kept] for positions, kept in zip(self.placement.axes, self.placement.seen_ranges))
+        cells = (self._to_cells(positions, axis) for axis, positions in enumerate(seen))
         rows, columns = (np.clip(c, kept.start, kept.stop - 1) for c, kept in zip(cells, self.window()))
-        return rows, columns, seen_rows, seen_columns
+        return rows, columns
 
     def _cells_between(self, start: float, stop: float, axis: int) -> tuple[int, int]:
         """First and last cell whose block holds any content: those of padding alone must not shine into the photo."""
@@ -167,8 +203,9 @@ class Grid:
         """Photo pixels per cell (x, y) where the first cell starts with the photo: OpenCV's resize can do no other."""
         zoom = np.array(self.stride[::-1]) / np.diag(self.placement.matrix)[:2]
         starts_together = (zoom > 0).all() and not self.placement.matrix[:2, 2].any()
-        seen = np.multiply(self.cells[::-1], zoom) >= np.subtract(self.placement.photo_size[::-1], 1e-6)
-        return zoom if self.align == 'center' and starts_together and seen.all() else None
+        covered = np.multiply(self.cells[::-1], zoom) >= np.subtract(self.placement.photo_size[::-1], 1e-6)
+        is_zoom = self.align == 'center' and starts_together and covered.all() and self.placement.sees_all
+        return zoom if is_zoom else None
 
     def _to_cells(self, positions: np.ndarray, axis: int) -> np.ndarray:
         """Input coordinates along y (axis 0) or x (axis 1) to cell indices with fractions."""
@@ -204,10 +241,8 @@ class Grid:
         largest bound the heatmap. Empty if the photo lies wholly outside the input.
         """
         if not self.placement.is_separable:
-            heatmap, seen = self._warp(values)
-            return heatmap[seen]
-        rows, columns, seen_rows, seen_columns = self._axes
-        rows, columns = rows[seen_rows], columns[seen_columns]
+            return self._warp(values)[self.placement.seen]
+        rows, columns = self._axes
         if not len(rows) or not len(columns):
             return values[:0]
         return _interpolate(values, _nodes(rows), _nodes(columns))
@@ -219,36 +254,28 @@ class Grid:
             (height, width) of the photo, float32. Zero where the pipeline cut the photo away.
         """
         if not self.placement.is_separable:
-            heatmap, seen = self._warp(values)
-            return np.where(seen, heatmap, np.float32(0))
+            return np.where(self.placement.seen, self._warp(values), np.float32(0))
         zoom = self._zoom()
         if zoom is not None:
             height, width = self.placement.photo_size
             wide = cv2.resize(values[self.window()], None, fx=zoom[0], fy=zoom[1], interpolation=cv2.INTER_LINEAR)
             return wide[:height, :width]
-        rows, columns, seen_rows, seen_columns = self._axes
-        if seen_rows == slice(0, len(rows)) and seen_columns == slice(0, len(columns)):
-            return _interpolate(values, rows, columns)
+        whole = _interpolate(values, *self._axes)
+        if self.placement.sees_all:
+            return whole
         heatmap = np.zeros(self.placement.photo_size, np.float32)
-        heatmap[seen_rows, seen_columns] = _interpolate(values, rows[seen_rows], columns[seen_columns])
+        heatmap[self.placement.seen_ranges] = whole
         return heatmap
 
-    def _warp(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The heatmap under any homography, and where the input shows the photo, both (height, width)."""
-        height, width = self.placement.photo_size
-        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-        u, v, w = np.einsum('ij,jhw->ihw', self.placement.matrix, np.stack([x, y, np.ones_like(x)]))
-        with np.errstate(divide='ignore', invalid='ignore'):
-            u, v = u / w, v / w
-        input_height, input_width = self.placement.input_size
-        seen = (w > 0) & (u >= 0) & (u <= input_width) & (v >= 0) & (v <= input_height)
-        rows = self._to_cells(np.where(seen, v, 0), 0)
-        columns = self._to_cells(np.where(seen, u, 0), 1)
+    def _warp(self, values: np.ndarray) -> np.ndarray:
+        """The heatmap (height, width) under any homography; of no meaning where the input does not show the photo."""
+        x, y = (np.where(self.placement.seen, positions, 0) for positions in self.placement.points)
+        rows, columns = self._to_cells(y, 0), self._to_cells(x, 1)
         (top, down), (left, along) = _split(rows, self.cells[0]), _split(columns, self.cells[1])
         bottom, right = np.minimum(top + 1, self.cells[0] - 1), np.minimum(left + 1, self.cells[1] - 1)
         upper = values[top, left] * (1 - along) + values[top, right] * along
         lower = values[bottom, left] * (1 - along) + values[bottom, right] * along
-        return (upper * (1 - down) + lower * down).astype(np.float32), seen
+        return (upper * (1 - down) + lower * down).astype(np.float32)
 
 
 def _seen(positions: np.ndarray, size: int) -> slice:

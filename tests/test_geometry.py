@@ -296,3 +296,14 @@ def test_metas_without_a_scale_are_an_unscaled_photo():
     placement = placement_of(dict(ori_shape=(20, 30)), torch.zeros(3, 32, 32))
     np.testing.assert_array_equal(placement.matrix, np.eye(3))
     assert identity_placement((20, 30), (32, 32)).content_box() == (0, 0, 30, 20)
+
+
+@pytest.mark.parametrize('stride', [8, 64])
+def test_what_was_cut_away_stays_cold_however_far_the_cells_reach(stride):
+    """The pipeline kept 800 of 820 rows: 13 cells of stride 64 reach to row 832, and the network saw none of it."""
+    placement = Placement(np.eye(3), (820, 100), (800, 128))
+    cells = -(-800 // stride), -(-128 // stride)
+    heat = Grid(cells, (stride, stride), placement).heatmap(np.ones(cells, np.float32))
+    assert (heat[:800] == 1).all()
+    assert (heat[800:] == 0).all()
+    assert np.array_equal(placement.seen, heat == 1)
