@@ -63,8 +63,11 @@ def _over_time(metric: str, results: Mapping[str, Results]) -> Plot | None:
 def _focus_tables(results: Mapping[str, Results], means: FocusMeans) -> Iterator[dict]:
     """The tables of each run, with their plots."""
     for number, (letter, one) in enumerate(results.items()):
-        own = {'': means.table()} if not number and means.images else {}
-        for prefix, table in (one.focus or own).items():
+        tables = dict(one.focus)
+        as_drawn = [one.focus_settings.get(prefix, one.drawn_with) == one.drawn_with for prefix in tables]
+        if not number and means.images and not any(as_drawn):
+            tables = {'': means.table(), **tables}
+        for prefix, table in tables.items():
             of = [letter, *((prefix, one.focus_round) if prefix else ())]
             title = 'Focus' + ''.join(f', {part}' for part in of if part not in ('', 'focus', TEST))
             lines = {
@@ -72,7 +75,15 @@ def _focus_tables(results: Mapping[str, Results], means: FocusMeans) -> Iterator
                 for size in ('all', *SIZES)
             }
             drawn = plot(f'{title}: gain by level and size of objects', 'gain', 'level', list(table.rows), lines, 1.0)
-            yield dict(title=title, told=bool(prefix), images=table.images, rows=table.rows, plot=drawn)
+            settings = _words(one.focus_settings.get(prefix, {}))
+            yield dict(
+                title=title, told=bool(prefix), settings=settings, images=table.images, rows=table.rows, plot=drawn
+            )
+
+
+def _words(settings: Mapping[str, str]) -> str:
+    """Settings of a metric in a line; its layers are the rows of the table."""
+    return ', '.join(f'{name} {value}' for name, value in settings.items() if name != 'layers')
 
 
 def _title(run: Run) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Iterator, Sequence
 from mmengine.dataset import BaseDataset, DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import Dataset
 
 from .visualizer import FeatureVisualizer
@@ -28,11 +28,12 @@ class ResultsHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'val' in self.visualizer.stages:
-            self.visualizer.keep_metrics(metrics, _validation_folder(runner))
+            focus = _focus_settings(runner.val_loop)
+            self.visualizer.keep_metrics(metrics, _validation_folder(runner), focus)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'test' in self.visualizer.stages:
-            self.visualizer.keep_metrics(metrics)
+            self.visualizer.keep_metrics(metrics, focus=_focus_settings(runner.test_loop))
 
 
 @HOOKS.register_module()
@@ -147,6 +148,14 @@ def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
     visualizer.close()
     visualizer.write_report()
     runner.logger.info(f'Feature maps: {visualizer.summary()}')
+
+
+def _focus_settings(loop: BaseLoop) -> dict[str, dict]:
+    """The settings of each FeatureFocusMetric that a loop evaluates with, by its prefix."""
+    from .metrics import FeatureFocusMetric  # only of use here once something was evaluated
+
+    metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
+    return {metric.prefix: metric.settings for metric in metrics if isinstance(metric, FeatureFocusMetric)}
 
 
 def _validation_folder(runner: Runner) -> str:

@@ -88,10 +88,17 @@ class FeatureFocusMetric(BaseMetric):
         self.score_thr = number('score_thr', score_thr)
         self.classwise = classwise
         self.tolerance = number('tolerance', tolerance, low=0)
+        self.reduction = reduction
         names = None if layers is None else names_in('layers', layers)
         make_taps = partial(Taps, layers=names, layer_type=layer_type, reduction=get_reduction(reduction))
         self._watch = Watch(make_taps)
         weakref.finalize(self, self._watch.close).atexit = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the figures depend on, by the names of arguments; the layers are those that were found."""
+        layers = [] if self._watch.taps is None else list(self._watch.taps.modules)
+        return dict(layers=layers, reduction=self.reduction, align=self.align, boxes=self.boxes)
 
     def close(self) -> None:
         """Remove all hooks from the detector; the metric is of no use then."""

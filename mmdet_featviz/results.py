@@ -24,12 +24,17 @@ class Results:
             the value of what is not finite, or not defined.
         focus: {prefix: figures}: those of each FeatureFocusMetric in the last round that has any.
         focus_round: That round.
+        focus_settings: {prefix: what its figures depend on}, as far as it is known.
+        drawn_with: The same of what the run has drawn.
     """
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self.rounds: dict[str, dict[str, float | None]] = {}
         self.focus: dict[str, FocusTable] = {}
         self.focus_round = ''
+        self.focus_settings: dict[str, dict] = facts.get('focus') or {}
+        align = facts.get('style', {}).get('align')
+        self.drawn_with = dict(layers=facts.get('layers'), reduction=facts.get('reduction'), align=align, boxes='gt')
         told = facts.get('metrics') or {}
         for folder in by_time(told):
             name = folder.replace('_', ' ')

@@ -11,7 +11,7 @@ import os.path as osp
 import traceback
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import all_gather_object, barrier, is_main_process
@@ -118,7 +118,7 @@ class RunWriter:
         if sink.finished:
             before = facts_of(store_of(sink.out_dir))
             _check_same_settings(sink.out_dir, before, json.loads(_json(self._known)))
-            self._known['metrics'] = before.get('metrics', {})
+            self._known.update({name: before.get(name, {}) for name in ('metrics', 'focus')})
         self._write_facts()
 
     @property
@@ -144,17 +144,19 @@ class RunWriter:
         self._guarded(tally, name, lambda _: self.write(*make()))
         self._count(tally)
 
-    def keep_metrics(self, metrics: dict[str, Any], folder: str = '') -> None:
+    def keep_metrics(self, metrics: dict[str, Any], folder: str = '', focus: Mapping[str, dict] | None = None) -> None:
         """Add what evaluators told to ``run.json``.
 
         Args:
             metrics: {name: value}; of those that are no numbers nothing is kept.
             folder: Of the validation, such as ``epoch_3``; empty after a test.
+            focus: The settings of each FeatureFocusMetric among the evaluators, by its prefix.
 
         Raises:
             OSError: If strict, and it cannot be written.
         """
         self._known['metrics'] = {**self._known.get('metrics', {}), folder or TEST: dict(_figures(metrics))}
+        self._known['focus'] = {**self._known.get('focus', {}), **(focus or {})}
         try:
             self._write_facts()
         except Exception as error:  # each file backend raises errors of its own

@@ -9,7 +9,7 @@ import posixpath
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import is_main_process
@@ -274,10 +274,18 @@ class FeatureVisualizer:
             snapshots = partial(self.snapshots, passes, index, result, folder, stage)
             self._writer.write_made(path or 'an array', snapshots)
 
-    def keep_metrics(self, metrics: dict[str, Any] | None, folder: str = '') -> None:
-        """Keep what evaluators told of a test, or of the validation that is drawn into `folder`, for the report."""
+    def keep_metrics(
+        self, metrics: dict[str, Any] | None, folder: str = '', focus: Mapping[str, dict] | None = None
+    ) -> None:
+        """Keep what evaluators told of a test, or of the validation that is drawn into `folder`, for the report.
+
+        Args:
+            metrics: {name: value}.
+            folder: Of the validation; empty after a test.
+            focus: The settings of each FeatureFocusMetric among the evaluators, by its prefix.
+        """
         if metrics and self.taps is not None:
-            self._writer.keep_metrics(metrics, folder)
+            self._writer.keep_metrics(metrics, folder, focus)
 
     def close(self) -> None:
         """Wait for the workers, and draw what waited for the end of a stage: with ``normalize='run'`` every picture."""

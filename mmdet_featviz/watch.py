@@ -22,11 +22,14 @@ class Watch:
 
     Args:
         make_taps: Makes the taps for the detector.
+
+    Attributes:
+        taps: Those of the detector; None until one is found.
     """
 
     def __init__(self, make_taps: Callable[[nn.Module], Taps]) -> None:
         self._make_taps = make_taps
-        self._taps: Taps | None = None
+        self.taps: Taps | None = None
         self._preprocessed: Any = None
         self._handles = [
             register_module_forward_hook(self._on_any_output),
@@ -40,7 +43,7 @@ class Watch:
         Raises:
             ValueError: If a layer that was asked for by name did not fire.
         """
-        latest = self._taps.take() if self._taps is not None else []
+        latest = self.taps.take() if self.taps is not None else []
         return latest[-1] if latest else None
 
     def close(self) -> None:
@@ -59,24 +62,24 @@ class Watch:
         if isinstance(module, BaseModel):
             preprocessed = self._preprocessed
             self.close()
-            self._taps = self._make_taps(module)
+            self.taps = self._make_taps(module)
             self._handles.append(module.data_preprocessor.register_forward_hook(self._on_preprocessed))
             self._on_preprocessed(module.data_preprocessor, (), preprocessed)
 
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
         self._end_pass()
-        detector = self._taps.model
+        detector = self.taps.model
         if not detector.training:
-            self._taps.attach()  # and forget a pass that nobody took: the latest one counts
-            self._taps.begin_with(output)
+            self.taps.attach()  # and forget a pass that nobody took: the latest one counts
+            self.taps.begin_with(output)
             self._end = _on_end(detector, self._end_pass)
 
     def _end_pass(self, *call: Any) -> None:
         if self._end is not None:
             self._end.remove()
             self._end = None
-        if self._taps is not None:
-            self._taps.detach()
+        if self.taps is not None:
+            self.taps.detach()
 
 
 def _on_end(module: nn.Module, hook: Callable[..., None]) -> Any:

@@ -261,6 +261,32 @@ def test_figures_of_the_metric_stand_in_for_the_reports_own(tmp_path):
     assert [caption.split(':')[0] for caption in tables] == ['Focus, A']
 
 
+def test_a_metric_of_other_settings_does_not_stand_in_for_what_is_drawn(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), save='maps', report=True, layers=['backbone'], reduction='mean')
+    cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook=hook)
+    focus = dict(type='FeatureFocusMetric', layers=['backbone'])
+    cfg.test_evaluator = [
+        cfg.test_evaluator,
+        dict(focus, prefix='same', reduction='mean'),
+        dict(focus, prefix='other', reduction='max', boxes='pred'),
+    ]
+    Runner.from_cfg(cfg).test()
+    assert facts_in(tmp_path / 'out')['focus'] == dict(
+        same=dict(layers=['backbone'], reduction='mean', align='center', boxes='gt'),
+        other=dict(layers=['backbone'], reduction='max', align='center', boxes='pred'),
+    )
+    run = Run(str(tmp_path / 'out'))
+    tables = [name for name in read_tables(write_report(run, overwrite=True)) if name.startswith('Focus')]
+    same = 'Focus, same: 2 images of the data set (reduction mean, align center, boxes gt)'
+    assert tables[0] == same
+    assert tables[1].endswith('(reduction max, align center, boxes pred)')
+    for metric in [name for name in run.facts['metrics']['test'] if name.startswith('same/')]:
+        del run.facts['metrics']['test'][metric]
+    tables = [name for name in read_tables(write_report(run, overwrite=True)) if name.startswith('Focus')]
+    assert tables[0] == 'Focus: 2 images of this page'
+    assert tables[1].startswith('Focus, other: ')
+
+
 def test_hostile_names_of_metrics_are_text(tmp_path):
     metrics = {**dict.fromkeys(HOSTILE, 0.5), f'focus/{HOSTILE[0]}_0/gain': 2.0}
     report = report_of(tmp_path, dict(epoch_1=metrics, epoch_2=metrics))
