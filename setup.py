@@ -50,6 +50,9 @@ setup(
         'Topic :: Scientific/Engineering :: Visualization',
     ],
     packages=find_packages(include=['mmdet_featviz*']),
+    # An editable install is this folder on sys.path. The import hook that it is otherwise comes too late where a script
+    # runs beside a clone, whose folder Python takes for a package of the same name.
+    options={'editable_wheel': {'mode': 'compat'}},
     include_package_data=True,
     python_requires='>=3.8',
     install_requires=requirements('runtime'),

@@ -150,7 +150,7 @@ def test_the_base_config_says_the_defaults():
 def distributions(tmp_path_factory):
     """The source distribution, and the wheel built from it."""
     folder = tmp_path_factory.mktemp('dist with space')
-    source = folder / 'source'
+    source = folder / 'mmdet_featviz'  # as a clone is called
     listed = subprocess.run(
         ['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -218,3 +218,6 @@ def test_configs_can_be_inherited_from_every_kind_of_install(tmp_path, distribut
     assert (hook, model) == ('FeatVizHook', 'RetinaNet')
     expected = source if kind == 'editable' else environment
     assert expected in Path(file).parents
+    if kind == 'editable':  # also beside the clone, whose folder has the package's name
+        beside = python('import mmdet_featviz; print(mmdet_featviz.__file__)', executable=executable, cwd=source.parent)
+        assert beside.stdout.strip() == file, beside.stderr
