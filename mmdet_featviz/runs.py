@@ -375,7 +375,8 @@ class Run:
         self.facts = facts_of(store)
         self.entries: dict[tuple, dict] = {}  # the last line of each map
         for entry in entries(store):
-            self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
+            if 'augmentation' in entry:  # not so in a report or a comparison of runs
+                self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
         files = {file: None for entry in self.entries.values() for file in entry['files']}
         names = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
         self.paths = [store.path(name) for name in names]
@@ -401,11 +402,17 @@ def load_with_photo(path: str, facts: dict) -> Snapshot:
     """
     snapshot = load(path)
     if snapshot.is_file:
-        photo, backend_args = snapshot.path, facts.get('backend_args')
+        photo, backend_args = _found(snapshot.path, facts.get('working_dir')), facts.get('backend_args')
     else:
         photo, backend_args = osp.join(osp.dirname(path), snapshot.photo_file), None
     read = partial(read_photo, photo, snapshot.placement.photo_size, backend_args)
     return replace(snapshot, photo=read, dataset_meta=facts.get('dataset_meta'))
+
+
+def _found(path: str, working_dir: str | None) -> str:
+    """The path of a photo; one that is relative and leads nowhere from here may lead there from where the run was."""
+    there = osp.join(working_dir or '', path)
+    return there if '://' not in path and not osp.exists(path) and osp.exists(there) else path
 
 
 def run_ranges(paths: Sequence[str], align: str) -> dict[str, tuple[float, float]]:

@@ -109,7 +109,7 @@ class FileSink:
         except OSError as error:
             raise type(error)(
                 f'out_dir {self.out_dir!r} cannot be written to ({error.strerror or error}): '
-                'choose another folder with out_dir, or --featviz-dir of tools/test.py'
+                'choose another out_dir (--featviz-dir of tools/test.py)'
             ) from error
         # Another rank of this run may have written already, where it did not wait for the first.
         if not is_main_process() or not manifests(self._store):
@@ -121,8 +121,8 @@ class FileSink:
             self._remove_run()
         else:
             raise FileExistsError(
-                f'{self.out_dir!r} holds the pictures of another run: set resume=True to go on with it, '
-                'overwrite=True to replace it, or choose another out_dir (--featviz-dir of tools/test.py)'
+                f'{self.out_dir!r} holds the pictures of another run: overwrite=True (--overwrite) replaces it, '
+                'resume=True (--resume of tools/test.py) goes on with it, another out_dir leaves it alone'
             )
 
     def _remove_run(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import os.path as osp
 import posixpath
 from collections import Counter
@@ -192,6 +193,7 @@ class FeatureVisualizer:
             reduction=self.reduction_name,
             dataset_meta=_plain(source.dataset_meta),
             backend_args=source.backend_args,
+            working_dir=os.getcwd(),  # from which the paths of photos lead on
             **facts,
         )
         self._in_run = in_run

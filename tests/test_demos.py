@@ -144,6 +144,17 @@ def test_options_have_the_arguments_names(place, tmp_path):
         assert (tmp_path / 'later' / name).read_bytes() == (tmp_path / 'out' / name).read_bytes()
 
 
+def test_a_run_whose_photos_are_gone_cannot_be_drawn_again(place, tmp_path):
+    photo = tmp_path / 'gone.jpg'
+    photo.write_bytes((place / 'photos' / 'a.jpg').read_bytes())
+    options = ['--out-dir', tmp_path / 'out', '--save', 'maps']
+    assert run('image_demo.py', photo, 'pools.py', 'pools.pth', *options, cwd=place).returncode == 0
+    photo.unlink()
+    later = run('render.py', tmp_path / 'out', '--out-dir', tmp_path / 'later', cwd=place)
+    assert later.returncode == 1
+    assert later.stderr.strip().splitlines()[-1].endswith('skipped: 1 image, photo not readable (gone.jpg)')
+
+
 def test_every_argument_is_an_option_with_help(place):
     words = run('image_demo.py', '--help', cwd=place).stdout
     for kind in (FeatureVisualizer, Style):
@@ -167,6 +178,11 @@ def test_show_layers_prints_the_tree_and_draws_nothing(place, tmp_path):
         ('image_demo.py', ['photos', 'pools.py', 'nothing.pth'], 'there is no checkpoint nothing.pth'),
         ('image_demo.py', ['photos', 'pools.py', 'pools.pth', '--layers', 'bakbone'], 'the closest are backbone'),
         ('image_demo.py', ['photos', 'pools.py', 'pools.pth', '--channels', 'best'], "channels='best' is not known"),
+        (
+            'image_demo.py',
+            ['photos/broken.jpg', 'pools.py', 'pools.pth', '--out-dir', 'none'],
+            'left out: 1 (photos/br',
+        ),
         ('render.py', ['photos', '--out-dir', 'x'], 'photos is no run: it has no manifest.jsonl'),
         ('video_demo.py', ['none.mp4', 'pools.py', '--out', 'x.mp4'], 'there is no video none.mp4'),
         ('video_demo.py', ['photos/notes.txt', 'pools.py', '--out', 'x.mp4'], 'notes.txt cannot be read as a video'),

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_featviz import FeatureVisualizer
 from mmdet_featviz.geometry import Grid, identity_placement
-from mmdet_featviz.runs import Run, RunWriter, run_ranges
+from mmdet_featviz.runs import Run, RunWriter, load_with_photo, run_ranges
 from mmdet_featviz.sinks import FileSink
 from mmdet_featviz.snapshots import Level, Snapshot, dump, load
 from mmdet_featviz.style import Style
@@ -191,3 +191,28 @@ def test_a_missing_photo_costs_only_its_overlays_and_is_counted(model, tmp_path)
     names = pictures(tmp_path / 'later')
     assert len(names) == 3 + 6
     assert {file for entry in manifest(tmp_path / 'later') for file in entry['files']} == set(names)
+
+
+def test_photos_of_relative_paths_are_found_from_another_folder(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw(model, tmp_path, count=1, save=('overlay', 'maps'))
+    facts = tmp_path / 'run' / 'run.json'
+    assert json.loads(facts.read_text())['working_dir'] == str(tmp_path)
+    path = Run(str(tmp_path / 'run')).paths[0]
+    one = load(path)
+    (tmp_path / 'relative').mkdir()
+    relative = tmp_path / 'relative' / 'maps.npz'
+    relative.write_bytes(dump(Snapshot(**{**vars(one), 'path': '图 0.png'})))
+    monkeypatch.chdir(tmp_path / 'relative')
+    photo = load_with_photo(str(relative), json.loads(facts.read_text())).photo()
+    np.testing.assert_array_equal(photo, read(tmp_path / '图 0.png'))
+    cv2.imwrite('there.png', photo)
+    (tmp_path / 'relative' / '图 0.png').write_bytes((tmp_path / 'relative' / 'there.png').read_bytes())
+    (tmp_path / '图 0.png').write_bytes(cv2.imencode('.png', np.zeros_like(photo))[1].tobytes())
+    np.testing.assert_array_equal(load_with_photo(str(relative), json.loads(facts.read_text())).photo(), photo)
+
+
+def test_the_folder_of_a_report_is_no_run(model, tmp_path):
+    draw(model, tmp_path, count=1, save='maps', report=True)
+    with pytest.raises(ValueError, match='report holds no maps to draw from'):
+        Run(str(tmp_path / 'run' / 'report'))

@@ -106,7 +106,10 @@ def main():
     print(visualizer.summary())
     if unreadable:
         shown = ', '.join(unreadable[:3]) + (', ...' if len(unreadable) > 3 else '')
-        print(f'could not be read and were left out: {len(unreadable)} ({shown})')
+        told = f'could not be read and were left out: {len(unreadable)} ({shown})'
+        if len(unreadable) == len(images):
+            raise SystemExit(told)
+        print(told)
 
 
 if __name__ == '__main__':

@@ -60,6 +60,8 @@ def main():
             writer.write(snapshot)
     if not found:
         raise SystemExit('no image or level of the run fits --images and --levels')
+    if not writer.tally.drawn:
+        raise SystemExit(writer.summary())
     print(writer.summary())
 
 
