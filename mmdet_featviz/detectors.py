@@ -52,13 +52,14 @@ class FeatVizMixin:
         if stage not in self.featviz.stages or not isinstance(inputs, Tensor):
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
-        if not any(self.featviz.select(samples, folder, stage)):
+        selected = self.featviz.select(samples, folder, stage)
+        if not any(selected):
             return run(inputs, samples, *args, **kwargs)
         self.featviz.open(self, osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self), stage=stage)
         with self.featviz.taps as taps:
             taps.begin(inputs, samples)
             outputs = run(inputs, samples, *args, **kwargs)
-        self.featviz.draw(taps.take(), outputs if stage != 'train' else (), folder, stage)
+        self.featviz.draw(taps.take(), outputs if stage != 'train' else (), folder, stage, selected)
         return outputs
 
 

@@ -32,13 +32,14 @@ class Placement:
     photo_size: tuple[int, int]
     input_size: tuple[int, int]
 
-    @property
+    @cached_property
     def is_separable(self) -> bool:
         """Whether rows stay rows and columns stay columns: scaling, shifting and flipping only."""
         rest = self.matrix.copy()
         rest[[0, 1, 0, 1, 2], [0, 1, 2, 2, 2]] = 0
         return not rest.any()
 
+    @cached_property
     def content_box(self) -> tuple[float, float, float, float]:
         """Left, top, right and bottom edge of the photo in the input, for a separable placement."""
         height, width = self.photo_size
@@ -155,7 +156,7 @@ def _unevenness_around(placement: Placement, image: Tensor, padded: np.ndarray) 
     Only what the pipeline padded, to (width, height), is looked at: the preprocessor pads on with a value of its own.
     """
     width, height = np.round(padded).astype(int)
-    left, top, right, bottom = (max(0, int(round(edge))) for edge in placement.content_box())
+    left, top, right, bottom = (max(0, int(round(edge))) for edge in placement.content_box)
     around = np.ones(image.shape[-2:], bool)[:height, :width]
     around[top:bottom, left:right] = False
     if not around.any():
@@ -216,7 +217,7 @@ class Grid:
         """Rows and columns of the cells that the heatmap is made of: between them the others play no part."""
         if not self.placement.is_separable:
             return slice(0, self.cells[0]), slice(0, self.cells[1])
-        left, top, right, bottom = self.placement.content_box()
+        left, top, right, bottom = self.placement.content_box
         ends = self._cells_between(top, bottom, 0), self._cells_between(left, right, 1)
         # Of a photo wholly outside the input the ends are crossed.
         rows, columns = (slice(min(low, high), high + 1) for low, high in ends)

@@ -141,6 +141,7 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
         in_run=True,
         log=runner.visualizer,
     )
+    visualizer.tell_at_exit()
 
 
 def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:

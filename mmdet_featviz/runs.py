@@ -174,17 +174,21 @@ class RunWriter:
         Args:
             in_run: Whether all ranks of a run finish: the range is that of all, and so are tally and manifest.
         """
-        self._workers.wait()
+        self.stop()
         pending, self.tally.pending = self.tally.pending, []
         of_all = sum(all_gather_object(pending), []) if in_run else pending
         if of_all:
             views = Views(self.style, run_ranges(of_all, self.style.align))
             for path in pending:
                 self._workers.give(self._draw_saved, path, views)
-            self._workers.wait()
-        self._guarded(self.tally, MANIFEST, lambda tally: self.sink.settle())
+            self.stop()
         if in_run:
             self._join_ranks()
+
+    def stop(self) -> None:
+        """Wait for what was given; what waits for the range of the run stays to be drawn."""
+        self._workers.wait()
+        self._guarded(self.tally, MANIFEST, lambda _: self.sink.settle())
 
     def _join_ranks(self) -> None:
         """Let the first rank tell of all ranks, and make one manifest of theirs."""

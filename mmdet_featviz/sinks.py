@@ -19,6 +19,7 @@ from .stores import Store, store_of
 
 MANIFEST = 'manifest.jsonl'
 PART = 'manifest.rank{}.jsonl'
+REPORT = 'report'  # folder below that of the run
 IS_PART = re.compile(r'manifest\.rank\d+\.jsonl')
 LONGEST_NAME = 180  # bytes; file systems take 255, and endings are added
 DEVICES = {'CON', 'PRN', 'AUX', 'NUL', *(f'{port}{number}' for port in ('COM', 'LPT') for number in range(1, 10))}
@@ -109,7 +110,7 @@ class FileSink:
         except OSError as error:
             raise type(error)(
                 f'out_dir {self.out_dir!r} cannot be written to ({error.strerror or error}): '
-                'choose another out_dir (--featviz-dir of tools/test.py)'
+                'choose another folder with out_dir, or --featviz-dir of tools/test.py'
             ) from error
         # Another rank of this run may have written already, where it did not wait for the first.
         if not is_main_process() or not manifests(self._store):
@@ -126,12 +127,17 @@ class FileSink:
             )
 
     def _remove_run(self) -> None:
-        """Remove the pictures that the manifest lists, and the manifest; nothing else that lies there."""
-        for entry in entries(self._store):
-            for name in filter(_is_below, entry.get('files', ())):
-                self._store.remove(name)
-        for name in manifests(self._store):
-            self._store.remove(name)
+        """Remove what the manifests of the run and of its report list, and these; nothing else that lies there."""
+        stores = [self._store]
+        if f'{REPORT}/{MANIFEST}' in self._store.all_names():
+            stores.append(store_of(self._store.path(REPORT)))
+        for store in stores:
+            store.remove_halves()
+            for entry in entries(store):
+                for name in filter(_is_below, entry.get('files', ())):
+                    store.remove(name)
+            for name in manifests(store):
+                store.remove(name)
 
     def merge(self) -> None:
         """Make one manifest of all parts, without the line that a run may have been killed in."""

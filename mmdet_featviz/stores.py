@@ -6,13 +6,14 @@ import atexit
 import errno
 import os
 import os.path as osp
+import re
 import tempfile
 import threading
 from typing import Union
 
 from mmengine import fileio
 
-HALF = '.part'
+HALF = re.compile(r'\..+\.\d+\.part', re.DOTALL)  # a name, and the process that writes it
 PROBE = 'writable.probe'
 PUT_EVERY = 100
 
@@ -69,7 +70,7 @@ class DiskStore:
     def remove_halves(self) -> None:
         """Remove the files that a process was killed in; nobody may be writing."""
         for name in self.all_names():
-            if osp.basename(name).startswith('.') and name.endswith(HALF):
+            if HALF.fullmatch(osp.basename(name)):
                 os.remove(self.path(name))
 
     def read(self, name: str) -> bytes:
@@ -84,7 +85,7 @@ class DiskStore:
         """
         path = self.path(name)
         os.makedirs(osp.dirname(path), exist_ok=True)
-        temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{os.getpid()}{HALF}')
+        temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{os.getpid()}.part')
         try:
             with open(temporary, 'wb') as file:
                 file.write(data)

@@ -7,7 +7,7 @@ import logging
 import math
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Iterator, Sequence
 
 import torch
@@ -404,6 +404,7 @@ def what_it_is(tensor: Tensor, inputs: Tensor) -> str:
     return 'scores, queries or the like'
 
 
+@lru_cache(maxsize=1024)
 def nominal_stride(cells: tuple[int, int], pixels: tuple[int, int]) -> tuple[float, float] | None:
     """Stride of a map of (rows, columns) cells over an input of (height, width) pixels.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import inspect
+import logging
 import os
 import os.path as osp
 import posixpath
+import weakref
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -34,6 +37,8 @@ from .turns import Turns
 from .views import finite_heat
 
 STAGES = ('train', 'val', 'test')
+
+_unfinished: weakref.WeakSet[FeatureVisualizer] = weakref.WeakSet()
 
 
 class FeatureVisualizer:
@@ -241,11 +246,13 @@ class FeatureVisualizer:
     def begin(self, stage: str, images: int | None = None) -> None:
         """Begin a round over the data set of a stage, of so many images where a sampler may repeat some."""
         self._turns.begin(stage, images)
+        self._passes_of.clear()  # another test is no further pass over the images of the one before
 
     def select(self, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> list[bool]:
-        """Which images of a batch are drawn, by `interval` and `max_images` or by their names.
+        """Which images of a batch are drawn, by `interval` and `max_images` or by their names; for detectors.
 
-        A further pass over the same batch (test-time augmentation) counts no image again and gets the same answer.
+        A detector knows neither batches nor epochs: what looks like a further pass over the same batch (test-time
+        augmentation) counts no image again and gets the same answer.
         """
         batch = folder, *(sample.metainfo.get('img_path') or id(sample) for sample in samples)
         if batch != self._batch:
@@ -254,10 +261,20 @@ class FeatureVisualizer:
             self._batch, self._batch_samples = batch, samples  # kept, so that no other sample gets the same id
             if another or stage != self._turns.stage:
                 self._turns.begin(stage)
-            self._selected = [self._turns.next(sample.metainfo.get('img_path')) for sample in samples]
+            self._selected = self._next(samples)
         return self._selected
 
-    def draw(self, passes: Sequence[Pass], results: Sequence[Any] = (), folder: str = '', stage: str = 'test') -> None:
+    def _next(self, samples: Sequence[Any]) -> list[bool]:
+        return [self._turns.next(sample.metainfo.get('img_path')) for sample in samples]
+
+    def draw(
+        self,
+        passes: Sequence[Pass],
+        results: Sequence[Any] = (),
+        folder: str = '',
+        stage: str = 'test',
+        selected: Sequence[bool] | None = None,
+    ) -> None:
         """Draw what the taps caught while the detector worked on one batch.
 
         Args:
@@ -266,10 +283,14 @@ class FeatureVisualizer:
             folder: Folder below the run's own, such as ``epoch_3``.
             stage: ``train``, ``val`` or ``test``. Training inputs are drawn over what the network saw: random crops,
                 mosaics and mixtures have no place on an original.
+            selected: Which images :meth:`select` chose; None chooses among those of a batch that was not met before.
         """
-        selected = self.select(passes[0].samples, folder, stage) if passes else []
-        if not any(selected):
+        if not passes:
             return
+        if selected is None:
+            if stage != self._turns.stage:
+                self._turns.begin(stage)
+            selected = self._next(passes[0].samples)
         for index in np.flatnonzero(selected).tolist():
             result = results[index] if index < len(results) else None
             path = passes[0].samples[index].metainfo.get('img_path')
@@ -291,10 +312,22 @@ class FeatureVisualizer:
 
     def close(self) -> None:
         """Wait for the workers, and draw what waited for the end of a stage: with ``normalize='run'`` every picture."""
+        _unfinished.discard(self)
         if self.taps is not None:
             self._writer.finish(self._in_run)
             if not self._in_run:
                 self.write_report()
+
+    def tell_at_exit(self) -> None:
+        """See that a process which ends before :meth:`close`, of whatever error or signal, tells what it has drawn."""
+        _unfinished.add(self)
+
+    def end_early(self) -> None:
+        """Wait for the workers, and log what was drawn until now."""
+        if self.taps is not None:
+            self.taps.detach()
+            self._writer.stop()
+            print_log(f'Feature maps, until it ended early: {self.summary()}', 'current', logging.WARNING)
 
     def write_report(self) -> None:
         """Write the page that `report` asks for, and log where it is."""
@@ -409,6 +442,12 @@ def _averaged(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
             mean = np.mean(heats, axis=0, dtype=np.float64).astype(np.float32)
             averaged.append(replace(level, stride=(1.0, 1.0), values=mean, picked=None, pooled=None, raw=None))
     return replace(snapshots[0], augmentation='mean', placement=whole, levels=averaged, attention=())
+
+
+@atexit.register
+def _end_early() -> None:
+    for visualizer in list(_unfinished):
+        visualizer.end_early()
 
 
 def _latest_visualizer() -> MMVisualizer:

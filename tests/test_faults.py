@@ -241,7 +241,7 @@ HEAR_INTERRUPTS = 'signal.signal(signal.SIGINT, signal.default_int_handler)'
     ('end', 'code', 'error'),
     [
         ('os.kill(os.getpid(), signal.SIGKILL)', -signal.SIGKILL, None),
-        ('os.kill(os.getpid(), signal.SIGTERM)', -signal.SIGTERM, None),
+        ('os.kill(os.getpid(), signal.SIGTERM)', 128 + signal.SIGTERM, ''),
         ("exec('raise KeyError(\\'the first error\\')')", 1, "KeyError: 'the first error'"),
         (f'({HEAR_INTERRUPTS}, os.kill(os.getpid(), signal.SIGINT))', -signal.SIGINT, 'KeyboardInterrupt'),
     ],
@@ -255,7 +255,9 @@ def test_a_process_that_ends_early_leaves_whole_files_and_can_be_gone_on_with(tm
     before = {name: (out / name).stat().st_mtime_ns for entry in entries(store_of(out)) for name in entry['files']}
     assert all(read(out / name).shape == (90, 120, 3) for name in before)
     if error is not None:  # then what was given to the workers is finished
-        assert ended.stderr.strip().splitlines()[-1] == error
+        told = (ended.stdout + ended.stderr).strip()
+        assert f'Feature maps, until it ended early: 36 pictures of 4 images in {out}' in told
+        assert error in ended.stderr
         assert sorted(before) == [name for name in pictures(out) if name[0] in '0123']
         assert len(before) == 4 * 9
     cfg = runner_config(tmp_path / 'data', tmp_path / 'work', resnet_detector())

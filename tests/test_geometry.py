@@ -295,7 +295,7 @@ def test_missing_ori_shape_says_what_to_add():
 def test_metas_without_a_scale_are_an_unscaled_photo():
     placement = placement_of(dict(ori_shape=(20, 30)), torch.zeros(3, 32, 32))
     np.testing.assert_array_equal(placement.matrix, np.eye(3))
-    assert identity_placement((20, 30), (32, 32)).content_box() == (0, 0, 30, 20)
+    assert identity_placement((20, 30), (32, 32)).content_box == (0, 0, 30, 20)
 
 
 @pytest.mark.parametrize('stride', [8, 64])

@@ -1,6 +1,7 @@
 """The hook in a real runner."""
 
 import gc
+import json
 import re
 
 import numpy as np
@@ -120,6 +121,34 @@ def test_another_runs_folder_stops_the_run(tmp_path, data):
         cfg.experiment_name = 'another'
         Runner.from_cfg(cfg).test()
     assert before == {name: (tmp_path / 'out' / name).stat().st_mtime_ns for name in pictures(tmp_path / 'out')}
+
+
+def test_several_samples_of_one_photo_in_a_row_are_samples_of_their_own(tmp_path):
+    """As data sets of expressions have them."""
+    data = write_dataset(tmp_path / 'data', {f'{name}.png': noise(seed=n) for n, name in enumerate('abc')})
+    path = data / 'annotations.json'
+    content = json.loads(path.read_text())
+    content['images'] = [
+        dict(content['images'][number], id=10 + place) for place, number in enumerate([0, 0, 0, 1, 1, 2])
+    ]
+    content['annotations'] = []
+    path.write_text(json.dumps(content))
+    hook = dict(out_dir=str(tmp_path / 'out'), layers='neck', interval=2, max_images=3)
+    runner = Runner.from_cfg(runner_config(data, tmp_path / 'work', resnet_detector(), hook=hook))
+    runner.test_loop.evaluator.metrics.clear()
+    runner.test()
+    drawn = [(entry['key'], entry['augmentation']) for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
+    assert sorted(drawn) == [('a', 0), ('a', 1), ('b', 0)]
+
+
+def test_another_test_of_a_runner_draws_its_images_again(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), layers='backbone', save=('overlay', 'maps'))
+    runner = Runner.from_cfg(runner_config(data, tmp_path / 'work', pool_detector(), hook=hook))
+    runner.test()
+    before = pictures(tmp_path / 'out')
+    (tmp_path / 'out' / before[0]).unlink()
+    runner.test()
+    assert pictures(tmp_path / 'out') == before
 
 
 def test_an_empty_data_set_is_named(tmp_path, data):

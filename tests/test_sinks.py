@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_written_to_says_what_to_do(tmp_path):
 
 def test_another_runs_folder_is_refused_unless_it_may_be_overwritten(tmp_path):
     FileSink(str(tmp_path)).record([dict(image='a')])
-    with pytest.raises(FileExistsError, match='another run: set resume=True .* overwrite=True .* another out_dir'):
+    with pytest.raises(FileExistsError, match='another run: overwrite=True .* resume=True .* another out_dir'):
         FileSink(str(tmp_path))
     assert len(manifest(tmp_path)) == 1
     FileSink(str(tmp_path), overwrite=True).record([dict(image='b')])
@@ -179,3 +179,15 @@ def test_a_line_that_could_not_be_written_whole_spoils_no_other(tmp_path, monkey
         sink.record([entry(key, f'{key}/1.png')])
     assert [one['key'] for one in entries(store_of(tmp_path))] == ['b', 'c']
     assert len((tmp_path / 'manifest.jsonl').read_bytes().splitlines()) == 3  # half of a, and both others
+
+
+def test_a_run_is_replaced_with_its_report_and_halves_and_nothing_else(tmp_path):
+    for folder, name in (('', 'a/1.png'), ('report', 'data/0.js')):
+        sink = FileSink(str(tmp_path / folder))
+        sink.write(name, b'')
+        sink.record([entry('a', name)])
+    for name in ('a/.2.png.4711.part', 'a/.mine.part', 'report/notes.txt'):
+        (tmp_path / name).write_text('')
+    FileSink(str(tmp_path), overwrite=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*') if path.is_file()}
+    assert left == {'a/.mine.part', 'report/notes.txt'}
