@@ -904,6 +904,54 @@ def test_an_image_over_the_epochs(browser, tmp_path):
     assert (page.pixels() != last).any()
 
 
+@pytest.fixture(scope='module')
+def long_run(tmp_path_factory):
+    """An image over more epochs than the page keeps of other images."""
+    folder = tmp_path_factory.mktemp('epochs')
+    levels = [[Level('neck', level, 4, (32.0, 32.0), shape(2, 3, level)) for level in range(2)] for _ in range(30)]
+    return write_run(
+        folder / 'run',
+        [snapshot(f'epoch_{n}/a', folder / 'a.png', levels=one, boxes=None) for n, one in enumerate(levels, 1)],
+    )
+
+
+def test_an_image_over_many_epochs(browser, long_run):
+    page = Page(browser, write_report(long_run, overwrite=True))
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 30")
+    assert page.texts('#strip figcaption') == [f'epoch {n}' for n in range(1, 31)]
+    assert page.texts('#strip [aria-current]') == ['epoch 30']
+    page.js(
+        'window.loads = 0; new MutationObserver((changes) => { loads += changes.flatMap('
+        '(change) => [...change.addedNodes]).length; }).observe(document.head, { childList: true });'
+    )
+    for level, key in enumerate('121'):
+        page.press(key)
+        page.wait("document.querySelectorAll('#strip canvas').length === 30")
+        assert page.js("return document.querySelector('#strip canvas').ariaLabel") == f'Heat of neck_{level % 2}'
+    assert page.js('return loads') == 0  # each file is read once
+    page.find('#strip figure:nth-child(2) button').click()
+    page.wait(
+        "[...document.querySelectorAll('#strip [aria-current]')].map((one) => one.textContent).join() === 'epoch 2'"
+    )
+    assert page.errors() == []
+
+
+def test_an_epoch_of_which_the_file_is_missing_is_told(browser, long_run):
+    page = Page(browser, write_report(long_run, overwrite=True))
+    (Path(long_run.folder) / 'report/data/000002.js').unlink()
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 29")
+    page.wait("!document.getElementById('trouble').hidden")
+    assert "000002.js cannot be read: is the report's folder complete?" in page.text('#trouble')
+    assert page.texts('#strip > :nth-child(2)') == ['epoch 2']
+    assert page.text('#pictures figcaption strong') == 'neck_0'
+    page.js("document.getElementById('trouble').hidden = true")
+    page.press('2')
+    page.wait("!document.getElementById('trouble').hidden")
+    assert '000002.js' in page.text('#trouble')
+
+
 def test_a_page_of_many_images_holds_only_the_visible_thumbnails(browser, tmp_path):
     photo = tmp_path / 'a.png'
     levels = [Level('neck', 0, 4, (32.0, 32.0), shape(2, 3))]

@@ -201,6 +201,7 @@ const featviz = (() => {
     if (image === null) return;
     $('name').textContent = image.key;
     const chosen = image.shots.find(([, label]) => label === state.shot) || image.shots[image.shots.length - 1];
+    store.keep(image.shots.length);
     try {
       const data = await store.shot(chosen[0]);
       if (mine !== turn) return;
@@ -209,9 +210,13 @@ const featviz = (() => {
       build();
       ahead();
     } catch (error) {
-      $('trouble').textContent = error.message;
-      $('trouble').hidden = false;
+      complain(error);
     }
+  }
+
+  function complain({ message }) {
+    $('trouble').textContent = message;
+    $('trouble').hidden = false;
   }
 
   /** Load the neighbours, so that they are there at once. */
@@ -303,20 +308,23 @@ const featviz = (() => {
     strip.hidden = image.shots.length < 2 || state.all;
     strip.replaceChildren();
     if (strip.hidden) return;
-    const mine = turn;
-    image.shots.forEach(async ([number, label]) => {
-      const place = viewer.element('div');
+    image.shots.forEach(([number, label]) => {
+      const place = viewer.element('div', '', label);
       strip.append(place);
-      const data = await store.shot(number);
-      const pair = pairsOf(data).find(({ a }) => a.name === state.level);
-      if (mine !== turn || !pair || !place.isConnected) return;
-      const [made] = picturesOf(data, pair, true);
-      const { figure } = viewer.captioned(made, [label || 'first pass'], () => set({ shot: label }));
-      if (data === shot) figure.querySelector('button').setAttribute('aria-current', 'true');
-      place.replaceWith(figure);
-      pictures.push(made);
-      made.paint(look());
+      fillPlace(place, number, label).catch((error) => { if (place.isConnected) complain(error); });
     });
+  }
+
+  async function fillPlace(place, number, label) {
+    const data = await store.shot(number);
+    const pair = pairsOf(data).find(({ a }) => a.name === state.level);
+    if (!pair || !place.isConnected) return;
+    const [made] = picturesOf(data, pair, true);
+    const { figure } = viewer.captioned(made, [label || 'first pass'], () => set({ shot: label }));
+    if (number === shot.number) figure.querySelector('button').setAttribute('aria-current', 'true');
+    place.replaceWith(figure);
+    pictures.push(made);
+    await made.paint(look());
   }
 
   /** Say what there is not. */
