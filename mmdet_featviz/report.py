@@ -8,6 +8,7 @@ these calls a function with its data.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import logging
 import math
@@ -17,7 +18,7 @@ import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -116,7 +117,10 @@ class Report:
         shared = ['index.html', 'data/index.js', *(f'page/{name}' for name in (*SCRIPTS, 'report.css'))]
         self.sink.record([dict(files=shared)])  # a report that is replaced takes them with it
         numbers = iter(range(sum(map(len, self._images.values()))))
-        images = [image for key, shots in self._images.items() for image in self._image(key[0], shots, numbers)]
+        names = _told_apart(key for key, _ in self._images)
+        images = [
+            image for name, shots in zip(names, self._images.values()) for image in self._image(name, shots, numbers)
+        ]
         self._shown = len(images)
         for name in (*SCRIPTS, 'report.css'):
             self.sink.write(f'page/{name}', (PAGE / name).read_bytes())
@@ -332,6 +336,21 @@ def _by_image(run: Run) -> dict[tuple, list[Shot]]:
         # Folders of data sets may have such names, too: only the same photo makes the same image.
         found.setdefault((base, photos.get(key)), []).append(Shot(path, name, label))
     return found
+
+
+def _told_apart(keys: Iterable[str]) -> Iterator[str]:
+    """The keys, the second of equal ones with `` (2)``: the page's addresses name images by them."""
+    taken = set()
+    for key in keys:
+        others = (f'{key} ({number})' for number in itertools.count(2))
+        free = next(name for name in itertools.chain([key], others) if _in_address(name) not in taken)
+        taken.add(_in_address(free))
+        yield free
+
+
+def _in_address(key: str) -> str:
+    """What an address keeps of a key: one sign for whatever is no Unicode."""
+    return key.encode('utf-8', 'replace').decode('utf-8')
 
 
 def _box_rows(boxes: Boxes | None) -> list[list]:

@@ -285,7 +285,7 @@ def test_epochs_and_passes_of_one_image_are_its_shots(tmp_path):
         ('p/a', ['epoch 1', 'epoch 2', 'epoch 10']),
         ('b', ['', 'pass 1']),
         ('c', ['epoch 1']),
-        ('c', ['epoch 2']),
+        ('c (2)', ['epoch 2']),
     ]
     assert data_of(run)['images'][0]['lowest'] == 0.5  # of the last epoch
     assert len(list((tmp_path / 'run/report/photos').iterdir())) == 4
@@ -633,6 +633,26 @@ def test_the_address_names_image_and_settings(page):
     page.open('image=nowhere&level=none&colormap=x&alpha=y&sort=z&range=fixed')  # what there is not does no harm
     assert page.text('#name') == 'street/0'
     assert page.errors() == []
+
+
+def test_images_of_one_name_are_told_apart(browser, tmp_path):
+    """As of a validation and a test set, or where an address cannot hold what tells their names apart."""
+    keys = 'epoch_1/a', 'a', 'a (2)', '\udc80', '\udc81'
+    snapshots = [snapshot(key, tmp_path / f'{number}.png', number) for number, key in enumerate(keys)]
+    run = write_run(tmp_path / 'run', snapshots)
+    page = Page(browser, write_report(run))
+    assert [image['key'] for image in data_of(run)['images']] == ['a', 'a (2)', 'a (2) (2)', '\udc80', '\udc81 (2)']
+    assert [image['lowest'] for image in data_of(run)['images']] == [0.4, 0.41, 0.42, 0.43, 0.44]
+    page.open()
+    current = "[...document.querySelectorAll('#grid li')].findIndex((one) => one.querySelector('[aria-current]'))"
+    for number in range(1, 5):
+        page.find('#next').click()
+        page.wait(f'{current} === {number}')
+        page.wait("document.querySelector('.box:not(.truth) span')?.textContent === arguments[0]", f'cat 0.4{number}')
+    for number in (0, 3, 1, 4, 2):
+        page.find(f'#grid li:nth-child({number + 1}) a').click()
+        page.wait(f'{current} === {number}')
+        page.wait("document.querySelector('.box:not(.truth) span')?.textContent === arguments[0]", f'cat 0.4{number}')
 
 
 def test_all_levels_lead_to_each(page):
