@@ -1014,17 +1014,48 @@ def test_an_image_without_boxes_photo_and_other_levels_says_so(browser, tmp_path
 
 
 def test_a_page_of_which_files_are_missing_says_so(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
     run = write_run(tmp_path / 'run', [snapshot(str(n), tmp_path / f'{n}.png', n) for n in range(6)])
     page = Page(browser, write_report(run))
     (tmp_path / 'run/report/data/000004.js').unlink()
     (tmp_path / 'run/report/data/000005.js').write_text('')
     page.open('image=1')
     for name in '45':
+        page.wait("document.querySelector('#pictures .heat')")
         page.find(f'#grid li:nth-child({int(name) + 1}) a').click()
         page.wait("!document.getElementById('trouble').hidden")
         assert f"00000{name}.js cannot be read: is the report's folder complete?" in page.text('#trouble')
+        for level in ('backbone_0', 'neck_1'):  # nothing of another image stands there, nor does a level bring it back
+            page.choose('level', level)
+            page.press('2')
+            assert page.text('#name') == name
+            assert page.texts('#viewer :is(canvas, .box, .mark)') == []
+            assert not page.find('#legend').is_displayed()
         page.find('#grid li:nth-child(1) a').click()
         page.wait("document.getElementById('trouble').hidden")
+    page.find('#grid li:nth-child(5) a').click()
+    page.wait("!document.getElementById('trouble').hidden")
+    page.press(Keys.ARROW_LEFT)
+    page.wait("document.getElementById('name').textContent === '3'")
+    page.wait("document.querySelector('#pictures .heat')")
+    assert page.text('.box:not(.truth) span') == 'cat 0.43'
+
+
+def test_a_file_that_fails_late_clears_no_later_image(page):
+    page.open('image=street/1')
+    page.js(
+        'store.shot = ((real) => (number) => number === 4 ? new Promise((_, reject) => { window.fail = reject; })'
+        ' : real(number))(store.shot);'
+    )
+    page.find('#grid li:nth-child(5) a').click()
+    page.wait('Boolean(window.fail)')
+    page.find('#grid li:nth-child(3) a').click()
+    page.wait("document.querySelector('.box:not(.truth) span')?.textContent === 'cat 0.50'")
+    page.js("window.fail(new Error('too late'))")
+    assert not page.find('#trouble').is_displayed()
+    assert page.text('#name') == 'street/2'
+    assert len(page.texts('#pictures .heat')) == 1
 
 
 # From the hook, the detectors and the tool.

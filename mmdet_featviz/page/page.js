@@ -210,8 +210,23 @@ const featviz = (() => {
       build();
       ahead();
     } catch (error) {
+      if (mine !== turn) return;
+      clear();
       complain(error);
     }
+  }
+
+  /** Show no picture: that of another image must not stand under this one's name. */
+  function clear() {
+    [shot, mark, pictures, legend] = [null, null, [], null];
+    $('pictures').replaceChildren();
+    $('pictures').dataset.painted = 0;
+    $('notes').textContent = '';
+    ['legend', 'strip'].forEach((name) => {
+      $(name).hidden = true;
+      $(name).replaceChildren();
+    });
+    read();
   }
 
   function complain({ message }) {
@@ -262,6 +277,7 @@ const featviz = (() => {
   }
 
   function build() {
+    if (!shot) return; // its file is missing, or still on its way
     const pairs = pairsOf(shot);
     const pair = pairs.find(({ a }) => a.name === state.level) || pairs[0];
     pictures = [];
@@ -357,6 +373,7 @@ const featviz = (() => {
     const painted = pictures;
     if (legend && painted.length) legend.paint(look(), painted[0].range());
     await Promise.all(painted.map((one) => one.paint(look())));
+    if (painted !== pictures) return;
     $('pictures').dataset.painted = painted.length; // tells that the picture stands
     read();
   }
@@ -398,7 +415,6 @@ const featviz = (() => {
   }
 
   function moveMark(across, down) {
-    if (!shot) return;
     const [width, height] = shot.size;
     const from = mark || { x: width / 2, y: height / 2 };
     const inside = (value, length) => Math.min(Math.max(value, 0), length - 1);
@@ -428,12 +444,10 @@ const featviz = (() => {
 
   function actionOf({ key, shiftKey }) {
     if (key === '/') return () => $('search').focus();
+    const [across, down] = ARROWS[key] || [0, 0];
+    if (across && !shiftKey) return () => go(across); // also away from an image whose file is missing
     if (!shot) return null;
-    if (key in ARROWS) {
-      const [across, down] = ARROWS[key];
-      if (shiftKey) return () => moveMark(across, down);
-      return across ? () => go(across) : () => stepLevel(down);
-    }
+    if (key in ARROWS) return shiftKey ? () => moveMark(across, down) : () => stepLevel(down);
     if (/^[1-9]$/.test(key)) {
       const level = shot.sides[0].levels[Number(key) - 1];
       return level ? () => set({ level: level.name }) : null;
