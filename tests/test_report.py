@@ -635,6 +635,50 @@ def test_the_address_names_image_and_settings(page):
     assert page.errors() == []
 
 
+SLIDE = (
+    "const slide = (...values) => values.forEach((value) => { const slider = document.getElementById('alpha');"
+    " slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); });"
+)
+
+
+def test_a_dragged_slider_renews_the_address_once_it_rests(page):
+    """Browsers drop or forbid hundreds of renewals; what is painted follows at once."""
+    page.open('image=street/1')
+    page.js(
+        'window.renewals = 0; const real = history.replaceState.bind(history);'
+        'history.replaceState = (...given) => { renewals++; real(...given); };'
+    )
+    opacity = "getComputedStyle(document.querySelector('.heat')).opacity"
+    assert (
+        page.js(f'{SLIDE} slide(...Array.from({{ length: 99 }}, (_, n) => (n + 1) / 100)); return {opacity}') == '0.99'
+    )
+    page.wait("location.hash === '#image=street%2F1&alpha=0.99'")
+    links = "return [...document.querySelectorAll('#grid a')].map((one) => one.hash)"
+    assert page.js(links) == [f'#image=street%2F{n}&alpha=0.99' for n in range(5)]
+    assert page.js('return renewals') <= 2
+    page.press('2')
+    assert page.js('return location.hash') == '#image=street%2F1&level=neck_0&alpha=0.99'
+
+
+def test_a_renewal_of_the_address_that_waits_overwrites_no_later_one(page):
+    page.open('image=street/1')
+    page.js(f"{SLIDE} slide(0.7, 0.8); document.querySelector('#grid li:nth-child(3) a').click()")
+    page.wait("document.getElementById('name').textContent === 'street/2'")
+    assert page.js('return location.hash') == '#image=street%2F2&alpha=0.8'
+    # The page may be told of a new address only after the time of the renewal: pushState() does not tell.
+    page.js(f"{SLIDE} slide(0.6, 0.5); history.pushState(null, '', '#image=street%2F3&alpha=0.1')")
+    rest = 'new Promise((done) => setTimeout(() => done(true), 300))'
+    page.wait(rest)
+    assert page.js('return location.hash') == '#image=street%2F3&alpha=0.1'
+    page.js("dispatchEvent(new HashChangeEvent('hashchange'))")
+    page.wait("document.getElementById('name').textContent === 'street/3'")
+    page.wait(rest)
+    assert page.js('return location.hash') == '#image=street%2F3&alpha=0.1'
+    assert page.text('output[for=alpha]') == '0.10'
+    page.browser.back()
+    page.wait("document.getElementById('name').textContent === 'street/2'")
+
+
 def test_images_of_one_name_are_told_apart(browser, tmp_path):
     """As of a validation and a test set, or where an address cannot hold what tells their names apart."""
     keys = 'epoch_1/a', 'a', 'a (2)', '\udc80', '\udc81'

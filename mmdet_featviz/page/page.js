@@ -13,6 +13,7 @@ const featviz = (() => {
     fixed: 'as the run was drawn',
   };
   const STEP = 10; // pixels of the photo that the mark moves by
+  const PAUSE = 200; // milliseconds without input
 
   const $ = (id) => document.getElementById(id);
   const state = {}; // the settings, as the address names them
@@ -23,6 +24,9 @@ const featviz = (() => {
   let pictures = []; // what is painted
   let legend = null;
   let mark = null; // {x, y} on the photo
+  let told = ''; // the address as the settings were last read from it or written to it
+  let stale = false; // whether it no longer tells them
+  let pause = 0; // the timer of a pause, 0 after it
   let turn = 0; // counts images, so that one that comes late is dropped
 
   /** Begin, with what report.py tells of the run. */
@@ -33,6 +37,7 @@ const featviz = (() => {
     orders = gallery.orders(run);
     defaults = defaultsOf(run);
     Object.assign(state, defaults, fromAddress());
+    told = location.hash;
     fillControls();
     grid = gallery.grid($('grid'), link, caption);
     connect();
@@ -88,6 +93,25 @@ const featviz = (() => {
 
   const link = (one) => address({ image: one.key, shot: '' });
 
+  /** Renew the address soon: browsers stop or fail where it is done with each step of a slider or of a held key. */
+  function renewSoon() {
+    stale = true;
+    if (!pause) renew();
+    clearTimeout(pause);
+    pause = setTimeout(() => {
+      pause = 0;
+      renew();
+    }, PAUSE);
+  }
+
+  function renew() {
+    if (!stale || location.hash !== told) return; // it may have been changed, which follow() will be told of
+    stale = false;
+    history.replaceState(null, '', address({}));
+    told = location.hash;
+    grid.relink();
+  }
+
   /* The controls. */
 
   const ranges = () => Object.fromEntries(
@@ -135,6 +159,8 @@ const featviz = (() => {
     $('next').addEventListener('click', () => go(1));
     document.addEventListener('keydown', press);
     window.addEventListener('hashchange', follow);
+    // A link that is followed or copied names the settings of now.
+    ['pointerdown', 'click'].forEach((kind) => $('grid').addEventListener(kind, renew, true));
   }
 
   /** Change settings, and renew what depends on them. */
@@ -143,18 +169,18 @@ const featviz = (() => {
     const has = (...names) => names.some((name) => changed.includes(name));
     if (!changed.length) return;
     Object.assign(state, changes);
-    history.replaceState(null, '', address({}));
     if (has('search', 'sort', 'down') || (has('level') && isOfLevel(order()))) arrange();
-    else grid.mark(image); // the links name the settings
     showControls();
     if (has('image', 'shot')) open();
     else if (has('level', 'all')) build();
     else if (has('colormap', 'range', 'threshold')) paint();
     dress();
+    renewSoon();
   }
 
   /** The address was changed by a link, by the user or by going back. */
   function follow() {
+    [told, stale] = [location.hash, false];
     set({ ...defaults, ...fromAddress() });
   }
 
