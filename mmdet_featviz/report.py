@@ -248,7 +248,13 @@ class Report:
             colours=[list(colours.colour(label, 1.0)[::-1]) for label in labels],
             colormaps={name: _table(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
             ranges=[run_ranges(*given) for given in zip(paths, self._aligns)],
-            settings=dict(colormap=style.colormap, alpha=style.alpha, normalize=style.normalize, score=style.score_thr),
+            settings=dict(
+                colormap=style.colormap,
+                alpha=style.alpha,
+                blend=style.blend,
+                normalize=style.normalize,
+                score=style.score_thr,
+            ),
             images=images,
         )
 

@@ -485,14 +485,25 @@ def test_the_browser_draws_what_the_hook_draws(page, run, number, colormap):
     assert page.errors() == []
 
 
-def test_the_picture_on_the_screen_is_the_hooks_overlay(page, run):
-    page.open('image=street/1&level=neck_0&pred=0&truth=0&alpha=0.6')
+def difference_on_the_screen(page, run, **style):
+    """Mean of grey levels between the page's picture of a level and the hook's overlay."""
+    page.open(f'image=street/1&level=neck_0&pred=0&truth=0&alpha={style["alpha"]}')
     page.js("document.querySelector('.picture').style.width = '130px'")
     page.wait("document.querySelector('.picture img').complete")
-    expected = drawn_by_the_hook(run, 1, 'neck_0', alpha=0.6)[0]
+    expected = drawn_by_the_hook(run, 1, 'neck_0', **style)[0]
     shown = page.screenshot('.picture')
     assert shown.shape == expected.shape
-    assert np.abs(shown.astype(int) - expected).mean() < 3
+    return np.abs(shown.astype(int) - expected).mean()
+
+
+def test_the_picture_on_the_screen_is_the_hooks_overlay(page, run):
+    assert difference_on_the_screen(page, run, alpha=0.6) < 3
+
+
+@pytest.mark.parametrize('alpha', [0.3, 1])
+def test_added_heat_on_the_screen_is_the_hooks_overlay(browser, run, tmp_path, alpha):
+    added = write_run(tmp_path / 'run', run.snapshots(), blend='add')
+    assert difference_on_the_screen(Page(browser, write_report(added)), added, alpha=alpha, blend='add') < 3
 
 
 def test_a_pixel_of_the_canvas_has_the_value_of_the_map(page, run):

@@ -38,6 +38,7 @@ const featviz = (() => {
     defaults = defaultsOf(run);
     Object.assign(state, defaults, fromAddress());
     told = location.hash;
+    $('viewer').classList.toggle('adds', run.settings.blend === 'add');
     fillControls();
     grid = gallery.grid($('grid'), link, caption);
     connect();
