@@ -552,6 +552,26 @@ def test_sliders_are_dragged(page):
     np.testing.assert_array_equal(hidden[certain], (grey < threshold)[certain])
 
 
+def test_a_map_that_is_decoded_late_is_painted_in_the_colours_of_now(page):
+    page.open('level=neck_0&colormap=viridis')
+    expected = page.pixels()
+    page.open()
+    page.js(
+        'window.waiting = []; const decode = heat.decode;'
+        'heat.decode = async (level) => { await decode(level);'
+        ' if (waiting.length < 1) await new Promise((done) => waiting.push(done)); };'
+    )
+    page.press('2')
+    page.wait('waiting.length === 1')
+    page.choose('colormap', 'viridis')
+    rest = 'new Promise((done) => setTimeout(() => done(true), 200))'
+    page.wait(rest)
+    np.testing.assert_array_equal(page.pixels(), expected)
+    page.js('waiting[0]()')
+    page.wait(rest)
+    np.testing.assert_array_equal(page.pixels(), expected)
+
+
 def test_boxes_are_switched_and_lie_where_they_should(page):
     page.open('image=street/0&score=0.1')
     place = page.js(

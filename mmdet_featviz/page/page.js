@@ -367,7 +367,7 @@ const featviz = (() => {
     if (number === shot.number) figure.querySelector('button').setAttribute('aria-current', 'true');
     place.replaceWith(figure);
     pictures.push(made);
-    await made.paint(look());
+    await made.paint(look);
   }
 
   /** Say what there is not. */
@@ -399,7 +399,7 @@ const featviz = (() => {
   async function paint() {
     const painted = pictures;
     if (legend && painted.length) legend.paint(look(), painted[0].range());
-    await Promise.all(painted.map((one) => one.paint(look())));
+    await Promise.all(painted.map((one) => one.paint(look)));
     if (painted !== pictures) return;
     $('pictures').dataset.painted = painted.length; // tells that the picture stands
     read();
