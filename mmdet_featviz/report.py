@@ -138,7 +138,7 @@ class Report:
 
     def _image(self, key: str, shots: Sequence[Shot], numbers: Iterator[int]) -> Iterator[dict]:
         """Write the files of an image; gives what the list says of it, or nothing if none of its maps can be read."""
-        written, photo, last = [], None, None
+        written, photo, last, tried = [], None, None, False
         for shot in shots:
             try:
                 snapshot = load_with_photo(shot.path, self.run.facts)
@@ -148,8 +148,8 @@ class Report:
                 continue
             number = next(numbers)
             files = [f'data/{number:06d}.js']
-            if photo is None or not snapshot.is_file:  # what training saw is another crop each time
-                photo = self._write_photo(snapshot, number, files)
+            if not tried or not snapshot.is_file:  # what training saw is another crop each time
+                photo, tried = self._write_photo(key, snapshot, number, files), True
             self.sink.write(files[0], _script('shot', number, self._shot(snapshot, shot, photo)))
             self.sink.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
             written.append([number, shot.label])
@@ -159,14 +159,15 @@ class Report:
         if last is not None:
             yield dict(key=key, shots=written, thumb=photo, **self._figures(last))
 
-    def _write_photo(self, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
+    def _write_photo(self, key: str, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
         """Write the photo and its thumbnail; returns the number that names them, None without a photo."""
         try:
             photo = snapshot.photo()
         except PhotoError as error:
             if not self._without_photo:
                 print_log(f'{error}. Its heat is shown alone; others like it are counted.', 'current', logging.WARNING)
-            self._without_photo.append(snapshot.key)
+            if key not in self._without_photo[-1:]:  # an image counts once, whatever its epochs
+                self._without_photo.append(key)
             return None
         for folder, longest in (('photos', PHOTO_SIZE), ('thumbs', THUMB_SIZE)):
             small = shrink(photo, longest) if max(photo.shape) > longest else photo
@@ -178,26 +179,26 @@ class Report:
     def _shot(self, snapshot: Snapshot, shot: Shot, photo: int | None) -> dict:
         """What the page needs of a snapshot, and of its partner in the other run."""
         sides, partners = [self._side(snapshot, 0)], []
-        partner = self._partner(snapshot, shot)
-        if partner is not None:
+        height, width = snapshot.placement.photo_size
+        partner = self._partner(shot)
+        resized = partner is not None and partner.placement.photo_size != (height, width)
+        if partner is not None and not resized:
             pairs = match_levels(snapshot.levels, partner.levels)[0]
             names = {pair.a.name: pair.b.name for pair in pairs}
             partners = [names.get(level.name) for level in snapshot.levels]
             sides.append(self._side(partner, 1))
-        height, width = snapshot.placement.photo_size
         scale = min(1, PHOTO_SIZE / max(height, width))
         canvas = [max(1, round(width * scale)), max(1, round(height * scale))]
-        return dict(size=[width, height], canvas=canvas, photo=photo, sides=sides, partners=partners)
+        return dict(size=[width, height], canvas=canvas, photo=photo, sides=sides, partners=partners, resized=resized)
 
-    def _partner(self, snapshot: Snapshot, shot: Shot) -> Snapshot | None:
-        """The same image of the other run, if it has it in the same size."""
+    def _partner(self, shot: Shot) -> Snapshot | None:
+        """The same image of the other run, if it has it."""
         if self.other is None:
             return None
         try:
-            partner = load_with_photo(osp.join(self.other.folder, shot.name), self.other.facts)
+            return load_with_photo(osp.join(self.other.folder, shot.name), self.other.facts)
         except ValueError:
             return None
-        return partner if partner.placement.photo_size == snapshot.placement.photo_size else None
 
     def _side(self, snapshot: Snapshot, side: int) -> dict:
         levels = [level_data(level, snapshot.placement, self._aligns[side]) for level in snapshot.levels]

@@ -320,6 +320,25 @@ def test_what_is_missing_is_told(tmp_path):
     assert data_of(run)['images'][1]['thumb'] is None
 
 
+def test_an_image_without_its_photo_counts_once_whatever_its_epochs(tmp_path, monkeypatch):
+    from mmdet_featviz import runs
+
+    snapshots = [snapshot(f'epoch_{n}/{key}', tmp_path / f'{key}.png', n) for n in range(5) for key in 'ab']
+    run = write_run(tmp_path / 'run', snapshots, photos=False)
+    tries, real = [], runs.read_photo
+    monkeypatch.setattr(runs, 'read_photo', lambda path, *args: tries.append(Path(path).name) or real(path, *args))
+    report = write_report(run)
+    assert report.summary() == f'report of 2 images: {report.page}; 2 without a photo (a, b)'
+    assert tries == ['a.png', 'b.png']
+    assert '2 shown without their photo, which cannot be read: a, b' in Path(report.page).read_text(encoding='utf-8')
+
+
+def test_the_head_says_what_counts_as_a_hit(tmp_path):
+    report = write_report(write_run(tmp_path / 'run', [snapshot('a', tmp_path / 'a.png')]))
+    said = 'Hit: how often the maximum lies in a box or at most 15 pixels beside one. '
+    assert said in Path(report.page).read_text(encoding='utf-8')
+
+
 def test_one_image_is_held_at_a_time(tmp_path, monkeypatch):
     """When the next is read, nothing refers to the one before."""
     import weakref
@@ -968,8 +987,8 @@ def test_two_runs_on_one_scale(browser, tmp_path):
             }
         )
 
-    a = write_run(tmp_path / 'a', [one('a', number) for number in range(2)])
-    b = write_run(tmp_path / 'b', [one('b', 0)])
+    a = write_run(tmp_path / 'a', [one('a', number) for number in range(3)])
+    b = write_run(tmp_path / 'b', [one('b', 0), snapshot('2', tmp_path / 'other size.png', size=(60, 80))])
     page = Page(browser, write_report(a, b))
     page.open('image=0&colormap=gray')
     assert page.texts('#pictures figcaption strong') == ['A: neck_0', 'B: fpn_0']
@@ -982,6 +1001,8 @@ def test_two_runs_on_one_scale(browser, tmp_path):
         assert np.abs(found - expected).max() <= 2
     page.open('image=1')
     assert page.text('#notes') == 'The run has one level only. Run B has no such image.'
+    page.open('image=2')
+    assert page.text('#notes') == 'The run has one level only. Run B has this photo in another size.'
 
 
 def test_an_image_over_the_epochs(browser, tmp_path):

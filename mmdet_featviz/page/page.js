@@ -379,7 +379,9 @@ const featviz = (() => {
     if (run.levels.length === 1) words.push('The run has one level only.');
     if (!boxes.length) words.push('No boxes: neither predictions nor ground truth.');
     if (shot.photo === null) words.push('The photo could not be read.');
-    if (run.runs.length > 1 && shot.sides.length < 2) words.push('Run B has no such image.');
+    if (run.runs.length > 1 && shot.sides.length < 2) {
+      words.push(shot.resized ? 'Run B has this photo in another size.' : 'Run B has no such image.');
+    }
     $('notes').textContent = words.join(' ');
   }
 
