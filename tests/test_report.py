@@ -668,6 +668,14 @@ def test_keys(page):
     assert page.text('#pictures figcaption strong') == 'neck_0'
 
 
+def test_a_range_from_zero_of_negative_values_is_empty(browser, tmp_path):
+    levels = [Level('neck', 0, 4, (8.0, 8.0), -1 - np.abs(shape(8, 12)))]
+    page = Page(browser, write_report(write_run(tmp_path / 'run', [snapshot('a', tmp_path / 'a.png', levels=levels)])))
+    page.open('range=max&colormap=gray')
+    assert page.texts('.legend span') == ['0', '0']
+    np.testing.assert_array_equal(np.unique(page.pixels().reshape(-1, 4), axis=0), [[0, 0, 0, 255]])
+
+
 def test_the_address_names_image_and_settings(page):
     page.open()
     page.choose('level', 'neck_0')

@@ -280,7 +280,7 @@ const featviz = (() => {
   function rangeOf(data, pair) {
     const both = ({ a, b }) => (b ? [a.range, b.range] : [a.range]);
     const [low, high] = union(both(pair));
-    if (state.range === 'max') return [0, high];
+    if (state.range === 'max') return [0, Math.max(high, 0)]; // empty where all is negative
     if (state.range === 'layer') {
       return union(pairsOf(data).filter(({ a }) => a.layer === pair.a.layer).map(both).flat());
     }
