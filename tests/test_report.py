@@ -668,6 +668,23 @@ def test_keys(page):
     assert page.text('#pictures figcaption strong') == 'neck_0'
 
 
+def test_arrows_scroll_a_small_window_where_there_is_no_further_level(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('level=neck_0', size=(1300, 300))
+    page.press(Keys.ARROW_DOWN)
+    assert page.text('#pictures figcaption strong') == 'neck_1'
+    assert page.js('return scrollY') == 0
+    page.press(Keys.ARROW_DOWN)
+    page.wait('scrollY > 0')
+    assert page.text('#pictures figcaption strong') == 'neck_1'
+    page.choose('level', 'backbone_0')
+    page.js('document.activeElement.blur(); scrollTo(0, 100)')
+    page.press(Keys.ARROW_UP)
+    page.wait('scrollY < 100')
+    assert page.text('#pictures figcaption strong') == 'backbone_0'
+
+
 def test_a_range_from_zero_of_negative_values_is_empty(browser, tmp_path):
     levels = [Level('neck', 0, 4, (8.0, 8.0), -1 - np.abs(shape(8, 12)))]
     page = Page(browser, write_report(write_run(tmp_path / 'run', [snapshot('a', tmp_path / 'a.png', levels=levels)])))

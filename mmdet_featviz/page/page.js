@@ -455,10 +455,11 @@ const featviz = (() => {
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-  function stepLevel(steps) {
-    const names = pairsOf(shot).map(({ a }) => a.name);
-    const place = names.indexOf(state.level) + steps;
-    if (place >= 0 && place < names.length) set({ level: names[place] });
+  /** What leads to a level beside the chosen one; null at the last, where arrows scroll the page. */
+  function toLevel(steps) {
+    const { levels } = shot.sides[0];
+    const level = levels[levels.findIndex(({ name }) => name === state.level) + steps];
+    return level ? () => set({ level: level.name }) : null;
   }
 
   function press(event) {
@@ -476,7 +477,7 @@ const featviz = (() => {
     const [across, down] = ARROWS[key] || [0, 0];
     if (across && !shiftKey) return () => go(across); // also away from an image whose file is missing
     if (!shot) return null;
-    if (key in ARROWS) return shiftKey ? () => moveMark(across, down) : () => stepLevel(down);
+    if (key in ARROWS) return shiftKey ? () => moveMark(across, down) : toLevel(down);
     if (/^[1-9]$/.test(key)) {
       const level = shot.sides[0].levels[Number(key) - 1];
       return level ? () => set({ level: level.name }) : null;
