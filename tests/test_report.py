@@ -1078,6 +1078,27 @@ def test_an_image_over_many_epochs(browser, long_run):
     assert page.errors() == []
 
 
+def test_a_file_is_sent_for_once_at_a_time_and_always_comes(browser, long_run):
+    """Also one that is dropped and sent for again before the browser is done with its first script."""
+    page = Page(browser, write_report(long_run, overwrite=True))
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 30")
+    page.js('store.keep(2 - 24); store.shot(28); store.shot(29)')  # only two are kept
+    page.js(
+        'window.numbers = [...Array(28).keys()]; const all = numbers.map(store.shot);'
+        'window.same = numbers.map((number) => store.shot(number) === all[number]);'
+        'Promise.all(all).then((found) => { window.came = found.map(({ number }) => number); });'
+    )
+    assert page.wait('window.came') == list(range(28))
+    assert page.js('return same') == [True] * 28
+    page.js(
+        'store.shot(0); store.shot(1); store.shot(5).then((first) => {'
+        ' store.shot(2); store.shot(3);'
+        ' store.shot(5).then((second) => { window.both = [first.number, second.number, first === second]; }); })'
+    )
+    assert page.wait('window.both') == [5, 5, False]
+
+
 def test_an_epoch_of_which_the_file_is_missing_is_told(browser, long_run):
     page = Page(browser, write_report(long_run, overwrite=True))
     (Path(long_run.folder) / 'report/data/000002.js').unlink()
