@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path as osp
 from typing import Iterator, Mapping, Sequence
 
-from .focus import FIGURES, SIZES, FocusMeans
+from .focus import FIGURES, SIZES, TOLERANCE, FocusMeans
 from .plots import Plot, plot
 from .results import Results, by_time, in_order
 from .runs import TEST, Run
@@ -34,6 +34,7 @@ def head_of(runs: Sequence[Run], focus: FocusMeans) -> dict:
         focus=list(_focus_tables(results, focus)),
         figures=FIGURES,
         sizes=['all', *SIZES],
+        tolerance=TOLERANCE,
     )
 
 

@@ -8,6 +8,7 @@ these calls a function with its data.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import logging
 import math
@@ -17,7 +18,7 @@ import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -116,7 +117,10 @@ class Report:
         shared = ['index.html', 'data/index.js', *(f'page/{name}' for name in (*SCRIPTS, 'report.css'))]
         self.sink.record([dict(files=shared)])  # a report that is replaced takes them with it
         numbers = iter(range(sum(map(len, self._images.values()))))
-        images = [image for key, shots in self._images.items() for image in self._image(key[0], shots, numbers)]
+        names = _told_apart(key for key, _ in self._images)
+        images = [
+            image for name, shots in zip(names, self._images.values()) for image in self._image(name, shots, numbers)
+        ]
         self._shown = len(images)
         for name in (*SCRIPTS, 'report.css'):
             self.sink.write(f'page/{name}', (PAGE / name).read_bytes())
@@ -134,7 +138,7 @@ class Report:
 
     def _image(self, key: str, shots: Sequence[Shot], numbers: Iterator[int]) -> Iterator[dict]:
         """Write the files of an image; gives what the list says of it, or nothing if none of its maps can be read."""
-        written, photo, last = [], None, None
+        written, photo, last, tried = [], None, None, False
         for shot in shots:
             try:
                 snapshot = load_with_photo(shot.path, self.run.facts)
@@ -144,8 +148,8 @@ class Report:
                 continue
             number = next(numbers)
             files = [f'data/{number:06d}.js']
-            if photo is None or not snapshot.is_file:  # what training saw is another crop each time
-                photo = self._write_photo(snapshot, number, files)
+            if not tried or not snapshot.is_file:  # what training saw is another crop each time
+                photo, tried = self._write_photo(key, snapshot, number, files), True
             self.sink.write(files[0], _script('shot', number, self._shot(snapshot, shot, photo)))
             self.sink.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
             written.append([number, shot.label])
@@ -155,14 +159,15 @@ class Report:
         if last is not None:
             yield dict(key=key, shots=written, thumb=photo, **self._figures(last))
 
-    def _write_photo(self, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
+    def _write_photo(self, key: str, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
         """Write the photo and its thumbnail; returns the number that names them, None without a photo."""
         try:
             photo = snapshot.photo()
         except PhotoError as error:
             if not self._without_photo:
                 print_log(f'{error}. Its heat is shown alone; others like it are counted.', 'current', logging.WARNING)
-            self._without_photo.append(snapshot.key)
+            if key not in self._without_photo[-1:]:  # an image counts once, whatever its epochs
+                self._without_photo.append(key)
             return None
         for folder, longest in (('photos', PHOTO_SIZE), ('thumbs', THUMB_SIZE)):
             small = shrink(photo, longest) if max(photo.shape) > longest else photo
@@ -174,26 +179,26 @@ class Report:
     def _shot(self, snapshot: Snapshot, shot: Shot, photo: int | None) -> dict:
         """What the page needs of a snapshot, and of its partner in the other run."""
         sides, partners = [self._side(snapshot, 0)], []
-        partner = self._partner(snapshot, shot)
-        if partner is not None:
+        height, width = snapshot.placement.photo_size
+        partner = self._partner(shot)
+        resized = partner is not None and partner.placement.photo_size != (height, width)
+        if partner is not None and not resized:
             pairs = match_levels(snapshot.levels, partner.levels)[0]
             names = {pair.a.name: pair.b.name for pair in pairs}
             partners = [names.get(level.name) for level in snapshot.levels]
             sides.append(self._side(partner, 1))
-        height, width = snapshot.placement.photo_size
         scale = min(1, PHOTO_SIZE / max(height, width))
         canvas = [max(1, round(width * scale)), max(1, round(height * scale))]
-        return dict(size=[width, height], canvas=canvas, photo=photo, sides=sides, partners=partners)
+        return dict(size=[width, height], canvas=canvas, photo=photo, sides=sides, partners=partners, resized=resized)
 
-    def _partner(self, snapshot: Snapshot, shot: Shot) -> Snapshot | None:
-        """The same image of the other run, if it has it in the same size."""
+    def _partner(self, shot: Shot) -> Snapshot | None:
+        """The same image of the other run, if it has it."""
         if self.other is None:
             return None
         try:
-            partner = load_with_photo(osp.join(self.other.folder, shot.name), self.other.facts)
+            return load_with_photo(osp.join(self.other.folder, shot.name), self.other.facts)
         except ValueError:
             return None
-        return partner if partner.placement.photo_size == snapshot.placement.photo_size else None
 
     def _side(self, snapshot: Snapshot, side: int) -> dict:
         levels = [level_data(level, snapshot.placement, self._aligns[side]) for level in snapshot.levels]
@@ -244,7 +249,13 @@ class Report:
             colours=[list(colours.colour(label, 1.0)[::-1]) for label in labels],
             colormaps={name: _table(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
             ranges=[run_ranges(*given) for given in zip(paths, self._aligns)],
-            settings=dict(colormap=style.colormap, alpha=style.alpha, normalize=style.normalize, score=style.score_thr),
+            settings=dict(
+                colormap=style.colormap,
+                alpha=style.alpha,
+                blend=style.blend,
+                normalize=style.normalize,
+                score=style.score_thr,
+            ),
             images=images,
         )
 
@@ -332,6 +343,21 @@ def _by_image(run: Run) -> dict[tuple, list[Shot]]:
         # Folders of data sets may have such names, too: only the same photo makes the same image.
         found.setdefault((base, photos.get(key)), []).append(Shot(path, name, label))
     return found
+
+
+def _told_apart(keys: Iterable[str]) -> Iterator[str]:
+    """The keys, the second of equal ones with `` (2)``: the page's addresses name images by them."""
+    taken = set()
+    for key in keys:
+        others = (f'{key} ({number})' for number in itertools.count(2))
+        free = next(name for name in itertools.chain([key], others) if _in_address(name) not in taken)
+        taken.add(_in_address(free))
+        yield free
+
+
+def _in_address(key: str) -> str:
+    """What an address keeps of a key: one sign for whatever is no Unicode."""
+    return key.encode('utf-8', 'replace').decode('utf-8')
 
 
 def _box_rows(boxes: Boxes | None) -> list[list]:

@@ -282,7 +282,7 @@ class Views:
         if normalize == 'image':
             return one.range
         if normalize == 'max':
-            return 0.0, one.range[1]
+            return 0.0, max(one.range[1], 0.0)  # empty where all is negative
         if normalize == 'layer':
             return _union([other.range for other in placed if other.level.layer == one.level.layer])
         if normalize == 'run':
@@ -295,7 +295,7 @@ class Views:
         if normalize == 'image':
             return ranges
         if normalize == 'max':
-            return [(0.0, high) for _, high in ranges]
+            return [(0.0, max(high, 0.0)) for _, high in ranges]
         return [_union(ranges) if normalize in ('layer', 'run') else normalize] * len(ranges)
 
     def _caption(self, level: Level, limits: tuple[float, float]) -> list[str]:

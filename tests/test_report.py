@@ -285,7 +285,7 @@ def test_epochs_and_passes_of_one_image_are_its_shots(tmp_path):
         ('p/a', ['epoch 1', 'epoch 2', 'epoch 10']),
         ('b', ['', 'pass 1']),
         ('c', ['epoch 1']),
-        ('c', ['epoch 2']),
+        ('c (2)', ['epoch 2']),
     ]
     assert data_of(run)['images'][0]['lowest'] == 0.5  # of the last epoch
     assert len(list((tmp_path / 'run/report/photos').iterdir())) == 4
@@ -318,6 +318,25 @@ def test_what_is_missing_is_told(tmp_path):
     page = Path(report.page).read_text(encoding='utf-8')
     assert '1 left out, as their maps cannot be read: p2/maps.npz' in page
     assert data_of(run)['images'][1]['thumb'] is None
+
+
+def test_an_image_without_its_photo_counts_once_whatever_its_epochs(tmp_path, monkeypatch):
+    from mmdet_featviz import runs
+
+    snapshots = [snapshot(f'epoch_{n}/{key}', tmp_path / f'{key}.png', n) for n in range(5) for key in 'ab']
+    run = write_run(tmp_path / 'run', snapshots, photos=False)
+    tries, real = [], runs.read_photo
+    monkeypatch.setattr(runs, 'read_photo', lambda path, *args: tries.append(Path(path).name) or real(path, *args))
+    report = write_report(run)
+    assert report.summary() == f'report of 2 images: {report.page}; 2 without a photo (a, b)'
+    assert tries == ['a.png', 'b.png']
+    assert '2 shown without their photo, which cannot be read: a, b' in Path(report.page).read_text(encoding='utf-8')
+
+
+def test_the_head_says_what_counts_as_a_hit(tmp_path):
+    report = write_report(write_run(tmp_path / 'run', [snapshot('a', tmp_path / 'a.png')]))
+    said = 'Hit: how often the maximum lies in a box or at most 15 pixels beside one. '
+    assert said in Path(report.page).read_text(encoding='utf-8')
 
 
 def test_one_image_is_held_at_a_time(tmp_path, monkeypatch):
@@ -485,14 +504,25 @@ def test_the_browser_draws_what_the_hook_draws(page, run, number, colormap):
     assert page.errors() == []
 
 
-def test_the_picture_on_the_screen_is_the_hooks_overlay(page, run):
-    page.open('image=street/1&level=neck_0&pred=0&truth=0&alpha=0.6')
+def difference_on_the_screen(page, run, **style):
+    """Mean of grey levels between the page's picture of a level and the hook's overlay."""
+    page.open(f'image=street/1&level=neck_0&pred=0&truth=0&alpha={style["alpha"]}')
     page.js("document.querySelector('.picture').style.width = '130px'")
     page.wait("document.querySelector('.picture img').complete")
-    expected = drawn_by_the_hook(run, 1, 'neck_0', alpha=0.6)[0]
+    expected = drawn_by_the_hook(run, 1, 'neck_0', **style)[0]
     shown = page.screenshot('.picture')
     assert shown.shape == expected.shape
-    assert np.abs(shown.astype(int) - expected).mean() < 3
+    return np.abs(shown.astype(int) - expected).mean()
+
+
+def test_the_picture_on_the_screen_is_the_hooks_overlay(page, run):
+    assert difference_on_the_screen(page, run, alpha=0.6) < 3
+
+
+@pytest.mark.parametrize('alpha', [0.3, 1])
+def test_added_heat_on_the_screen_is_the_hooks_overlay(browser, run, tmp_path, alpha):
+    added = write_run(tmp_path / 'run', run.snapshots(), blend='add')
+    assert difference_on_the_screen(Page(browser, write_report(added)), added, alpha=alpha, blend='add') < 3
 
 
 def test_a_pixel_of_the_canvas_has_the_value_of_the_map(page, run):
@@ -539,6 +569,26 @@ def test_sliders_are_dragged(page):
     assert 0.3 < threshold < 0.7
     certain = np.abs(grey - threshold) > 0.01
     np.testing.assert_array_equal(hidden[certain], (grey < threshold)[certain])
+
+
+def test_a_map_that_is_decoded_late_is_painted_in_the_colours_of_now(page):
+    page.open('level=neck_0&colormap=viridis')
+    expected = page.pixels()
+    page.open()
+    page.js(
+        'window.waiting = []; const decode = heat.decode;'
+        'heat.decode = async (level) => { await decode(level);'
+        ' if (waiting.length < 1) await new Promise((done) => waiting.push(done)); };'
+    )
+    page.press('2')
+    page.wait('waiting.length === 1')
+    page.choose('colormap', 'viridis')
+    rest = 'new Promise((done) => setTimeout(() => done(true), 200))'
+    page.wait(rest)
+    np.testing.assert_array_equal(page.pixels(), expected)
+    page.js('waiting[0]()')
+    page.wait(rest)
+    np.testing.assert_array_equal(page.pixels(), expected)
 
 
 def test_boxes_are_switched_and_lie_where_they_should(page):
@@ -618,6 +668,31 @@ def test_keys(page):
     assert page.text('#pictures figcaption strong') == 'neck_0'
 
 
+def test_arrows_scroll_a_small_window_where_there_is_no_further_level(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('level=neck_0', size=(1300, 300))
+    page.press(Keys.ARROW_DOWN)
+    assert page.text('#pictures figcaption strong') == 'neck_1'
+    assert page.js('return scrollY') == 0
+    page.press(Keys.ARROW_DOWN)
+    page.wait('scrollY > 0')
+    assert page.text('#pictures figcaption strong') == 'neck_1'
+    page.choose('level', 'backbone_0')
+    page.js('document.activeElement.blur(); scrollTo(0, 100)')
+    page.press(Keys.ARROW_UP)
+    page.wait('scrollY < 100')
+    assert page.text('#pictures figcaption strong') == 'backbone_0'
+
+
+def test_a_range_from_zero_of_negative_values_is_empty(browser, tmp_path):
+    levels = [Level('neck', 0, 4, (8.0, 8.0), -1 - np.abs(shape(8, 12)))]
+    page = Page(browser, write_report(write_run(tmp_path / 'run', [snapshot('a', tmp_path / 'a.png', levels=levels)])))
+    page.open('range=max&colormap=gray')
+    assert page.texts('.legend span') == ['0', '0']
+    np.testing.assert_array_equal(np.unique(page.pixels().reshape(-1, 4), axis=0), [[0, 0, 0, 255]])
+
+
 def test_the_address_names_image_and_settings(page):
     page.open()
     page.choose('level', 'neck_0')
@@ -633,6 +708,70 @@ def test_the_address_names_image_and_settings(page):
     page.open('image=nowhere&level=none&colormap=x&alpha=y&sort=z&range=fixed')  # what there is not does no harm
     assert page.text('#name') == 'street/0'
     assert page.errors() == []
+
+
+SLIDE = (
+    "const slide = (...values) => values.forEach((value) => { const slider = document.getElementById('alpha');"
+    " slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); });"
+)
+
+
+def test_a_dragged_slider_renews_the_address_once_it_rests(page):
+    """Browsers drop or forbid hundreds of renewals; what is painted follows at once."""
+    page.open('image=street/1')
+    page.js(
+        'window.renewals = 0; const real = history.replaceState.bind(history);'
+        'history.replaceState = (...given) => { renewals++; real(...given); };'
+    )
+    opacity = "getComputedStyle(document.querySelector('.heat')).opacity"
+    assert (
+        page.js(f'{SLIDE} slide(...Array.from({{ length: 99 }}, (_, n) => (n + 1) / 100)); return {opacity}') == '0.99'
+    )
+    page.wait("location.hash === '#image=street%2F1&alpha=0.99'")
+    links = "return [...document.querySelectorAll('#grid a')].map((one) => one.hash)"
+    assert page.js(links) == [f'#image=street%2F{n}&alpha=0.99' for n in range(5)]
+    assert page.js('return renewals') <= 2
+    page.press('2')
+    assert page.js('return location.hash') == '#image=street%2F1&level=neck_0&alpha=0.99'
+
+
+def test_a_renewal_of_the_address_that_waits_overwrites_no_later_one(page):
+    page.open('image=street/1')
+    page.js(f"{SLIDE} slide(0.7, 0.8); document.querySelector('#grid li:nth-child(3) a').click()")
+    page.wait("document.getElementById('name').textContent === 'street/2'")
+    assert page.js('return location.hash') == '#image=street%2F2&alpha=0.8'
+    # The page may be told of a new address only after the time of the renewal: pushState() does not tell.
+    page.js(f"{SLIDE} slide(0.6, 0.5); history.pushState(null, '', '#image=street%2F3&alpha=0.1')")
+    rest = 'new Promise((done) => setTimeout(() => done(true), 300))'
+    page.wait(rest)
+    assert page.js('return location.hash') == '#image=street%2F3&alpha=0.1'
+    page.js("dispatchEvent(new HashChangeEvent('hashchange'))")
+    page.wait("document.getElementById('name').textContent === 'street/3'")
+    page.wait(rest)
+    assert page.js('return location.hash') == '#image=street%2F3&alpha=0.1'
+    assert page.text('output[for=alpha]') == '0.10'
+    page.browser.back()
+    page.wait("document.getElementById('name').textContent === 'street/2'")
+
+
+def test_images_of_one_name_are_told_apart(browser, tmp_path):
+    """As of a validation and a test set, or where an address cannot hold what tells their names apart."""
+    keys = 'epoch_1/a', 'a', 'a (2)', '\udc80', '\udc81'
+    snapshots = [snapshot(key, tmp_path / f'{number}.png', number) for number, key in enumerate(keys)]
+    run = write_run(tmp_path / 'run', snapshots)
+    page = Page(browser, write_report(run))
+    assert [image['key'] for image in data_of(run)['images']] == ['a', 'a (2)', 'a (2) (2)', '\udc80', '\udc81 (2)']
+    assert [image['lowest'] for image in data_of(run)['images']] == [0.4, 0.41, 0.42, 0.43, 0.44]
+    page.open()
+    current = "[...document.querySelectorAll('#grid li')].findIndex((one) => one.querySelector('[aria-current]'))"
+    for number in range(1, 5):
+        page.find('#next').click()
+        page.wait(f'{current} === {number}')
+        page.wait("document.querySelector('.box:not(.truth) span')?.textContent === arguments[0]", f'cat 0.4{number}')
+    for number in (0, 3, 1, 4, 2):
+        page.find(f'#grid li:nth-child({number + 1}) a').click()
+        page.wait(f'{current} === {number}')
+        page.wait("document.querySelector('.box:not(.truth) span')?.textContent === arguments[0]", f'cat 0.4{number}')
 
 
 def test_all_levels_lead_to_each(page):
@@ -873,8 +1012,8 @@ def test_two_runs_on_one_scale(browser, tmp_path):
             }
         )
 
-    a = write_run(tmp_path / 'a', [one('a', number) for number in range(2)])
-    b = write_run(tmp_path / 'b', [one('b', 0)])
+    a = write_run(tmp_path / 'a', [one('a', number) for number in range(3)])
+    b = write_run(tmp_path / 'b', [one('b', 0), snapshot('2', tmp_path / 'other size.png', size=(60, 80))])
     page = Page(browser, write_report(a, b))
     page.open('image=0&colormap=gray')
     assert page.texts('#pictures figcaption strong') == ['A: neck_0', 'B: fpn_0']
@@ -887,6 +1026,8 @@ def test_two_runs_on_one_scale(browser, tmp_path):
         assert np.abs(found - expected).max() <= 2
     page.open('image=1')
     assert page.text('#notes') == 'The run has one level only. Run B has no such image.'
+    page.open('image=2')
+    assert page.text('#notes') == 'The run has one level only. Run B has this photo in another size.'
 
 
 def test_an_image_over_the_epochs(browser, tmp_path):
@@ -902,6 +1043,75 @@ def test_an_image_over_the_epochs(browser, tmp_path):
     page.painted()
     assert 'shot=epoch+1' in page.js('return location.hash')
     assert (page.pixels() != last).any()
+
+
+@pytest.fixture(scope='module')
+def long_run(tmp_path_factory):
+    """An image over more epochs than the page keeps of other images."""
+    folder = tmp_path_factory.mktemp('epochs')
+    levels = [[Level('neck', level, 4, (32.0, 32.0), shape(2, 3, level)) for level in range(2)] for _ in range(30)]
+    return write_run(
+        folder / 'run',
+        [snapshot(f'epoch_{n}/a', folder / 'a.png', levels=one, boxes=None) for n, one in enumerate(levels, 1)],
+    )
+
+
+def test_an_image_over_many_epochs(browser, long_run):
+    page = Page(browser, write_report(long_run, overwrite=True))
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 30")
+    assert page.texts('#strip figcaption') == [f'epoch {n}' for n in range(1, 31)]
+    assert page.texts('#strip [aria-current]') == ['epoch 30']
+    page.js(
+        'window.loads = 0; new MutationObserver((changes) => { loads += changes.flatMap('
+        '(change) => [...change.addedNodes]).length; }).observe(document.head, { childList: true });'
+    )
+    for level, key in enumerate('121'):
+        page.press(key)
+        page.wait("document.querySelectorAll('#strip canvas').length === 30")
+        assert page.js("return document.querySelector('#strip canvas').ariaLabel") == f'Heat of neck_{level % 2}'
+    assert page.js('return loads') == 0  # each file is read once
+    page.find('#strip figure:nth-child(2) button').click()
+    page.wait(
+        "[...document.querySelectorAll('#strip [aria-current]')].map((one) => one.textContent).join() === 'epoch 2'"
+    )
+    assert page.errors() == []
+
+
+def test_a_file_is_sent_for_once_at_a_time_and_always_comes(browser, long_run):
+    """Also one that is dropped and sent for again before the browser is done with its first script."""
+    page = Page(browser, write_report(long_run, overwrite=True))
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 30")
+    page.js('store.keep(2 - 24); store.shot(28); store.shot(29)')  # only two are kept
+    page.js(
+        'window.numbers = [...Array(28).keys()]; const all = numbers.map(store.shot);'
+        'window.same = numbers.map((number) => store.shot(number) === all[number]);'
+        'Promise.all(all).then((found) => { window.came = found.map(({ number }) => number); });'
+    )
+    assert page.wait('window.came') == list(range(28))
+    assert page.js('return same') == [True] * 28
+    page.js(
+        'store.shot(0); store.shot(1); store.shot(5).then((first) => {'
+        ' store.shot(2); store.shot(3);'
+        ' store.shot(5).then((second) => { window.both = [first.number, second.number, first === second]; }); })'
+    )
+    assert page.wait('window.both') == [5, 5, False]
+
+
+def test_an_epoch_of_which_the_file_is_missing_is_told(browser, long_run):
+    page = Page(browser, write_report(long_run, overwrite=True))
+    (Path(long_run.folder) / 'report/data/000002.js').unlink()
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 29")
+    page.wait("!document.getElementById('trouble').hidden")
+    assert "000002.js cannot be read: is the report's folder complete?" in page.text('#trouble')
+    assert page.texts('#strip > :nth-child(2)') == ['epoch 2']
+    assert page.text('#pictures figcaption strong') == 'neck_0'
+    page.js("document.getElementById('trouble').hidden = true")
+    page.press('2')
+    page.wait("!document.getElementById('trouble').hidden")
+    assert '000002.js' in page.text('#trouble')
 
 
 def test_a_page_of_many_images_holds_only_the_visible_thumbnails(browser, tmp_path):
@@ -946,17 +1156,48 @@ def test_an_image_without_boxes_photo_and_other_levels_says_so(browser, tmp_path
 
 
 def test_a_page_of_which_files_are_missing_says_so(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
     run = write_run(tmp_path / 'run', [snapshot(str(n), tmp_path / f'{n}.png', n) for n in range(6)])
     page = Page(browser, write_report(run))
     (tmp_path / 'run/report/data/000004.js').unlink()
     (tmp_path / 'run/report/data/000005.js').write_text('')
     page.open('image=1')
     for name in '45':
+        page.wait("document.querySelector('#pictures .heat')")
         page.find(f'#grid li:nth-child({int(name) + 1}) a').click()
         page.wait("!document.getElementById('trouble').hidden")
         assert f"00000{name}.js cannot be read: is the report's folder complete?" in page.text('#trouble')
+        for level in ('backbone_0', 'neck_1'):  # nothing of another image stands there, nor does a level bring it back
+            page.choose('level', level)
+            page.press('2')
+            assert page.text('#name') == name
+            assert page.texts('#viewer :is(canvas, .box, .mark)') == []
+            assert not page.find('#legend').is_displayed()
         page.find('#grid li:nth-child(1) a').click()
         page.wait("document.getElementById('trouble').hidden")
+    page.find('#grid li:nth-child(5) a').click()
+    page.wait("!document.getElementById('trouble').hidden")
+    page.press(Keys.ARROW_LEFT)
+    page.wait("document.getElementById('name').textContent === '3'")
+    page.wait("document.querySelector('#pictures .heat')")
+    assert page.text('.box:not(.truth) span') == 'cat 0.43'
+
+
+def test_a_file_that_fails_late_clears_no_later_image(page):
+    page.open('image=street/1')
+    page.js(
+        'store.shot = ((real) => (number) => number === 4 ? new Promise((_, reject) => { window.fail = reject; })'
+        ' : real(number))(store.shot);'
+    )
+    page.find('#grid li:nth-child(5) a').click()
+    page.wait('Boolean(window.fail)')
+    page.find('#grid li:nth-child(3) a').click()
+    page.wait("document.querySelector('.box:not(.truth) span')?.textContent === 'cat 0.50'")
+    page.js("window.fail(new Error('too late'))")
+    assert not page.find('#trouble').is_displayed()
+    assert page.text('#name') == 'street/2'
+    assert len(page.texts('#pictures .heat')) == 1
 
 
 # From the hook, the detectors and the tool.

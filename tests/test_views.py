@@ -85,6 +85,22 @@ def test_channels_on_one_scale():
         assert np.quantile(difference, 0.99) <= 4
 
 
+@pytest.mark.parametrize('scale', [1, -1])
+def test_a_range_from_zero_is_empty_where_all_is_negative(sheets, scale):
+    """Reversed it would be told as `0 to -1`."""
+    values = scale * np.linspace(1, 2, 96, dtype=np.float32).reshape(8, 12)
+    picked = ChannelMaps(np.array([0]), values[None], np.ones(1, np.float32))
+    style = Style(save=('panel', 'channels'), normalize='max', colorbar=True, channel_tiles='heatmap')
+    drawn(style, snapshot([Level('neck', 0, 1, (8.0, 8.0), values, picked=picked)]))
+    ends = '0 to 2' if scale > 0 else '0 to 0'
+    assert [captions for _, captions in sheets] == [
+        [['photo'], ['neck_0', '1 channels, stride 8', ends]],
+        [['channel 0', ends]],
+    ]
+    shades = len(np.unique(views.sheet.tiles[-1].reshape(-1, 3), axis=0))
+    assert shades > 20 if scale > 0 else shades == 1
+
+
 @pytest.mark.parametrize(('count', 'pages'), [(16, 1), (64, 1), (65, 2), (2048, 32)])
 def test_sheets_of_at_most_64_channels(sheets, count, pages):
     maps = ChannelMaps(np.arange(count), np.zeros((count, 8, 12), np.float32), np.zeros(count, np.float32))

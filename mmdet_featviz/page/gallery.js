@@ -132,7 +132,6 @@ const gallery = (() => {
         if (images[at] === image) anchor.setAttribute('aria-current', 'true');
         else anchor.removeAttribute('aria-current');
         anchor.tabIndex = at === entry ? 0 : -1;
-        anchor.href = link(images[at]);
       });
       if (place < 0) return;
       const top = Math.floor(place / across) * HEIGHT;
@@ -145,9 +144,14 @@ const gallery = (() => {
       tiles.get(place).querySelector('a').focus({ preventScroll: true });
     }
 
+    /** Renew the addresses, which name the settings. */
+    function relink() {
+      tiles.forEach((item, at) => { item.querySelector('a').href = link(images[at]); });
+    }
+
     element.addEventListener('scroll', () => requestAnimationFrame(show), { passive: true });
     new ResizeObserver(renew).observe(element);
-    return { fill, mark };
+    return { fill, mark, relink };
   }
 
   return { arrange, grid, orders };

@@ -13,6 +13,7 @@ const featviz = (() => {
     fixed: 'as the run was drawn',
   };
   const STEP = 10; // pixels of the photo that the mark moves by
+  const PAUSE = 200; // milliseconds without input
 
   const $ = (id) => document.getElementById(id);
   const state = {}; // the settings, as the address names them
@@ -23,6 +24,9 @@ const featviz = (() => {
   let pictures = []; // what is painted
   let legend = null;
   let mark = null; // {x, y} on the photo
+  let told = ''; // the address as the settings were last read from it or written to it
+  let stale = false; // whether it no longer tells them
+  let pause = 0; // the timer of a pause, 0 after it
   let turn = 0; // counts images, so that one that comes late is dropped
 
   /** Begin, with what report.py tells of the run. */
@@ -33,6 +37,8 @@ const featviz = (() => {
     orders = gallery.orders(run);
     defaults = defaultsOf(run);
     Object.assign(state, defaults, fromAddress());
+    told = location.hash;
+    $('viewer').classList.toggle('adds', run.settings.blend === 'add');
     fillControls();
     grid = gallery.grid($('grid'), link, caption);
     connect();
@@ -88,6 +94,25 @@ const featviz = (() => {
 
   const link = (one) => address({ image: one.key, shot: '' });
 
+  /** Renew the address soon: browsers stop or fail where it is done with each step of a slider or of a held key. */
+  function renewSoon() {
+    stale = true;
+    if (!pause) renew();
+    clearTimeout(pause);
+    pause = setTimeout(() => {
+      pause = 0;
+      renew();
+    }, PAUSE);
+  }
+
+  function renew() {
+    if (!stale || location.hash !== told) return; // it may have been changed, which follow() will be told of
+    stale = false;
+    history.replaceState(null, '', address({}));
+    told = location.hash;
+    grid.relink();
+  }
+
   /* The controls. */
 
   const ranges = () => Object.fromEntries(
@@ -135,6 +160,8 @@ const featviz = (() => {
     $('next').addEventListener('click', () => go(1));
     document.addEventListener('keydown', press);
     window.addEventListener('hashchange', follow);
+    // A link that is followed or copied names the settings of now.
+    ['pointerdown', 'click'].forEach((kind) => $('grid').addEventListener(kind, renew, true));
   }
 
   /** Change settings, and renew what depends on them. */
@@ -143,18 +170,18 @@ const featviz = (() => {
     const has = (...names) => names.some((name) => changed.includes(name));
     if (!changed.length) return;
     Object.assign(state, changes);
-    history.replaceState(null, '', address({}));
     if (has('search', 'sort', 'down') || (has('level') && isOfLevel(order()))) arrange();
-    else grid.mark(image); // the links name the settings
     showControls();
     if (has('image', 'shot')) open();
     else if (has('level', 'all')) build();
     else if (has('colormap', 'range', 'threshold')) paint();
     dress();
+    renewSoon();
   }
 
   /** The address was changed by a link, by the user or by going back. */
   function follow() {
+    [told, stale] = [location.hash, false];
     set({ ...defaults, ...fromAddress() });
   }
 
@@ -201,6 +228,7 @@ const featviz = (() => {
     if (image === null) return;
     $('name').textContent = image.key;
     const chosen = image.shots.find(([, label]) => label === state.shot) || image.shots[image.shots.length - 1];
+    store.keep(image.shots.length);
     try {
       const data = await store.shot(chosen[0]);
       if (mine !== turn) return;
@@ -209,9 +237,28 @@ const featviz = (() => {
       build();
       ahead();
     } catch (error) {
-      $('trouble').textContent = error.message;
-      $('trouble').hidden = false;
+      if (mine !== turn) return;
+      clear();
+      complain(error);
     }
+  }
+
+  /** Show no picture: that of another image must not stand under this one's name. */
+  function clear() {
+    [shot, mark, pictures, legend] = [null, null, [], null];
+    $('pictures').replaceChildren();
+    $('pictures').dataset.painted = 0;
+    $('notes').textContent = '';
+    ['legend', 'strip'].forEach((name) => {
+      $(name).hidden = true;
+      $(name).replaceChildren();
+    });
+    read();
+  }
+
+  function complain({ message }) {
+    $('trouble').textContent = message;
+    $('trouble').hidden = false;
   }
 
   /** Load the neighbours, so that they are there at once. */
@@ -233,7 +280,7 @@ const featviz = (() => {
   function rangeOf(data, pair) {
     const both = ({ a, b }) => (b ? [a.range, b.range] : [a.range]);
     const [low, high] = union(both(pair));
-    if (state.range === 'max') return [0, high];
+    if (state.range === 'max') return [0, Math.max(high, 0)]; // empty where all is negative
     if (state.range === 'layer') {
       return union(pairsOf(data).filter(({ a }) => a.layer === pair.a.layer).map(both).flat());
     }
@@ -257,6 +304,7 @@ const featviz = (() => {
   }
 
   function build() {
+    if (!shot) return; // its file is missing, or still on its way
     const pairs = pairsOf(shot);
     const pair = pairs.find(({ a }) => a.name === state.level) || pairs[0];
     pictures = [];
@@ -303,20 +351,23 @@ const featviz = (() => {
     strip.hidden = image.shots.length < 2 || state.all;
     strip.replaceChildren();
     if (strip.hidden) return;
-    const mine = turn;
-    image.shots.forEach(async ([number, label]) => {
-      const place = viewer.element('div');
+    image.shots.forEach(([number, label]) => {
+      const place = viewer.element('div', '', label);
       strip.append(place);
-      const data = await store.shot(number);
-      const pair = pairsOf(data).find(({ a }) => a.name === state.level);
-      if (mine !== turn || !pair || !place.isConnected) return;
-      const [made] = picturesOf(data, pair, true);
-      const { figure } = viewer.captioned(made, [label || 'first pass'], () => set({ shot: label }));
-      if (data === shot) figure.querySelector('button').setAttribute('aria-current', 'true');
-      place.replaceWith(figure);
-      pictures.push(made);
-      made.paint(look());
+      fillPlace(place, number, label).catch((error) => { if (place.isConnected) complain(error); });
     });
+  }
+
+  async function fillPlace(place, number, label) {
+    const data = await store.shot(number);
+    const pair = pairsOf(data).find(({ a }) => a.name === state.level);
+    if (!pair || !place.isConnected) return;
+    const [made] = picturesOf(data, pair, true);
+    const { figure } = viewer.captioned(made, [label || 'first pass'], () => set({ shot: label }));
+    if (number === shot.number) figure.querySelector('button').setAttribute('aria-current', 'true');
+    place.replaceWith(figure);
+    pictures.push(made);
+    await made.paint(look);
   }
 
   /** Say what there is not. */
@@ -328,7 +379,9 @@ const featviz = (() => {
     if (run.levels.length === 1) words.push('The run has one level only.');
     if (!boxes.length) words.push('No boxes: neither predictions nor ground truth.');
     if (shot.photo === null) words.push('The photo could not be read.');
-    if (run.runs.length > 1 && shot.sides.length < 2) words.push('Run B has no such image.');
+    if (run.runs.length > 1 && shot.sides.length < 2) {
+      words.push(shot.resized ? 'Run B has this photo in another size.' : 'Run B has no such image.');
+    }
     $('notes').textContent = words.join(' ');
   }
 
@@ -348,7 +401,8 @@ const featviz = (() => {
   async function paint() {
     const painted = pictures;
     if (legend && painted.length) legend.paint(look(), painted[0].range());
-    await Promise.all(painted.map((one) => one.paint(look())));
+    await Promise.all(painted.map((one) => one.paint(look)));
+    if (painted !== pictures) return;
     $('pictures').dataset.painted = painted.length; // tells that the picture stands
     read();
   }
@@ -390,7 +444,6 @@ const featviz = (() => {
   }
 
   function moveMark(across, down) {
-    if (!shot) return;
     const [width, height] = shot.size;
     const from = mark || { x: width / 2, y: height / 2 };
     const inside = (value, length) => Math.min(Math.max(value, 0), length - 1);
@@ -402,10 +455,11 @@ const featviz = (() => {
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-  function stepLevel(steps) {
-    const names = pairsOf(shot).map(({ a }) => a.name);
-    const place = names.indexOf(state.level) + steps;
-    if (place >= 0 && place < names.length) set({ level: names[place] });
+  /** What leads to a level beside the chosen one; null at the last, where arrows scroll the page. */
+  function toLevel(steps) {
+    const { levels } = shot.sides[0];
+    const level = levels[levels.findIndex(({ name }) => name === state.level) + steps];
+    return level ? () => set({ level: level.name }) : null;
   }
 
   function press(event) {
@@ -420,12 +474,10 @@ const featviz = (() => {
 
   function actionOf({ key, shiftKey }) {
     if (key === '/') return () => $('search').focus();
+    const [across, down] = ARROWS[key] || [0, 0];
+    if (across && !shiftKey) return () => go(across); // also away from an image whose file is missing
     if (!shot) return null;
-    if (key in ARROWS) {
-      const [across, down] = ARROWS[key];
-      if (shiftKey) return () => moveMark(across, down);
-      return across ? () => go(across) : () => stepLevel(down);
-    }
+    if (key in ARROWS) return shiftKey ? () => moveMark(across, down) : toLevel(down);
     if (/^[1-9]$/.test(key)) {
       const level = shot.sides[0].levels[Number(key) - 1];
       return level ? () => set({ level: level.name }) : null;

@@ -34,7 +34,8 @@ const viewer = (() => {
    * A picture: photo, heat of a level of one side, boxes.
    *
    * `shot` is the data of an image, `side` one of its sides, `level` one of the side's levels; null leaves the heat
-   * out. `rangeOf` gives the range that is drawn.
+   * out. `rangeOf` gives the range that is drawn. Paint takes what gives the look, and asks for it when the map is
+   * decoded: it may have changed meanwhile.
    */
   function picture(run, shot, side, level, rangeOf, small) {
     const frame = element('div', 'picture');
@@ -58,7 +59,8 @@ const viewer = (() => {
     async function paint(look) {
       if (!level) return;
       await heat.decode(level);
-      heat.draw(canvas, level, rangeOf(), shot.size, look.table, look.threshold);
+      const { table, threshold } = look();
+      heat.draw(canvas, level, rangeOf(), shot.size, table, threshold);
     }
     return { frame, canvas, level, shot, paint };
   }
