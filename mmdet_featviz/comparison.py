@@ -191,6 +191,9 @@ class Comparison:
             **{f'skipped, {reason}': keys for reason, keys in self._skipped.items()},
         }
         parts += [f'{_count(len(keys), "image")} {what} ({_some(keys)})' for what, keys in noted.items() if keys]
+        reductions = [run.facts.get('reduction') for run in self.runs]
+        if reductions[0] != reductions[1]:
+            parts.append('values of two kinds: channels were reduced by {} in A and by {} in B'.format(*reductions))
         alone = [f'{name} of {letter}' for letter, names in zip('AB', self._alone) for name in names]
         if alone:
             parts.append(f'levels without a partner of their stride: {", ".join(alone)}')
@@ -303,7 +306,7 @@ def _entry(snapshot: Snapshot, pair: Pair, figures: Figures, name: str) -> dict[
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    known = dict(folder=run.folder, config=run.facts.get('config'), checkpoint=run.facts.get('checkpoint'))
+    known = dict(folder=run.folder, **{name: run.facts.get(name) for name in ('config', 'checkpoint', 'reduction')})
     return {name: value for name, value in known.items() if value is not None}
 
 

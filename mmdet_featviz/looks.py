@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from typing import Any, Iterator
 
@@ -137,13 +138,17 @@ def look(model: nn.Module, image: str | np.ndarray, **options: Any) -> Look:
         **options: Arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`.
 
     Raises:
-        ValueError: If a layer does not exist or puts out no map of the image.
+        ValueError: If the image is none, or a layer does not exist or puts out no map of it.
 
     Example:
         >>> model = init_detector('my_config.py', 'my_checkpoint.pth')
         >>> seen = look(model, 'photo.jpg', layers=['backbone', 'neck'])
         >>> seen.heatmap('neck_0').max(), seen.overlay('neck_0').shape
     """
+    if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or not image.size):
+        raise ValueError(f'an image is (H, W, 3), BGR, but this array is {image.shape}')
+    if not isinstance(image, (str, os.PathLike, np.ndarray)):
+        raise ValueError(f'an image is a path or an array, not {image!r} (cv2.imread gives None where it cannot read)')
     visualizer = FeatureVisualizer(**{'strict': True, **options})
     visualizer.taps = visualizer.make_taps(model)
     snapshot = take(model, image, visualizer)

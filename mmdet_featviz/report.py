@@ -33,12 +33,11 @@ from .head import head_of
 from .photos import PhotoError
 from .rendering import finite_range, get_colormap, shrink
 from .runs import Run, load_with_photo, run_ranges
-from .sinks import FileSink
+from .sinks import REPORT, FileSink
 from .snapshots import Level, Snapshot
 from .style import Style
 from .views import visible_range
 
-FOLDER = 'report'
 PAGE = Path(__file__).parent / 'page'
 SCRIPTS = 'heat.js', 'store.js', 'gallery.js', 'viewer.js', 'page.js'
 COLORMAPS = 'jet', 'turbo', 'viridis', 'magma', 'inferno', 'cividis', 'gray'
@@ -51,7 +50,7 @@ ROUND = re.compile(r'(epoch|iter)_(\d+)/(.+)', re.DOTALL)
 def write_report(folder: str) -> str:
     """Write or renew the report of a run; returns a line that says where it is, or why there is none."""
     try:
-        report = Report(Run(folder), overwrite=True)
+        report = Report(Run(folder))
         report.write()
     except Exception as error:  # the run itself is done, and a report can be written later
         if not isinstance(error, (OSError, ValueError)):  # these say what is wrong
@@ -76,21 +75,18 @@ class Shot:
 
 
 class Report:
-    """Writes the page of a run, one image at a time.
+    """Writes the page of a run, one image at a time; an earlier page of the run goes.
 
     Args:
         run: The run.
         other: A second run, which is shown beside the first on one scale. Its images are those of the same keys.
         max_images: Only the first so many images.
-        overwrite: Whether an earlier report of the run may be replaced.
 
     Raises:
-        OSError: If the folder cannot be written to, or holds another report.
+        OSError: If the folder cannot be written to.
     """
 
-    def __init__(
-        self, run: Run, other: Run | None = None, max_images: int | None = None, overwrite: bool = False
-    ) -> None:
+    def __init__(self, run: Run, other: Run | None = None, max_images: int | None = None) -> None:
         self.run = run
         self.other = other
         self.style = Style(**run.facts.get('style', {}))
@@ -101,7 +97,7 @@ class Report:
         self._focus = FocusMeans()
         self._skipped: list[str] = []
         self._without_photo: list[str] = []
-        self.sink = FileSink(osp.join(run.folder, FOLDER), overwrite)
+        self.sink = FileSink(osp.join(run.folder, REPORT), overwrite=True)
 
     @property
     def _runs(self) -> list[Run]:

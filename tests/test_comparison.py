@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -416,6 +417,18 @@ def test_each_run_places_its_maps_by_its_own_alignment(tmp_path):
     expected = np.corrcoef(*(heat.ravel().astype(float) for heat in heats))[0, 1]
     assert expected < 0.9
     assert compared(tmp_path, a, b)[1]['levels'][0]['correlation']['mean'] == pytest.approx(expected)
+
+
+def test_values_of_two_kinds_are_told_of(tmp_path):
+    (path,) = photo_files(tmp_path / 'photos', '1.png')
+    a, b = (saved_run(tmp_path / name, {path: [RANDOM]}, tmp_path / 'photos') for name in 'ab')
+    for run, reduction in ((a, 'max'), (b, 'mean')):
+        facts = Path(run) / 'run.json'
+        facts.write_text(json.dumps({**json.loads(facts.read_text()), 'reduction': reduction}))
+    one = Comparison(Run(a), Run(b), str(tmp_path / 'out'))
+    one.run()
+    assert 'values of two kinds: channels were reduced by max in A and by mean in B' in one.summary()
+    assert 'reduction `mean`' in (tmp_path / 'out' / 'compare.md').read_text()
 
 
 def test_one_image_is_held_at_a_time(tmp_path, monkeypatch):

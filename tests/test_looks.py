@@ -74,6 +74,19 @@ def test_wrong_names_are_told(photo):
         look(model, photo, colourmap='jet')
 
 
+@pytest.mark.parametrize(
+    ('image', 'message'),
+    [
+        (np.zeros((10, 10), np.uint8), r'this array is \(10, 10\)'),
+        (np.zeros((0, 10, 3), np.uint8), r'this array is \(0, 10, 3\)'),
+        (None, 'not None .cv2.imread gives None where it cannot read.'),
+    ],
+)
+def test_what_is_no_image_is_told(image, message):
+    with pytest.raises(ValueError, match=message):
+        look(detector(pool_detector((8, 16))), image)
+
+
 def test_looking_leaves_no_hook_and_a_self_drawing_detector_draws_no_file(photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = detector(dict(resnet_detector('SingleStageDetectorHp'), featviz=dict(out_dir='out')))

@@ -297,13 +297,11 @@ def test_only_some_images(tmp_path):
     assert len(list((tmp_path / 'run/report/data').iterdir())) == 3
 
 
-def test_another_report_is_replaced_only_on_request_and_wholly(tmp_path):
+def test_an_earlier_report_is_replaced_wholly(tmp_path):
     run = write_run(tmp_path / 'run', [snapshot(str(n), tmp_path / f'{n}.png', n) for n in range(3)])
     write_report(run)
     (tmp_path / 'run/report/notes.txt').write_text('mine')
-    with pytest.raises(FileExistsError):
-        Report(run)
-    write_report(run, max_images=1, overwrite=True)
+    write_report(run, max_images=1)
     names = {path.name for path in (tmp_path / 'run/report').rglob('*') if path.is_file()}
     assert {'notes.txt', 'index.html', '000000.js', '000000.jpg'} <= names
     assert not {'000001.js', '000001.jpg'} & names
@@ -1057,7 +1055,7 @@ def long_run(tmp_path_factory):
 
 
 def test_an_image_over_many_epochs(browser, long_run):
-    page = Page(browser, write_report(long_run, overwrite=True))
+    page = Page(browser, write_report(long_run))
     page.open()
     page.wait("document.querySelectorAll('#strip canvas').length === 30")
     assert page.texts('#strip figcaption') == [f'epoch {n}' for n in range(1, 31)]
@@ -1080,7 +1078,7 @@ def test_an_image_over_many_epochs(browser, long_run):
 
 def test_a_file_is_sent_for_once_at_a_time_and_always_comes(browser, long_run):
     """Also one that is dropped and sent for again before the browser is done with its first script."""
-    page = Page(browser, write_report(long_run, overwrite=True))
+    page = Page(browser, write_report(long_run))
     page.open()
     page.wait("document.querySelectorAll('#strip canvas').length === 30")
     page.js('store.keep(2 - 24); store.shot(28); store.shot(29)')  # only two are kept
@@ -1100,7 +1098,7 @@ def test_a_file_is_sent_for_once_at_a_time_and_always_comes(browser, long_run):
 
 
 def test_an_epoch_of_which_the_file_is_missing_is_told(browser, long_run):
-    page = Page(browser, write_report(long_run, overwrite=True))
+    page = Page(browser, write_report(long_run))
     (Path(long_run.folder) / 'report/data/000002.js').unlink()
     page.open()
     page.wait("document.querySelectorAll('#strip canvas').length === 29")
@@ -1254,7 +1252,6 @@ def test_the_tool(tmp_path):
     assert done.stdout.startswith('report of 2 images: '), done.stderr
     assert data_of(Run(str(tmp_path / 'a')))['runs'] == ['a', 'b']
     done = run_tool('report.py', 'a', cwd=tmp_path)
-    assert done.returncode == 1
-    assert 'overwrite' in done.stderr
-    assert run_tool('report.py', 'a', '--overwrite', cwd=tmp_path).returncode == 0
+    assert done.stdout.startswith('report of 3 images: '), done.stderr
+    assert data_of(Run(str(tmp_path / 'a')))['runs'] == ['a']
     assert 'is no run' in run_tool('report.py', 'c', cwd=tmp_path).stderr

@@ -276,13 +276,13 @@ def test_a_metric_of_other_settings_does_not_stand_in_for_what_is_drawn(tmp_path
         other=dict(layers=['backbone'], reduction='max', align='center', boxes='pred'),
     )
     run = Run(str(tmp_path / 'out'))
-    tables = [name for name in read_tables(write_report(run, overwrite=True)) if name.startswith('Focus')]
+    tables = [name for name in read_tables(write_report(run)) if name.startswith('Focus')]
     same = 'Focus, same: 2 images of the data set (reduction mean, align center, boxes gt)'
     assert tables[0] == same
     assert tables[1].endswith('(reduction max, align center, boxes pred)')
     for metric in [name for name in run.facts['metrics']['test'] if name.startswith('same/')]:
         del run.facts['metrics']['test'][metric]
-    tables = [name for name in read_tables(write_report(run, overwrite=True)) if name.startswith('Focus')]
+    tables = [name for name in read_tables(write_report(run)) if name.startswith('Focus')]
     assert tables[0] == 'Focus: 2 images of this page'
     assert tables[1].startswith('Focus, other: ')
 

@@ -226,8 +226,8 @@ const featviz = (() => {
     showControls();
     $('viewer').hidden = image === null;
     if (image === null) return;
-    $('name').textContent = image.key;
     const chosen = image.shots.find(([, label]) => label === state.shot) || image.shots[image.shots.length - 1];
+    $('name').textContent = [image.key, chosen[1]].filter(Boolean).join(', ');
     store.keep(image.shots.length);
     try {
       const data = await store.shot(chosen[0]);
@@ -364,8 +364,11 @@ const featviz = (() => {
     if (!pair || !place.isConnected) return;
     const [made] = picturesOf(data, pair, true);
     const { figure } = viewer.captioned(made, [label || 'first pass'], () => set({ shot: label }));
-    if (number === shot.number) figure.querySelector('button').setAttribute('aria-current', 'true');
     place.replaceWith(figure);
+    if (number === shot.number) {
+      figure.querySelector('button').setAttribute('aria-current', 'true');
+      $('strip').scrollLeft = figure.offsetLeft - $('strip').offsetLeft; // of many epochs the last is far off
+    }
     pictures.push(made);
     await made.paint(look);
   }
