@@ -242,7 +242,7 @@ def _normalise(path: str) -> str:
 
 
 def _safe(part: str) -> str:
-    """A part of a path as a name that every file system takes, and that is none of this package's own."""
+    """A part of a path as a name that is not too long, no device of Windows and none of this package's own."""
     cut = part.encode('utf-8', 'surrogateescape')[:LONGEST_NAME].decode('utf-8', 'ignore')
     is_short = len(part.encode('utf-8', 'surrogateescape')) <= LONGEST_NAME
     reserved = part.partition('.')[0].upper() in DEVICES or part in ('run.json', MANIFEST)
