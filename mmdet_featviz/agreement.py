@@ -97,16 +97,16 @@ def match_levels(a: Sequence[Level], b: Sequence[Level]) -> tuple[list[Pair], li
     return sorted(pairs, key=lambda pair: order[pair.a.name]), alone_a, alone_b
 
 
-def heat_on_photo(level: Level, placement: Placement, align: str) -> tuple[np.ndarray, np.ndarray]:
+def heat_on_photo(level: Level, placement: Placement, align: str) -> np.ndarray:
     """Bring a level onto its photo.
 
     Returns:
         The heatmap (height, width) float32, in which what is not finite or was not seen is as cold as the coldest
-        visible value, and what the network saw (height, width) bool.
+        visible value.
     """
     grid = Grid(level.values.shape, level.stride, placement, align)
     heat, lowest = finite_heat(level.values, grid)
-    return np.where(placement.seen, heat, lowest), placement.seen
+    return np.where(placement.seen, heat, lowest)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -55,12 +55,12 @@ def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
     """
     corners, labels, scores = [NO_BOXES], [np.zeros(0, np.int64)], [np.zeros(0)]
     truth = getattr(sample, 'gt_instances', None)
-    if truth is not None and 'bboxes' in truth and 'labels' in truth:
+    if has_all(truth, 'bboxes', 'labels'):
         corners.append(corners_of(truth.bboxes))
         labels.append(truth.labels.cpu().numpy())
         scores.append(np.full(len(truth), np.nan))
     found = getattr(result, 'pred_instances', None)
-    if found is not None and {'bboxes', 'labels', 'scores'}.issubset(found.keys()):
+    if has_all(found, 'bboxes', 'labels', 'scores'):
         found_scores = found.scores.detach().cpu().numpy().astype(np.float64)
         order = found_scores.argsort(kind='stable')
         found_corners = corners_of(found.bboxes)[order]
@@ -74,7 +74,12 @@ def boxes_of(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
 def ignored_of(sample: Any) -> np.ndarray:
     """Corners (M, 4) of the boxes of a data sample that count neither as objects nor as background (crowds)."""
     ignored = getattr(sample, 'ignored_instances', None)
-    return corners_of(ignored.bboxes) if ignored is not None and 'bboxes' in ignored else NO_BOXES
+    return corners_of(ignored.bboxes) if has_all(ignored, 'bboxes') else NO_BOXES
+
+
+def has_all(instances: Any, *fields: str) -> bool:
+    """Whether there are instances, and they have all of these fields."""
+    return instances is not None and all(field in instances for field in fields)
 
 
 class BoxStyle:

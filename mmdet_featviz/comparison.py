@@ -242,9 +242,9 @@ class Comparison:
         return inside_boxes(corners, a.placement.photo_size) if len(corners) else None
 
     def _heats(self, pair: Pair, a: Snapshot, b: Snapshot) -> Heats:
-        heat_a, seen_a = heat_on_photo(pair.a, a.placement, self._aligns[0])
-        heat_b, seen_b = heat_on_photo(pair.b, b.placement, self._aligns[1])
-        return Heats(heat_a, heat_b, seen_a & seen_b)
+        heat_a = heat_on_photo(pair.a, a.placement, self._aligns[0])
+        heat_b = heat_on_photo(pair.b, b.placement, self._aligns[1])
+        return Heats(heat_a, heat_b, a.placement.seen & b.placement.seen)
 
     def _photo(self, a: Snapshot, b: Snapshot) -> np.ndarray | None:
         """The photo of either run; the figures need none."""

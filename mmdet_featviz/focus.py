@@ -114,12 +114,8 @@ def focus_of(
         ignored: Corners (M, 4) of the ignored boxes.
         tolerance: How many pixels beside a box a maximum may lie.
     """
-    targets, figures = None, {}
-    for level in levels:
-        heat, seen = heat_on_photo(level, placement, align)
-        targets = targets or Targets(groups, ignored, seen)
-        figures[level.name] = targets.focus(heat, tolerance)
-    return figures
+    targets = Targets(groups, ignored, placement.seen)
+    return {level.name: targets.focus(heat_on_photo(level, placement, align), tolerance) for level in levels}
 
 
 class FocusTable(NamedTuple):

@@ -12,7 +12,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from .arguments import names_in, number, one_of
-from .boxes import Boxes, boxes_of, ignored_of
+from .boxes import Boxes, boxes_of, has_all, ignored_of
 from .focus import FIGURES, NOTHING, SIZES, TOLERANCE, Focus, by_size, focus_of
 from .geometry import ALIGNMENTS, placement_of
 from .reduction import get_reduction
@@ -137,7 +137,7 @@ class FeatureFocusMetric(BaseMetric):
 
     def _boxes(self, sample: Any) -> Boxes:
         truth = getattr(sample, 'gt_instances', None)
-        if self.boxes == 'gt' and (truth is None or 'bboxes' not in truth or 'labels' not in truth):
+        if self.boxes == 'gt' and not has_all(truth, 'bboxes', 'labels'):
             raise ValueError(
                 'the samples have no ground truth to look for heat in: add '
                 "dict(type='LoadAnnotations', with_bbox=True) before PackDetInputs to the pipeline, or set boxes='pred'"

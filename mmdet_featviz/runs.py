@@ -174,14 +174,14 @@ class RunWriter:
         Args:
             in_run: Whether all ranks of a run finish: the range is that of all, and so are tally and manifest.
         """
-        self.stop()
+        self._workers.wait()
         pending, self.tally.pending = self.tally.pending, []
         of_all = sum(all_gather_object(pending), []) if in_run else pending
         if of_all:
             views = Views(self.style, run_ranges(of_all, self.style.align))
             for path in pending:
                 self._workers.give(self._draw_saved, path, views)
-            self.stop()
+        self.stop()
         if in_run:
             self._join_ranks()
 

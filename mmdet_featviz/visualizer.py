@@ -259,12 +259,14 @@ class FeatureVisualizer:
             # A training goes on after a validation, and the next validation has another folder.
             another = stage == 'val' and self._batch[:1] != (folder,) and self._turns.has_begun
             self._batch, self._batch_samples = batch, samples  # kept, so that no other sample gets the same id
-            if another or stage != self._turns.stage:
+            if another:
                 self._turns.begin(stage)
-            self._selected = self._next(samples)
+            self._selected = self._next(samples, stage)
         return self._selected
 
-    def _next(self, samples: Sequence[Any]) -> list[bool]:
+    def _next(self, samples: Sequence[Any], stage: str) -> list[bool]:
+        if stage != self._turns.stage:
+            self._turns.begin(stage)
         return [self._turns.next(sample.metainfo.get('img_path')) for sample in samples]
 
     def draw(
@@ -288,9 +290,7 @@ class FeatureVisualizer:
         if not passes:
             return
         if selected is None:
-            if stage != self._turns.stage:
-                self._turns.begin(stage)
-            selected = self._next(passes[0].samples)
+            selected = self._next(passes[0].samples, stage)
         for index in np.flatnonzero(selected).tolist():
             result = results[index] if index < len(results) else None
             path = passes[0].samples[index].metainfo.get('img_path')

@@ -206,12 +206,13 @@ def test_what_is_not_finite_or_was_cut_away_is_cold():
     values = np.full((8, 12), 5.0)
     values[2, 3], values[4, 5] = 4.0, np.inf
     shifted = Placement(np.array([[1, 0, -32], [0, 1, 0], [0, 0, 1.0]]), SIZE, SIZE)  # the left 32 columns are cut away
-    heat, seen = heat_on_photo(level(values=values), identity_placement(SIZE, SIZE), 'center')
-    assert seen.all()
+    whole = identity_placement(SIZE, SIZE)
+    heat = heat_on_photo(level(values=values), whole, 'center')
+    assert whole.seen.all()
     assert 4 < heat.min() == heat[36, 44] < 4.2  # half a pixel from the centre of the cell that is not finite
     assert heat.max() == 5
-    heat, seen = heat_on_photo(level(values=values), shifted, 'center')
-    np.testing.assert_array_equal(seen, np.broadcast_to(np.arange(96) >= 32, SIZE))
+    heat = heat_on_photo(level(values=values), shifted, 'center')
+    np.testing.assert_array_equal(shifted.seen, np.broadcast_to(np.arange(96) >= 32, SIZE))
     assert (heat[:, :32] == 4).all()
     assert heat[0, 40] == 5
 
@@ -221,7 +222,7 @@ def test_what_is_not_finite_or_was_cut_away_is_cold():
 
 def tiles_of(a, b, photo=None):
     pair, placement = Pair(level(values=a), level(values=b)), identity_placement(SIZE, SIZE)
-    heats = Heats(*(heat_on_photo(one, placement, 'center')[0] for one in (pair.a, pair.b)), np.ones(SIZE, bool))
+    heats = Heats(*(heat_on_photo(one, placement, 'center') for one in (pair.a, pair.b)), np.ones(SIZE, bool))
     return draw_pair(pair, heats, Figures(0.5, 0.25, 0.125, 0.1), photo, Style(colormap='gray', alpha=1.0))
 
 
@@ -412,7 +413,7 @@ def test_each_run_places_its_maps_by_its_own_alignment(tmp_path):
     facts['style']['align'] = 'corner'
     (tmp_path / 'b' / 'run.json').write_text(json.dumps(facts))
     heats = [
-        heat_on_photo(level(values=RANDOM), identity_placement(SIZE, SIZE), align)[0] for align in ('center', 'corner')
+        heat_on_photo(level(values=RANDOM), identity_placement(SIZE, SIZE), align) for align in ('center', 'corner')
     ]
     expected = np.corrcoef(*(heat.ravel().astype(float) for heat in heats))[0, 1]
     assert expected < 0.9
