@@ -53,6 +53,7 @@ setup(
     # An editable install is this folder on sys.path. The import hook that it is otherwise comes too late where a script
     # runs beside a clone, whose folder Python takes for a package of the same name.
     options={'editable_wheel': {'mode': 'compat'}},
+    entry_points={'console_scripts': ['featviz = mmdet_featviz.cli:main']},
     include_package_data=True,
     python_requires='>=3.8',
     install_requires=requirements('runtime'),

@@ -3,26 +3,34 @@
 from importlib import import_module
 from typing import Any
 
-from .stack import check_stack
+from mmdet_featviz.utils.dependencies import check_dependencies
 
-check_stack()
+check_dependencies()
 
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
-from .checkpoints import allow_training_checkpoints  # noqa: E402
-from .hooks import FeatVizHook  # noqa: E402
-from .looks import Look, look  # noqa: E402
-from .metrics import FeatureFocusMetric  # noqa: E402
-from .registry import REDUCTIONS  # noqa: E402
-from .style import Style  # noqa: E402
-from .version import __version__  # noqa: E402
-from .visualizer import FeatureVisualizer  # noqa: E402
+from mmdet_featviz.apis.visualizer import FeatureVisualizer  # noqa: E402
+from mmdet_featviz.engine.hooks.featviz_hook import FeatVizHook  # noqa: E402
+from mmdet_featviz.evaluation.feature_focus_metric import FeatureFocusMetric  # noqa: E402
+from mmdet_featviz.registry import REDUCTIONS  # noqa: E402
+from mmdet_featviz.utils.checkpoints import allow_training_checkpoints  # noqa: E402
+from mmdet_featviz.version import __version__  # noqa: E402
+from mmdet_featviz.visualization.style import Style  # noqa: E402
 
 allow_training_checkpoints()
 
 # Makes `_base_ = 'mmdet_featviz::...'` known to mmengine. It asks for a distribution, and would look for the configs
 # beside that one's metadata, where an editable install has none; by the path of a module it finds the package.
 MODULE2PACKAGE.setdefault('mmdet_featviz', 'mmdet_featviz.version')
+
+# Imported on first use: look() needs mmdet.apis, and the detectors need all of mmdet's models.
+_LAZY = {
+    'Look': 'mmdet_featviz.apis.look',
+    'look': 'mmdet_featviz.apis.look',
+    'FeatVizMixin': 'mmdet_featviz.models.detectors.featviz_mixin',
+    'SingleStageDetectorHp': 'mmdet_featviz.models.detectors.featviz_detectors',
+    'TwoStageDetectorHp': 'mmdet_featviz.models.detectors.featviz_detectors',
+}
 
 __all__ = [
     'REDUCTIONS',
@@ -40,7 +48,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The detectors come on demand: with them come all of mmdet's models."""
-    if name in ('FeatVizMixin', 'SingleStageDetectorHp', 'TwoStageDetectorHp'):
-        return getattr(import_module('.detectors', __name__), name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -289,6 +289,12 @@ def test_project(folder, *options, ranks=None):
 test_project.__test__ = False
 
 
+def python(code, *path, executable=sys.executable, **kwargs):
+    """Run code in a fresh interpreter that finds modules in `path` first."""
+    prefix = ''.join(f'import sys; sys.path.insert(0, {str(entry)!r})\n' for entry in path)
+    return subprocess.run([executable, '-c', prefix + code], capture_output=True, text=True, encoding='utf-8', **kwargs)
+
+
 def same_files(one, other):
     """Check that two runs wrote the same, byte for byte, and the same manifest but for its order."""
     assert pictures(one) == pictures(other)

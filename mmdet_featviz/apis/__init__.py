@@ -1,0 +1,1 @@
+"""What a person calls: look(), the visualizer, inference on images."""

@@ -1,0 +1,1 @@
+"""How feature maps are captured: hooks on layers, reduction to activation maps, tokens, strides."""

@@ -1,0 +1,63 @@
+"""Command line: ``featviz COMMAND``, or ``python -m mmdet_featviz COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Sequence
+
+from mmdet_featviz.version import __version__
+
+COMMANDS = {  # what each does, here so that `featviz --help` imports none of them
+    'test': 'test a detector on its data set and draw its feature maps',
+    'train': 'train a detector and draw during training or validation',
+    'image': 'draw the feature maps of images, without a data set',
+    'video': 'draw the feature maps of a video',
+    'layers': 'list the layers of a detector that can be drawn',
+    'render': 'draw a run again from its saved maps, without the detector',
+    'compare': 'compare the heatmaps of two runs or two detectors',
+    'report': 'write the report page of a run',
+    'benchmark': 'measure the time and memory that drawing takes',
+    'coverage': "try the package on the configs of mmdet's model zoo",
+    'demo-data': 'generate the data set of the demo detectors',
+}
+
+
+def main(command: str | None = None, argv: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        command: One of `COMMANDS`. None takes it from the first argument.
+        argv: Arguments. None takes those of the process.
+
+    Raises:
+        SystemExit: If the arguments are wrong or the command fails.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    prog = None  # of a script in tools/, its own name
+    if command is None:
+        command = _overview().parse_args(argv[:1]).command
+        argv, prog = argv[1:], f'featviz {command}'
+    module = import_module(f'mmdet_featviz.cli.{command.replace("-", "_")}')
+    parser = argparse.ArgumentParser(
+        prog, description=module.__doc__, epilog=module.EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    module.run(parser.parse_args(argv), parser)
+
+
+def _overview() -> argparse.ArgumentParser:
+    """The parser of ``featviz`` itself."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = '\n'.join(f'  {name:{width}}{words}' for name, words in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        'featviz',
+        usage='featviz COMMAND ...',
+        description='Draw what the layers of an mmdetection detector respond to.',
+        epilog=f'commands:\n{lines}\n\nfeatviz COMMAND --help describes a command and shows examples.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='one of the commands below')
+    parser.add_argument('--version', action='version', version=f'mmdet_featviz {__version__}')
+    return parser

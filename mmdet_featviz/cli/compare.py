@@ -1,0 +1,89 @@
+"""Compare the heatmaps of two runs, or of two detectors on the same images."""
+
+from __future__ import annotations
+
+import argparse
+import os.path as osp
+from typing import Sequence
+
+from mmdet_featviz.apis.inference import draw_images, find_images
+from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.cli.loading import load_detector
+from mmdet_featviz.cli.options import add_drawing_options
+from mmdet_featviz.evaluation.run_comparison import RunComparison
+from mmdet_featviz.runs.reader import Run
+from mmdet_featviz.runs.run_folder import RunFolder
+from mmdet_featviz.structures.grid import ALIGNMENTS
+from mmdet_featviz.visualization.style import Style
+
+EXAMPLES = """
+examples:
+  featviz compare run_a run_b --out-dir compared
+  featviz compare --config-a my_config.py --checkpoint-a before.pth --checkpoint-b after.pth \\
+      --images images/ --out-dir compared
+"""
+CAPTURE_OPTIONS = ('layers', 'layer_type', 'reduction', 'interval', 'max_images')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('runs', nargs='*', metavar='RUN', help="folders of two runs with save=('maps',): A and B")
+    parser.add_argument('--out-dir', required=True, metavar='DIR', help='folder of pictures and tables')
+    parser.add_argument('--overwrite', action='store_true', help="replace another run's pictures in the folder")
+    parser.add_argument('--colormap', default='jet', help='of A and B: any of OpenCV or matplotlib (default: jet)')
+    parser.add_argument('--alpha', type=float, default=0.4, help='weight of the heat of A and B (default: 0.4)')
+    parser.add_argument('--score-thr', type=float, default=0.3, help='of predicted boxes, without ground truth (0.3)')
+
+    models = parser.add_argument_group('two detectors', 'run first, with maps saved in DIR/a and DIR/b')
+    models.add_argument('--config-a', metavar='CONFIG', help='config of A, or a name of the model zoo')
+    models.add_argument('--config-b', metavar='CONFIG', help='config of B (default: that of A)')
+    models.add_argument('--checkpoint-a', metavar='FILE', help="default: load_from of A's config, else random weights")
+    models.add_argument('--checkpoint-b', metavar='FILE', help="default: load_from of B's config, else random weights")
+    models.add_argument('--images', nargs='+', metavar='IMAGE', help='images, folders, globs in quotes')
+    models.add_argument('--align', choices=ALIGNMENTS, default='center', help='where the value of a cell sits')
+    models.add_argument('--device', default='cpu', help='such as cuda:0 (default: cpu)')
+    add_drawing_options(parser, FeatureVisualizer, only=CAPTURE_OPTIONS)
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if bool(args.runs) == bool(args.config_a) or len(args.runs) not in (0, 2):
+        parser.error('name the folders of two runs, or --config-a and --images')
+    if args.config_a and not args.images:
+        parser.error('--images: name images or folders to compare the detectors on')
+    style = Style(colormap=args.colormap, alpha=args.alpha, score_thr=args.score_thr)
+    runs = _run_both(args) if args.config_a else None
+    try:
+        runs = runs or [Run(folder) for folder in args.runs]
+        comparison = RunComparison(*runs, args.out_dir, style, args.overwrite)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    comparison.run()
+    print(f'Feature maps: {comparison.summary()}')
+
+
+def _run_both(args: argparse.Namespace) -> list[Run]:
+    """Run both detectors."""
+    RunFolder(args.out_dir, args.overwrite)  # refuses another run's folder now, not after the detectors have run
+    return [
+        _run_detector(args.config_a, args.checkpoint_a, osp.join(args.out_dir, 'a'), args),
+        _run_detector(args.config_b or args.config_a, args.checkpoint_b, osp.join(args.out_dir, 'b'), args),
+    ]
+
+
+def _run_detector(config: str, checkpoint: str | None, out_dir: str, args: argparse.Namespace) -> Run:
+    """Run a detector over the images with maps saved, and read that run."""
+    images, root = _find_all(args.images)
+    given = dict(config=config, checkpoint=checkpoint, cfg_options=None, out_dir=out_dir, save='maps')
+    one = argparse.Namespace(**{**vars(args), **given})
+    visualizer, model = load_detector(one, image_root=root)
+    info = dict(config=config, checkpoint=one.checkpoint or 'random weights')
+    visualizer.open(model, dataset_meta=model.dataset_meta, facts=info)
+    for image in draw_images(images, model, visualizer):
+        print(f'skipped: {image} is no readable image')
+    print(visualizer.summary())
+    return Run(out_dir)
+
+
+def _find_all(sources: Sequence[str]) -> tuple[list[str], str]:
+    """All images that the user means, and the folder that their keys are relative to."""
+    images = list(dict.fromkeys(osp.abspath(path) for source in sources for path in find_images(source)[0]))
+    return images, osp.commonpath([osp.dirname(image) for image in images])

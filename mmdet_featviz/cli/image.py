@@ -1,0 +1,55 @@
+"""Draw the feature maps of images: a file, a folder, a glob or a URL."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmdet_featviz.apis.inference import draw_images, find_images, show_layers
+from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.capture.layer_tree import DEPTH
+from mmdet_featviz.cli.loading import load_detector
+from mmdet_featviz.cli.options import add_detector_options, add_drawing_options
+from mmdet_featviz.utils.messages import first_names
+from mmdet_featviz.visualization.style import Style
+
+EXAMPLES = """
+examples:
+  featviz image image.jpg my_config.py my_checkpoint.pth --out-dir heatmaps
+  featviz image images/ my_config.py my_checkpoint.pth --out-dir heatmaps --save overlay panel --boxes pred
+  featviz image 'images/*.png' rtmdet_tiny_8xb32-300e_coco --out-dir heatmaps --layers neck
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('input', help='image, folder (with all folders in it), glob in quotes, or URL')
+    add_detector_options(parser)
+    parser.add_argument(
+        '--show-layers',
+        nargs='?',
+        type=int,
+        const=DEPTH,
+        metavar='DEPTH',
+        help=f'only list the layers that can be drawn, with their shapes for the first image (default depth: {DEPTH})',
+    )
+    add_drawing_options(parser, FeatureVisualizer, Style, without=('stages', 'average_passes'))
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    images, root = find_images(args.input)
+    extra = {} if hasattr(args, 'image_root') else dict(image_root=root)
+    visualizer, model = load_detector(args, **extra)
+    if args.show_layers is not None:
+        print(show_layers(model, images[0], args.show_layers))
+        return
+    info = dict(config=args.config, checkpoint=args.checkpoint)
+    try:
+        visualizer.open(model, dataset_meta=getattr(model, 'dataset_meta', None), facts=info)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
+    unreadable = draw_images(images, model, visualizer)
+    print(visualizer.summary())
+    if unreadable:
+        message = f'could not be read and were left out: {len(unreadable)} ({first_names(unreadable)})'
+        if len(unreadable) == len(images):
+            raise SystemExit(message)
+        print(message)

@@ -1,0 +1,1 @@
+"""What joins drawing to a runner of mmengine."""

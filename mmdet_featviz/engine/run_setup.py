@@ -1,0 +1,85 @@
+"""Opening and closing of a visualizer with what a runner knows."""
+
+from __future__ import annotations
+
+import os.path as osp
+from typing import Iterator, Sequence
+
+from mmengine.dataset import BaseDataset, DefaultSampler
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmdet_featviz.apis.visualizer import FeatureVisualizer
+
+
+def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
+    """Open a visualizer with what a runner knows: its folder and its data set. It must be closed at the end.
+
+    Args:
+        visualizer: That of a hook, or of a detector that draws by itself.
+        runner: The runner, whose model and data loader are built.
+        stage: ``train``, ``val`` or ``test``.
+
+    Raises:
+        ValueError: If the data set is empty, or a layer does not exist.
+        OSError: If the folder cannot be written to, or holds another run's pictures.
+    """
+    loop = getattr(runner, f'{stage}_loop')
+    if loop is None:  # a training without validation
+        return
+    datasets = list(_innermost(loop.dataloader.dataset))
+    if not sum(map(len, datasets)):
+        raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
+    sampler = loop.dataloader.sampler
+    visualizer.begin(stage, len(sampler.dataset) if stage != 'train' and isinstance(sampler, DefaultSampler) else None)
+    visualizer.open(
+        runner.model,
+        default_dir=osp.join(runner.log_dir, 'featviz'),
+        image_root=_image_folder(datasets),
+        image_paths=_image_paths(datasets),
+        dataset_meta=getattr(datasets[0], 'metainfo', None),
+        backend_args=getattr(datasets[0], 'backend_args', None),
+        stage=stage,
+        facts=dict(config=runner.cfg.filename, checkpoint=runner._load_from),
+        in_run=True,
+        log=runner.visualizer,
+    )
+    visualizer.tell_at_exit()
+
+
+def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
+    """Close the visualizer of a detector that draws by itself when its runner ends: finish, report and tell."""
+    visualizer.close()
+    visualizer.write_report()
+    runner.logger.info(f'Feature maps: {visualizer.summary()}')
+
+
+def _innermost(dataset: Dataset) -> Iterator[Dataset]:
+    """The data sets inside wrappers such as ConcatDataset and RepeatDataset."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if all(isinstance(part, Dataset) for part in inner):
+        for part in inner:
+            yield from _innermost(part)
+    else:
+        yield dataset
+
+
+def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
+    """The paths of all images, as far as the data sets tell."""
+    for dataset in datasets:
+        if isinstance(dataset, BaseDataset):
+            paths = (dataset.get_data_info(index).get('img_path') for index in range(len(dataset)))
+            yield from filter(None, paths)
+
+
+def _image_folder(datasets: Sequence[Dataset]) -> str | None:
+    """The folder that holds the images of all data sets, if they say where these are."""
+    folders = []
+    for dataset in datasets:
+        prefix = getattr(dataset, 'data_prefix', None) or {}
+        folders.append(prefix.get('img') or prefix.get('img_path') or getattr(dataset, 'data_root', None))
+    if not all(folders):
+        return None
+    if len(set(folders)) == 1:
+        return folders[0]
+    return osp.commonpath([osp.abspath(folder) for folder in folders])

@@ -1,0 +1,1 @@
+"""Measures of heatmaps: inside boxes, between two runs, over a data set."""

@@ -1,0 +1,1 @@
+"""Detectors that draw whenever they predict."""

@@ -1,0 +1,151 @@
+'use strict';
+
+/*
+ * Heat: turns the 8-bit map of a level into pixels and values of an image. It uses no other script of the page.
+ *
+ * A level is what level_data() in Python returns: a gray PNG (0 is not finite, 1 to 255 are low to high), a matrix
+ * from image coordinates to columns and rows of the map, and the bounds of the area that the network saw, in columns
+ * and rows.
+ */
+const heat = (() => {
+  const STEPS = 254;
+  const SLACK = 1e-9; // in cells, for positions exactly on the edge
+
+  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+  /** Decode the PNG of a level into the bytes `level.gray`, once. Resolves to the level. */
+  async function decode(level) {
+    if (level.gray) return level;
+    const image = new Image();
+    image.src = `data:image/png;base64,${level.png}`;
+    await image.decode();
+    const canvas = document.createElement('canvas');
+    canvas.width = level.columns;
+    canvas.height = level.rows;
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    context.drawImage(image, 0, 0);
+    const pixels = context.getImageData(0, 0, level.columns, level.rows).data;
+    level.gray = Uint8Array.from({ length: level.rows * level.columns }, (_, cell) => pixels[4 * cell]);
+    delete level.png;
+    return level;
+  }
+
+  /** The value of each of the 256 bytes; NaN for byte 0. */
+  function valuesOf(level) {
+    const step = (level.high - level.low) / STEPS;
+    return Float64Array.from({ length: 256 }, (_, byte) => (byte ? level.low + (byte - 1) * step : NaN));
+  }
+
+  /** The heat (0–1) of each cell: its value clipped to the range and scaled; 0 if not finite or the range is empty. */
+  function unitsOf(level, [low, high]) {
+    const ofByte = valuesOf(level).map((value) =>
+      high > low && !Number.isNaN(value) ? clamp((value - low) / (high - low), 0, 1) : 0);
+    return Float64Array.from(level.gray, (byte) => ofByte[byte]);
+  }
+
+  /** The position of an image point in columns and rows of the map; `seen` is whether the network saw the point. */
+  function locate(level, x, y) {
+    const m = level.matrix;
+    const w = m[6] * x + m[7] * y + m[8];
+    const column = (m[0] * x + m[1] * y + m[2]) / w;
+    const row = (m[3] * x + m[4] * y + m[5]) / w;
+    const [left, top, right, bottom] = level.bounds;
+    const seen = w > 0 && column >= left - SLACK && column <= right + SLACK && row >= top - SLACK && row <= bottom + SLACK;
+    return { column, row, seen };
+  }
+
+  /** The cells before and after a position, and the fraction of the way between them. */
+  function split(position, cells) {
+    const inside = clamp(position, 0, cells - 1);
+    const before = Math.min(Math.floor(inside), Math.max(cells - 2, 0));
+    return { before, after: Math.min(before + 1, cells - 1), part: inside - before };
+  }
+
+  const mix = (a, b, part) => (part === 0 ? a : part === 1 ? b : a + (b - a) * part);
+
+  /** The bilinear interpolation of cells at a position. */
+  function sample(cells, level, column, row) {
+    const across = split(column, level.columns);
+    const down = split(row, level.rows);
+    const line = (at) => mix(
+      cells[at * level.columns + across.before], cells[at * level.columns + across.after], across.part);
+    return mix(line(down.before), line(down.after), down.part);
+  }
+
+  /** The value at an image point. NaN if it is not finite, null if the network did not see the point. */
+  function valueAt(level, x, y) {
+    const { column, row, seen } = locate(level, x, y);
+    if (!seen) return null;
+    const ofByte = valuesOf(level);
+    return sample(Float64Array.from(level.gray, (byte) => ofByte[byte]), level, column, row);
+  }
+
+  const isSeparable = (m) => !m[1] && !m[3] && !m[6] && !m[7];
+
+  /** The heat (0–1) of each pixel of a picture (width, height) of an image (size); 0 where the network saw nothing. */
+  function spread(level, range, size, [width, height]) {
+    const units = unitsOf(level, range);
+    const heats = new Float64Array(width * height);
+    const xs = Array.from({ length: width }, (_, i) => (i + 0.5) * size[0] / width);
+    const ys = Array.from({ length: height }, (_, i) => (i + 0.5) * size[1] / height);
+    if (isSeparable(level.matrix)) {
+      spreadLines(level, units, heats, xs, ys);
+    } else {
+      ys.forEach((y, i) => xs.forEach((x, j) => {
+        const { column, row, seen } = locate(level, x, y);
+        if (seen) heats[i * width + j] = sample(units, level, column, row);
+      }));
+    }
+    return heats;
+  }
+
+  /** Fill `heats` for a matrix that keeps rows as rows: interpolate down each column of cells, then along each line. */
+  function spreadLines(level, units, heats, xs, ys) {
+    const across = xs.map((x) => locate(level, x, ys[0]).column);
+    const spots = across.map((column) => split(column, level.columns));
+    const [first, last] = seenOf(level, 0, across);
+    const before = Int32Array.from(spots, (spot) => spot.before);
+    const after = Int32Array.from(spots, (spot) => spot.after);
+    const part = Float64Array.from(spots, (spot) => spot.part);
+    const line = new Float64Array(level.columns);
+    const down = ys.map((y) => locate(level, xs[0], y).row);
+    const [top, bottom] = seenOf(level, 1, down);
+    for (let i = top; i < bottom; i++) {
+      const spot = split(down[i], level.rows);
+      for (let cell = 0; cell < level.columns; cell++) {
+        line[cell] = mix(units[spot.before * level.columns + cell], units[spot.after * level.columns + cell], spot.part);
+      }
+      for (let j = first; j < last; j++) heats[i * xs.length + j] = mix(line[before[j]], line[after[j]], part[j]);
+    }
+  }
+
+  /** Which of these monotonic positions the network saw: index of the first, and index after the last. */
+  function seenOf(level, axis, positions) {
+    const [low, high] = [level.bounds[axis] - SLACK, level.bounds[axis + 2] + SLACK];
+    const seen = positions.map((position) => position >= low && position <= high);
+    return seen.includes(true) ? [seen.indexOf(true), seen.lastIndexOf(true) + 1] : [0, 0];
+  }
+
+  /** Draw a level over the whole canvas, in the colors of `table`; transparent below the threshold (0–1). */
+  function draw(canvas, level, range, size, table, threshold) {
+    const { width, height } = canvas;
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    const picture = context.createImageData(width, height);
+    const pixels = new Uint32Array(picture.data.buffer);
+    const heats = spread(level, range, size, [width, height]);
+    for (let at = 0; at < heats.length; at++) {
+      // Round down, as the Python drawing does.
+      if (heats[at] >= threshold) pixels[at] = table[Math.floor(heats[at] * 255)];
+    }
+    context.putImageData(picture, 0, 0);
+  }
+
+  /** The table of a colormap, for draw(): 256 canvas pixels. `text` is 256 RGB colors in base64. */
+  function tableOf(text) {
+    const rgb = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+    const rgba = Uint8Array.from({ length: 1024 }, (_, at) => (at % 4 < 3 ? rgb[3 * Math.floor(at / 4) + at % 4] : 255));
+    return new Uint32Array(rgba.buffer);
+  }
+
+  return { decode, draw, tableOf, valueAt };
+})();

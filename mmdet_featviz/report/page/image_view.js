@@ -1,0 +1,109 @@
+'use strict';
+
+/*
+ * Image view: one level of an image in a large picture, or all of its levels in small ones; with two runs, A and B side
+ * by side. Notes above it name what is missing; below a large picture is the color bar.
+ */
+const imageView = (() => {
+  const section = dom.find('viewer');
+  const place = dom.find('pictures');
+  const legend = dom.find('legend');
+  let run = null;
+  let choose = null;
+  let pictures = []; // on view
+  let bar = null; // the color bar; null with all levels
+
+  /** Begin. `onChoose` is called with the name of a level when its small picture is clicked. */
+  function start(given, onChoose) {
+    [run, choose] = [given, onChoose];
+    section.classList.toggle('adds', run.settings.blend === 'add');
+  }
+
+  /**
+   * Show a shot, not painted yet.
+   *
+   * @param shot - the data of a shot, from store.shot()
+   * @param chosen - the settings
+   * @returns the large pictures, as picture.ofPair() returns them; none with all levels
+   */
+  function show(shot, chosen) {
+    const all = pairs.of(shot);
+    const pair = all.find(({ a }) => a.name === chosen.level) || all[0];
+    const groups = (chosen.all ? all : [pair].filter(Boolean))
+      .map((one) => ({ pair: one, made: picture.ofPair(run, shot, one, chosen.all) }));
+    pictures = groups.flatMap(({ made }) => made);
+    place.className = `${chosen.all ? 'many' : 'one'} of-${run.runs.length}`;
+    place.replaceChildren(...(chosen.all ? groups.map(tileOf) : pictures.map(figureOf)));
+    bar = chosen.all ? null : picture.colorBar();
+    if (bar) legend.replaceChildren(bar.bar);
+    legend.hidden = chosen.all || !pair;
+    dom.find('notes').textContent = notesOn(shot, pair, chosen.level).join(' ');
+    dress(chosen);
+    return chosen.all ? [] : pictures;
+  }
+
+  /** Show nothing. */
+  function clear() {
+    [pictures, bar] = [[], null];
+    place.replaceChildren();
+    place.dataset.painted = 0;
+    legend.hidden = true;
+    legend.replaceChildren();
+    dom.find('notes').textContent = '';
+  }
+
+  function wordsOn({ letter, level }) {
+    const facts = level ? `${level.channels} channels, stride ${level.stride}` : 'no level of this stride';
+    return [`${letter && `${letter}: `}${level ? level.name : '–'}`, facts];
+  }
+
+  function figureOf(one, number) {
+    const [name, facts] = wordsOn(one);
+    return picture.captioned(one, run.runs.length > 1 ? [name, run.runs[number], facts] : [name, facts]);
+  }
+
+  function tileOf({ pair, made }) {
+    const tile = dom.element('div', 'pair');
+    tile.append(...made.map((one) => picture.captioned(one, wordsOn(one), () => choose(pair.a.name))));
+    return tile;
+  }
+
+  /** Sentences on what is missing. */
+  function notesOn(shot, pair, level) {
+    const words = [];
+    if (!pair) words.push('No level of this image was saved.');
+    else if (pair.a.name !== level) words.push(`This image has no level ${level}.`);
+    if (run.levels.length === 1) words.push('The run has one level only.');
+    if (!shot.sides[0].boxes.length) words.push('No boxes: neither predictions nor ground truth.');
+    if (shot.photo === null) words.push('The image file could not be read.');
+    if (run.runs.length > 1 && shot.sides.length < 2) {
+      words.push(shot.resized ? 'Run B has this image in another size.' : 'Run B has no such image.');
+    }
+    return words;
+  }
+
+  /** Apply the settings that need no painting: opacity (also of the strip), and which boxes are shown. */
+  function dress({ alpha, pred, truth, score }) {
+    section.style.setProperty('--alpha', alpha);
+    section.classList.toggle('no-pred', !pred);
+    section.classList.toggle('no-truth', !truth);
+    place.querySelectorAll('.box[data-score]').forEach((box) => {
+      box.hidden = box.dataset.score !== '' && Number(box.dataset.score) < score;
+    });
+  }
+
+  /** Paint the heat. Resolves to whether these pictures are still on view. See picture.js for `look`. */
+  async function paint(look) {
+    const painted = pictures;
+    if (bar && painted.length) bar.paint(look(), painted[0].range(look()));
+    await Promise.all(painted.map((one) => one.paint(look)));
+    return painted === pictures;
+  }
+
+  /** Mark the view as painted, for programs that wait for it. */
+  function markPainted() {
+    place.dataset.painted = pictures.length;
+  }
+
+  return { clear, dress, markPainted, paint, show, start };
+})();

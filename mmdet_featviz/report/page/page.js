@@ -1,0 +1,161 @@
+'use strict';
+
+/*
+ * Page: joins the other scripts. It has the settings, the image on view and its data, and passes them on.
+ *
+ * The Python side calls featviz.run(data) in data/index.js, with the run and its list of images, and
+ * featviz.shot(number, data) in the other files of data.
+ */
+const featviz = (() => {
+  let run = null;
+  let tables = new Map(); // name of a colormap: its table
+  let sortings = []; // the orders of the run
+  let chosen = {}; // the settings, see settings.js
+  let image = null; // on view, one of run.images
+  let shot = null; // its data, null until loaded
+  let turn = 0; // counts the images opened, so that data which arrives too late is dropped
+
+  /** Begin. `data` is what the Python side writes about the run. */
+  function start(data) {
+    run = data;
+    run.images.forEach((one, position) => { one.position = position; });
+    tables = new Map(Object.entries(run.colormaps).map(([name, text]) => [name, heat.tableOf(text)]));
+    sortings = orders.of(run);
+    const choices = settings.choices(run);
+    address.start({ defaults: settings.defaults(run), choices, onWrite: gallery.relink, onChange: set });
+    chosen = address.read();
+    gallery.start({
+      total: run.images.length,
+      link: (one) => address.link({ ...chosen, image: one.key, shot: '' }),
+      caption: (one) => orders.caption(order(), one, chosen.level),
+      onUse: address.write, // a link that is followed or copied has the settings of now
+    });
+    controls.start({ run, choices, onChange: set, flip, go });
+    imageView.start(run, (level) => set({ level, all: false }));
+    strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
+    keys.start({
+      levels: () => shot && shot.sides[0].levels.map(({ name }) => name),
+      level: () => chosen.level,
+      choose: (level) => set({ level }),
+      go,
+      flip,
+      canFlip: controls.isEnabled,
+      move: readout.move,
+    });
+    arrange();
+    showControls();
+    open();
+  }
+
+  /** Change settings, and update what depends on them. */
+  function set(changes) {
+    const changed = Object.keys(changes).filter((name) => changes[name] !== chosen[name]);
+    const has = (...names) => names.some((name) => changed.includes(name));
+    if (!changed.length) return;
+    chosen = { ...chosen, ...changes };
+    if (has('search', 'sort', 'down') || (has('level') && order().ofLevel)) arrange();
+    showControls();
+    if (has('image', 'shot')) open();
+    else if (has('level', 'all')) build();
+    else if (has('colormap', 'range', 'threshold')) paint();
+    imageView.dress(chosen);
+    address.writeSoon(chosen);
+  }
+
+  /** Turn a setting on or off. */
+  const flip = (name) => set({ [name]: !chosen[name] });
+
+  /** Open the image this many places after the one on view, if there is one. */
+  function go(steps) {
+    const next = gallery.neighbor(steps);
+    if (next) set({ image: next.key, shot: '' });
+  }
+
+  const order = () => sortings.find(({ id }) => id === chosen.sort);
+
+  /** Search and sort the list of images. */
+  function arrange() {
+    const { search, level, down } = chosen;
+    gallery.show(orders.arrange(run, { search, order: order(), level, descending: down }), image);
+  }
+
+  const showControls = () => controls.show(chosen, gallery.ends());
+
+  /** The image that the settings name; the first one if there is no such image, null without any. */
+  function imageOf({ image: named }) {
+    const { images } = run;
+    return images.find(({ key }) => key === named)
+      || images.find(({ key }) => address.roundTrip(key) === address.roundTrip(named))
+      || gallery.first() || images[0] || null;
+  }
+
+  /** Load the image that the settings name, and show it. */
+  async function open() {
+    const mine = ++turn;
+    image = imageOf(chosen);
+    gallery.mark(image);
+    showControls();
+    dom.find('viewer').hidden = image === null;
+    if (image === null) return;
+    const { key, shots } = image;
+    const [number, label] = shots.find((one) => one[1] === chosen.shot) || shots[shots.length - 1];
+    dom.find('name').textContent = [key, label].filter(Boolean).join(', ');
+    store.keep(shots.length);
+    try {
+      const data = await store.shot(number);
+      if (mine !== turn) return;
+      shot = data;
+      readout.reset(shot.size);
+      dom.find('trouble').hidden = true;
+      build();
+      loadNeighbors();
+    } catch (error) {
+      if (mine !== turn) return;
+      clear();
+      complain(error);
+    }
+  }
+
+  /** Load the images before and after, so that they open at once. */
+  function loadNeighbors() {
+    [1, -1].map(gallery.neighbor).filter(Boolean)
+      .forEach(({ shots }) => store.shot(shots[shots.length - 1][0]).catch(() => {}));
+  }
+
+  /** Show the data of the image with the settings of now. */
+  function build() {
+    if (!shot) return; // its file is missing, or still being loaded
+    readout.watch(imageView.show(shot, chosen));
+    if (chosen.all) strip.clear();
+    else strip.show(image.shots, shot.number, chosen.level, look);
+    paint();
+  }
+
+  /** How heat is drawn now, see picture.js. */
+  const look = () => ({ table: tables.get(chosen.colormap), threshold: chosen.threshold, range: chosen.range });
+
+  /** Paint the heat of all pictures. */
+  async function paint() {
+    const [isOnView] = await Promise.all([imageView.paint(look), strip.paint(look)]);
+    if (!isOnView) return;
+    imageView.markPainted();
+    readout.show();
+  }
+
+  /** Show no picture, so that the picture of another image does not stay below the name of this one. */
+  function clear() {
+    shot = null;
+    imageView.clear();
+    strip.clear();
+    readout.reset(null);
+    readout.watch([]);
+    readout.show();
+  }
+
+  function complain({ message }) {
+    dom.find('trouble').textContent = message;
+    dom.find('trouble').hidden = false;
+  }
+
+  return { run: start, shot: store.receive };
+})();

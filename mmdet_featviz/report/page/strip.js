@@ -1,0 +1,66 @@
+'use strict';
+
+/* Strip: small pictures of one level in all epochs, or in all passes over an image. */
+const strip = (() => {
+  const place = dom.find('strip');
+  let run = null;
+  let choose = null;
+  let complain = null;
+  let pictures = []; // those whose data is loaded
+
+  /**
+   * Begin.
+   *
+   * @param given.run - the run
+   * @param given.onChoose - called with the label of a shot when its picture is clicked
+   * @param given.onError - called with an error if the data of a shot cannot be loaded
+   */
+  function start(given) {
+    run = given.run;
+    [choose, complain] = [given.onChoose, given.onError];
+  }
+
+  /**
+   * Show the shots of an image; each is loaded and painted on its own. The strip is hidden with fewer than two.
+   *
+   * @param shots - the shots of an image: [[number, label], ...]
+   * @param current - number of the shot to mark
+   * @param level - name of the level
+   * @param look - see picture.js
+   */
+  function show(shots, current, level, look) {
+    pictures = [];
+    place.replaceChildren();
+    place.hidden = shots.length < 2;
+    if (place.hidden) return;
+    shots.forEach(([number, label]) => {
+      const spot = dom.element('div', '', label);
+      place.append(spot);
+      load(spot, number, label, number === current, level, look)
+        .catch((error) => { if (spot.isConnected) complain(error); });
+    });
+  }
+
+  async function load(spot, number, label, isCurrent, level, look) {
+    const shot = await store.shot(number);
+    const pair = pairs.of(shot).find(({ a }) => a.name === level);
+    if (!pair || !spot.isConnected) return;
+    const [made] = picture.ofPair(run, shot, pair, true);
+    const figure = picture.captioned(made, [label || 'first pass'], () => choose(label));
+    spot.replaceWith(figure);
+    if (isCurrent) {
+      figure.querySelector('button').setAttribute('aria-current', 'true');
+      place.scrollLeft = figure.offsetLeft - place.offsetLeft; // the last of many epochs is far to the right
+    }
+    pictures.push(made);
+    await made.paint(look);
+  }
+
+  /** Show nothing. */
+  const clear = () => show([]);
+
+  /** Paint the heat of the pictures that are loaded. */
+  const paint = (look) => Promise.all(pictures.map((one) => one.paint(look)));
+
+  return { clear, paint, show, start };
+})();

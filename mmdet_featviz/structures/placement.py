@@ -1,0 +1,164 @@
+"""Placement of the original image in the network's input.
+
+All coordinates are continuous and in pixels: the first pixel of a picture covers 0 to 1, and its centre is at 0.5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Mapping
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the photo lies in the network's input.
+
+    Attributes:
+        matrix: (3, 3) float64, from homogeneous photo coordinates (x, y, 1) to input coordinates.
+        photo_size: (height, width) of the photo.
+        input_size: (height, width) of the network's input, padding included.
+    """
+
+    matrix: np.ndarray
+    photo_size: tuple[int, int]
+    input_size: tuple[int, int]
+
+    @cached_property
+    def is_separable(self) -> bool:
+        """Whether rows stay rows and columns stay columns: scaling, shifting and flipping only."""
+        rest = self.matrix.copy()
+        rest[[0, 1, 0, 1, 2], [0, 1, 2, 2, 2]] = 0
+        return not rest.any()
+
+    @cached_property
+    def content_box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom edge of the photo in the input, for a separable placement."""
+        height, width = self.photo_size
+        corners = self.matrix @ np.array([[0, 0, 1], [width, height, 1]], np.float64).T
+        (left, right), (top, bottom) = np.sort(corners[:2], axis=1)
+        return left, top, right, bottom
+
+    @cached_property
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the centres of the photo's rows and columns lie in the input, for a separable placement."""
+        matrix, (height, width) = self.matrix, self.photo_size
+        rows = matrix[1, 1] * (np.arange(height) + 0.5) + matrix[1, 2]
+        columns = matrix[0, 0] * (np.arange(width) + 0.5) + matrix[0, 2]
+        return rows, columns
+
+    @cached_property
+    def seen_ranges(self) -> tuple[slice, slice]:
+        """Rows and columns of the photo that the network saw, for a separable placement."""
+        rows, columns = (_seen(positions, size) for positions, size in zip(self.axes, self.input_size))
+        return rows, columns
+
+    @cached_property
+    def sees_all(self) -> bool:
+        """Whether the pipeline cut nothing of the photo away, for a separable placement."""
+        return self.seen_ranges == tuple(slice(0, size) for size in self.photo_size)
+
+    @cached_property
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the centres of the photo's pixels lie in the input, as x and y (height, width); NaN behind it."""
+        height, width = self.photo_size
+        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+        u, v, w = np.einsum('ij,jhw->ihw', self.matrix, np.stack([x, y, np.ones_like(x)]))
+        w = np.where(w > 0, w, np.nan)
+        return u / w, v / w
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """(height, width) bool: which pixels of the photo the network saw; pipelines may cut some of it away."""
+        if not self.is_separable:
+            x, y = self.points
+            height, width = self.input_size
+            return (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+        seen = np.zeros(self.photo_size, bool)
+        seen[self.seen_ranges] = True
+        return seen
+
+
+def identity_placement(size: tuple[int, int], input_size: tuple[int, int]) -> Placement:
+    """The top left `size` (height, width) of the input is itself the photo."""
+    return Placement(np.eye(3), size, input_size)
+
+
+def placement_from_metas(meta: Mapping[str, Any], image: Tensor) -> Placement:
+    """The placement that the metas of an image tell.
+
+    A packed ``homography_matrix`` is taken as it is. Otherwise the steps of the pipeline are followed: scale, flip and
+    padding. ``img_shape`` is no help with the size of the content (mmdet's ``Pad`` overwrites it with the padded size).
+    No meta says whether the flip came before or after the padding; where it matters, the input decides: the side on
+    which it is even is the padding.
+
+    Args:
+        meta: Metas of the image, as mmdet packs them.
+        image: Its network input (C, H, W), padding included.
+
+    Raises:
+        ValueError: If the metas lack ``ori_shape``.
+    """
+    if 'ori_shape' not in meta:
+        raise ValueError(
+            "the metas have no 'ori_shape', so a heatmap cannot be brought back to the photo: "
+            'add it to meta_keys of PackDetInputs in the test pipeline'
+        )
+    photo_size = tuple(int(v) for v in meta['ori_shape'][:2])
+    input_size = tuple(image.shape[-2:])
+    homography = meta.get('homography_matrix')
+    if homography is not None:
+        return Placement(np.asarray(homography, np.float64), photo_size, input_size)
+
+    scale = np.array(meta.get('scale_factor', (1.0, 1.0))[:2], np.float64)
+    content = scale * photo_size[::-1]  # width and height, as everything below
+    top, bottom, left, right = (float(v) for v in meta.get('pad_param', (0, 0, 0, 0)))
+    offset = np.array([left, top])
+    if 'border' in meta:  # RandomCenterCropPad: (top, bottom, left, right) edge of the unscaled content in the input
+        offset = np.array(meta['border'], np.float64)[[2, 0]]
+    if 'pad_param' in meta:
+        padded = offset + content + (right, bottom)
+    else:
+        padded = np.array(meta.get('img_shape', photo_size)[1::-1], np.float64)
+
+    flipped = np.array(flipped_axes(meta))
+    matrix = np.diag([*np.where(flipped, -scale, scale), 1.0])
+    matrix[:2, 2] = np.where(flipped, offset + content, offset)
+    flipped_first = Placement(matrix, photo_size, input_size)
+
+    matrix = matrix.copy()
+    matrix[:2, 2] = np.where(flipped, padded - offset, offset)
+    padded_first = Placement(matrix, photo_size, input_size)
+    if np.abs(flipped_first.matrix - padded_first.matrix).max() < 1:
+        return flipped_first
+    return min((flipped_first, padded_first), key=lambda placement: _unevenness_around(placement, image, padded))
+
+
+def flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the image was flipped along x and along y."""
+    if not meta.get('flip'):
+        return False, False
+    direction = meta.get('flip_direction') or 'horizontal'
+    return direction in ('horizontal', 'diagonal'), direction in ('vertical', 'diagonal')
+
+
+def _unevenness_around(placement: Placement, image: Tensor, padded: np.ndarray) -> float:
+    """How much the input (C, H, W) varies around the content, where the pipeline's padding should be even.
+
+    Only what the pipeline padded, to (width, height), is looked at: the preprocessor pads on with a value of its own.
+    """
+    width, height = np.round(padded).astype(int)
+    left, top, right, bottom = (max(0, int(round(edge))) for edge in placement.content_box)
+    around = np.ones(image.shape[-2:], bool)[:height, :width]
+    around[top:bottom, left:right] = False
+    if not around.any():
+        return 0.0
+    return float(image.detach().float().cpu().numpy()[:, :height, :width][:, around].std(axis=1).sum())
+
+
+def _seen(positions: np.ndarray, size: int) -> slice:
+    """Which of these monotonic input coordinates lie inside an input of that size."""
+    inside = np.flatnonzero((positions >= 0) & (positions <= size))
+    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)

@@ -1,0 +1,1 @@
+"""Checks of arguments, of the installed packages, and of checkpoints."""

@@ -1,0 +1,54 @@
+"""Checks of arguments, with messages that list the possible values."""
+
+from __future__ import annotations
+
+import math
+from typing import Sequence
+
+
+def check_names(argument: str, value: Sequence[str] | str, may_be_empty: bool = False) -> tuple[str, ...]:
+    """One name or several, as a tuple."""
+    names = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f'{argument} must be a name or a list of names, but is {value!r}')
+    if not names and not may_be_empty:
+        raise ValueError(f'{argument} is empty: name at least one')
+    return names
+
+
+def check_choice(argument: str, value: str, choices: Sequence[str]) -> str:
+    """One of the names."""
+    if value not in choices:
+        raise ValueError(f'{argument}={value!r} is not known: choose from {", ".join(choices)}')
+    return value
+
+
+def check_whole_number(argument: str, value: int, least: int = 1) -> int:
+    """A whole number of at least 1, or of at least another."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f'{argument} must be a whole number of at least {least}, but is {value!r}')
+    return value
+
+
+def check_number(argument: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number between two."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError(f'{argument} must be a number, but is {value!r}')
+    if not low <= value <= high:
+        raise ValueError(f'{argument} must lie between {low:g} and {high:g}, but is {value:g}')
+    return value
+
+
+def check_choice_or_range(
+    argument: str, value: str | Sequence[float], choices: Sequence[str]
+) -> str | tuple[float, float]:
+    """One of the names, or a pair of rising numbers."""
+    if isinstance(value, str):
+        return check_choice(argument, value, choices)
+    try:
+        low, high = (float(limit) for limit in value)
+    except (TypeError, ValueError):
+        raise TypeError(f'{argument} must be one of {", ".join(choices)} or a pair, but is {value!r}') from None
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f'{argument}=({low:g}, {high:g}): two numbers, the smaller one first')
+    return low, high

@@ -1,0 +1,15 @@
+"""Parts of messages: counts and short lists of names."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+
+def count_noun(number: int, noun: str) -> str:
+    """A number with its noun: ``1 image``, ``2 images``."""
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first three of many names: ``a, b, c, ...``."""
+    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')

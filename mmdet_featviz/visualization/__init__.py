@@ -1,0 +1,1 @@
+"""How maps become pictures: ranges, colors, overlays, sheets, boxes."""

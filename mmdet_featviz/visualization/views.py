@@ -1,0 +1,309 @@
+"""Views: the pictures of a snapshot."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from mmdet_featviz.capture.channel_selection import parse_channel_choice, select_channels, top_channels
+from mmdet_featviz.structures.channel_maps import ChannelMaps
+from mmdet_featviz.structures.grid import Grid
+from mmdet_featviz.structures.placement import Placement
+from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.visualization.box_drawing import BoxStyle
+from mmdet_featviz.visualization.charts import weight_chart
+from mmdet_featviz.visualization.colors import overlay, quantize, to_unit
+from mmdet_featviz.visualization.images import ImageError
+from mmdet_featviz.visualization.sheets import add_colorbar, make_heading, make_sheet, shrink_to_tile
+from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.value_ranges import Limits, union_of_ranges, visible_range
+
+SHEET_TILES, SHEET_COLUMNS, SMALL_TILE = 64, 8, 240
+CHART_WIDTH, CHART_HEIGHT = 1200, 240
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of a snapshot.
+
+    Attributes:
+        name: Of the file in the image's folder.
+        pixels: (H, W, 3) BGR uint8.
+        levels: Names of the levels that it shows.
+    """
+
+    name: str
+    pixels: np.ndarray
+    levels: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedLevel:
+    """A level over its photo, and the range of values that the photo shows."""
+
+    level: Level
+    grid: Grid
+    range: tuple[float, float]
+
+
+class _Pages:
+    """Collects tiles for sheets of at most 64, so that of a thousand tiles only one sheet's are held at once.
+
+    Args:
+        name: Of the files, with braces where the page's number goes; a single page has none.
+        count: How many tiles there will be.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        self.count = count
+        self._name = name
+        self._pages = math.ceil(count / SHEET_TILES)
+        self._added = self._taken = 0
+        self._tiles: list = []
+
+    def add(self, tile: tuple) -> None:
+        self._tiles.append(tile)
+        self._added += 1
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._tiles) == SHEET_TILES or self._added == self.count
+
+    def take(self) -> tuple[str, str, list]:
+        """File name, what the title says of the page, and its tiles."""
+        tiles, self._tiles = self._tiles, []
+        self._taken += 1
+        if self._pages == 1:
+            return self._name.format(''), '', tiles
+        number = f'_{self._taken:0{len(str(self._pages))}d}'
+        return self._name.format(number), f' (page {self._taken} of {self._pages})', tiles
+
+
+class Views:
+    """Draws snapshots.
+
+    Args:
+        style: How pictures look, and which are made.
+        limits: With ``normalize='run'``: the range of each level's name.
+    """
+
+    def __init__(self, style: Style, limits: Limits | None = None) -> None:
+        self.style = style
+        self.limits = limits
+
+    def place(self, snapshot: Snapshot) -> list[PlacedLevel]:
+        """Lay the levels of a snapshot over its photo."""
+        return [self._place(level, snapshot.placement) for level in snapshot.levels]
+
+    def draw(self, snapshot: Snapshot, placed: Sequence[PlacedLevel]) -> Iterator[Picture]:
+        """All pictures that the style asks for.
+
+        Raises:
+            PhotoError: If the photo is needed and cannot be read.
+        """
+        kinds, photo, error = set(self.style.pictures), None, None
+        if kinds & self._kinds_over_photo:
+            try:
+                photo = snapshot.photo()
+            except ImageError as reason:  # what needs no photo is drawn all the same
+                kinds, error = kinds - self._kinds_over_photo, reason
+        if kinds & {'overlay', 'heatmap', 'panel', 'overview'}:
+            yield from self._level_pictures(snapshot, placed, photo, kinds)
+        if 'channels' in kinds:
+            for one in placed:
+                yield from self._channel_pictures(one, photo, snapshot.suffix)
+        if 'attention' in kinds:
+            yield from self._attention_pictures(snapshot, placed, photo)
+        if error is not None:
+            raise error
+
+    @property
+    def _kinds_over_photo(self) -> set[str]:
+        channels = {'channels', 'attention'} if self.style.channel_tiles == 'overlay' else set()
+        return {'overlay', 'panel', 'overview'} | channels
+
+    def _level_pictures(
+        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], photo: np.ndarray | None, kinds: set[str]
+    ) -> Iterator[Picture]:
+        suffix, ending = snapshot.suffix, self.style.image_format
+        rows, pages = {}, _Pages(f'overview{{}}{suffix}.{ending}', len(placed))
+        for one in placed:
+            level, limits = one.level, self.limits_of(one, placed)
+            heat = self.heat(level.values, one.grid, limits)
+            if photo is not None:
+                laid = overlay(photo, heat, self.style.alpha, self.style.blend)
+            if 'overlay' in kinds:
+                finished = self._with_colorbar(self.with_boxes(laid, snapshot), limits)
+                yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
+            if 'heatmap' in kinds:
+                yield Picture(f'{level.name}{suffix}.heatmap.png', self._with_colorbar(heat, limits), [level.name])
+            if {'panel', 'overview'} & kinds:
+                tile = self._caption(level, limits), shrink_to_tile(laid)
+            if 'panel' in kinds:
+                rows.setdefault(level.layer, []).append((level, *tile))
+            if 'overview' in kinds:
+                pages.add((level, *tile))
+                if pages.is_full:
+                    yield self._overview(snapshot, pages)
+        if rows:
+            yield self._panel(snapshot, list(rows.values()), photo)
+
+    def with_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
+        if self.style.boxes is None or snapshot.boxes is None:
+            return picture
+        style = BoxStyle(self.style.boxes, self.style.score_thr, snapshot.dataset_meta)
+        return style.draw(picture, snapshot.boxes, scale)
+
+    def _with_colorbar(self, picture: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+        return add_colorbar(picture, self.style.table, limits) if self.style.colorbar else picture
+
+    def _panel(self, snapshot: Snapshot, rows: Sequence[Sequence[tuple]], photo: np.ndarray) -> Picture:
+        """Photo and all levels, a row for each layer."""
+        small = shrink_to_tile(photo)
+        scale = max(small.shape) / max(photo.shape)
+        tiles = [[(caption, self.with_boxes(tile, snapshot, scale)) for _, caption, tile in row] for row in rows]
+        tiles[0].insert(0, (['photo'], self.with_boxes(small, snapshot, scale)))
+        names = [level.name for row in rows for level, _, _ in row]
+        return Picture(f'panel{snapshot.suffix}.{self.style.image_format}', make_sheet(tiles), names)
+
+    @staticmethod
+    def _overview(snapshot: Snapshot, pages: _Pages) -> Picture:
+        """A page of levels in forward order."""
+        name, number, page = pages.take()
+        title = f'{snapshot.key}: {pages.count} levels in forward order{number}'
+        picture = make_sheet([[(caption, tile) for _, caption, tile in page]], title, SHEET_COLUMNS)
+        return Picture(name, picture, [level.name for level, _, _ in page])
+
+    def _channel_pictures(self, one: PlacedLevel, photo: np.ndarray | None, suffix: str) -> Iterator[Picture]:
+        level, channels = one.level, self._picked(one.level)
+        if channels is None:
+            return
+        base, ending = f'{level.name}{suffix}', self.style.image_format
+        ranges = self._channel_limits(channels, one.grid)
+        if self.style.channel_files:
+            digits = len(str(level.channels - 1))
+            for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
+                tile = self._channel(values, one.grid, limits, photo)
+                name = f'{base}.channel_{number:0{digits}d}.{ending}'
+                yield Picture(name, self._with_colorbar(tile, limits), [level.name])
+            return
+        pages = _Pages(f'{base}.channels{{}}.{ending}', len(channels.indices))
+        for tile in self._channel_tiles(channels, one.grid, ranges, photo):
+            pages.add(tile)
+            if pages.is_full:
+                name, number, page = pages.take()
+                title = f'{level.name}: {pages.count} of {level.channels} channels, stride {level.stride_text}{number}'
+                yield Picture(name, make_sheet([page], title, SHEET_COLUMNS), [level.name])
+
+    def _attention_pictures(
+        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], photo: np.ndarray | None
+    ) -> Iterator[Picture]:
+        """What channel attention weighs; where the network has none, how active each channel is on average."""
+        found = [self._place(level, snapshot.placement) for level in snapshot.attention]
+        for one in found or placed:
+            channels = self._pooled(one.level)
+            if channels is not None:
+                name = f'{one.level.name}{snapshot.suffix}.attention.{self.style.image_format}'
+                figure = self._weight_figure(one, channels, bool(found), photo)
+                yield Picture(name, figure, [] if found else [one.level.name])
+
+    def _weight_figure(
+        self, one: PlacedLevel, channels: ChannelMaps, is_attention: bool, photo: np.ndarray | None
+    ) -> np.ndarray:
+        """The most weighted channels above a chart of all weights, under a title that says what weights they are."""
+        level, quantity, tiles = one.level, 'weight', []
+        if level.values.shape == (1, 1):  # no tile could show more than the chart does
+            title = f'{level.name}: its {level.channels} numbers, one for each channel'
+        elif is_attention:
+            title = f'{level.layer}: weights that this channel attention gives its {level.channels} channels'
+        else:
+            quantity = 'mean activation'
+            title = f'{level.name}: global average pooling of its {level.channels} channels (no channel attention)'
+        if level.values.shape != (1, 1):
+            ranges = self._channel_limits(channels, one.grid)
+            tiles = list(self._channel_tiles(channels, one.grid, ranges, photo, quantity))
+        top = make_sheet([tiles], title, SHEET_COLUMNS) if tiles else make_heading(title, CHART_WIDTH)
+        chart = weight_chart(channels.weights, channels.indices, quantity, (top.shape[1], CHART_HEIGHT))
+        return np.concatenate([top, chart])
+
+    def _channel_tiles(
+        self,
+        channels: ChannelMaps,
+        grid: Grid,
+        ranges: Sequence[tuple[float, float]],
+        photo: np.ndarray | None,
+        quantity: str = '',
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Captions and tiles of channels, one at a time."""
+        for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
+            caption = [f'channel {number}', *self._range_text(limits)]
+            if quantity:
+                caption.insert(1, f'{quantity} {channels.weights[number]:.4g}')
+            yield caption, shrink_to_tile(self._channel(values, grid, limits, photo), SMALL_TILE)
+
+    def _channel(
+        self, values: np.ndarray, grid: Grid, limits: tuple[float, float], photo: np.ndarray | None
+    ) -> np.ndarray:
+        heat = self.heat(values, grid, limits)
+        over = self.style.channel_tiles == 'overlay'
+        return overlay(photo, heat, self.style.alpha, self.style.blend) if over else heat
+
+    def laid_over(self, photo: np.ndarray, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
+        """The heat of one of the levels placed over a photo, over that photo (height, width, 3)."""
+        heat = self.heat(one.level.values, one.grid, self.limits_of(one, placed))
+        return overlay(photo, heat, self.style.alpha, self.style.blend)
+
+    def heat(self, values: np.ndarray, grid: Grid, limits: tuple[float, float]) -> np.ndarray:
+        """Values of cells as colours on the photo (height, width, 3)."""
+        return cv2.applyColorMap(quantize(grid.heatmap(to_unit(values, limits))), self.style.table)
+
+    def _place(self, level: Level, placement: Placement) -> PlacedLevel:
+        grid = Grid(level.values.shape, level.stride, placement, self.style.align)
+        return PlacedLevel(level, grid, visible_range(level.values, grid))
+
+    def _picked(self, level: Level) -> ChannelMaps | None:
+        """The chosen channels: from the whole feature map where there is one, else those that were kept."""
+        if level.raw is not None:
+            return select_channels(torch.from_numpy(np.array(level.raw)), parse_channel_choice(self.style.channels))
+        return level.picked
+
+    def _pooled(self, level: Level) -> ChannelMaps | None:
+        if level.raw is not None:
+            return select_channels(
+                torch.from_numpy(np.array(level.raw)), partial(top_channels, self.style.attention_channels)
+            )
+        return level.pooled
+
+    def limits_of(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
+        """The range of values that becomes 0-255, for one of the levels placed over a photo."""
+        normalize = self.style.normalize
+        if normalize == 'image':
+            return one.range
+        if normalize == 'max':
+            return 0.0, max(one.range[1], 0.0)  # empty where all is negative
+        if normalize == 'layer':
+            return union_of_ranges([other.range for other in placed if other.level.layer == one.level.layer])
+        if normalize == 'run':
+            return self.limits[one.level.name]
+        return normalize
+
+    def _channel_limits(self, channels: ChannelMaps, grid: Grid) -> list[tuple[float, float]]:
+        """The range of each channel; with ``layer`` and ``run`` one for all of the level."""
+        ranges, normalize = [visible_range(values, grid) for values in channels.maps], self.style.normalize
+        if normalize == 'image':
+            return ranges
+        if normalize == 'max':
+            return [(0.0, max(high, 0.0)) for _, high in ranges]
+        return [union_of_ranges(ranges) if normalize in ('layer', 'run') else normalize] * len(ranges)
+
+    def _caption(self, level: Level, limits: tuple[float, float]) -> list[str]:
+        return [level.name, f'{level.channels} channels, stride {level.stride_text}', *self._range_text(limits)]
+
+    def _range_text(self, limits: tuple[float, float]) -> list[str]:
+        return [f'{limits[0]:.4g} to {limits[1]:.4g}'] if self.style.colorbar else []

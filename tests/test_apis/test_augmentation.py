@@ -1,0 +1,86 @@
+"""Test-time augmentation through the real runner: what each pass and their average show."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+from conftest import (
+    keep_ratio_pipeline,
+    manifest,
+    noise,
+    pictures,
+    pool_detector,
+    read,
+    resnet_detector,
+    runner_config,
+    write_dataset,
+)
+from mmengine.config import ConfigDict
+from mmengine.runner import Runner
+
+from mmdet_featviz.cli.test import _add_tta
+
+SCALES = [(160, 120), (100, 100)]
+FLIPS = [1.0, 0.0]
+
+
+def add_tta(cfg):
+    """As tools/test.py does for --tta."""
+    _add_tta(cfg)
+
+
+def run(data, folder, model, pipeline, tta_pipeline=None, tta=True, **options):
+    """Test, with heatmaps in `folder`/out."""
+    hook = dict(out_dir=str(folder / 'out'), save=('heatmap',), colormap='gray', **options)
+    cfg = runner_config(data, folder / 'work', model, pipeline, hook=hook)
+    if tta:
+        cfg.tta_model = dict(
+            type='DetTTAModel', tta_cfg=ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
+        )
+        if tta_pipeline is not None:
+            cfg.tta_pipeline = tta_pipeline
+        add_tta(cfg)
+    Runner.from_cfg(cfg).test()
+    return folder / 'out'
+
+
+@pytest.mark.filterwarnings('ignore:the config has no tta_pipeline')
+@pytest.mark.parametrize('width', [120, 117])
+def test_the_average_of_a_symmetric_model_on_a_symmetric_photo_is_symmetric(tmp_path, width):
+    """The input is padded on the right, so a single pass is not symmetric: its coarse cells do not end at the edge."""
+    photo = noise(90, width).astype(np.float32)
+    photo = np.round((photo + photo[:, ::-1]) / 2).astype(np.uint8)
+    data = write_dataset(tmp_path / 'data', {'a.png': photo})
+    pipeline = keep_ratio_pipeline((100, 100))
+    out = run(data, tmp_path, pool_detector(), pipeline, normalize=(0, 255), average_passes=True)
+    assert len(pictures(out)) == 3 * 6
+    for level in range(6):
+        single, mean = (
+            read(out / 'a' / f'backbone_{level}{suffix}.heatmap.png')[..., 0].astype(int) for suffix in ('', '.mean')
+        )
+        assert np.abs(mean - mean[:, ::-1]).max() <= 1
+        if level in (3, 4):
+            assert np.abs(single - single[:, ::-1]).max() > 5
+
+
+def test_each_pass_shows_what_a_plain_run_with_its_transforms_does(tmp_path):
+    """Two scales, each flipped and straight, of a network that is no mirror of itself."""
+    data = write_dataset(tmp_path / 'data', {'a.png': noise(90, 120)})
+    plain = keep_ratio_pipeline()
+    resize, pack = plain[1], plain[-1]
+    load, flip = plain[0], dict(type='RandomFlip', prob=1.0)
+    resizes = [{**resize, 'scale': scale} for scale in SCALES]
+    flips = [{**flip, 'prob': prob} for prob in FLIPS]
+    augmented = [load, dict(type='TestTimeAug', transforms=[resizes, flips, [pack]])]
+    together = run(data, tmp_path / 'tta', resnet_detector(), plain, copy.deepcopy(augmented))
+    for number, (resize, flip) in enumerate(itertools.product(resizes, flips)):
+        pipeline = [load, resize, flip, pack]
+        alone = run(data, tmp_path / f'plain_{number}', resnet_detector(), copy.deepcopy(pipeline), tta=False)
+        ours = [entry for entry in manifest(together) if entry['augmentation'] == number]
+        theirs = manifest(alone)
+        assert len(ours) == len(theirs) == 9
+        for one, other in zip(ours, theirs):
+            for fact in ('layer', 'level', 'stride', 'shape', 'min', 'max'):
+                assert one[fact] == other[fact], fact
+            np.testing.assert_array_equal(read(together / one['files'][0]), read(alone / other['files'][0]))

@@ -1,0 +1,116 @@
+"""Arrays and figures without a runner, and the tree of what can be tapped."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import keep_ratio_pipeline, noise, pool_detector, resnet_detector
+from mmdet.apis import inference_detector
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+
+from mmdet_featviz import look
+from mmdet_featviz.capture.layer_tree import layer_tree
+
+
+def detector(model):
+    """As init_detector gives it."""
+    built = MODELS.build(model).eval()
+    pipeline = [step for step in keep_ratio_pipeline((96, 64)) if 'Annotations' not in step['type']]
+    built.cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    return built
+
+
+@pytest.fixture
+def photo(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), noise(64, 96))
+    return str(tmp_path / 'a.png')
+
+
+def test_values_heatmap_and_overlay_of_a_photo(photo):
+    pixels = cv2.imread(photo)
+    seen = look(detector(pool_detector((8, 16))), photo, layers='backbone', alpha=0.25, colormap='gray')
+    assert seen.names == ['backbone_0', 'backbone_1']
+    blocks = pixels.astype(np.float64).mean(2).reshape(8, 8, 12, 8).mean((1, 3))
+    np.testing.assert_allclose(seen.values('backbone_0'), blocks, rtol=1e-5)
+    assert (seen.level('backbone_0').channels, seen.level('backbone_0').stride) == (2, (8, 8))
+    heat = cv2.resize(blocks.astype(np.float32), (96, 64))
+    np.testing.assert_allclose(seen.heatmap('backbone_0'), heat, rtol=1e-4)
+    unit = (heat - blocks.min()) / (blocks.max() - blocks.min())
+    expected = 0.75 * pixels[..., ::-1] + 0.25 * 255 * unit[..., None]
+    assert np.abs(seen.overlay('backbone_0') - expected).max() < 1.3
+    np.testing.assert_array_equal(seen.photo, pixels[..., ::-1])
+    assert repr(seen) == f'Look at {photo}: backbone_0 (2, stride 8), backbone_1 (2, stride 16)'
+
+
+def test_boxes_are_the_predictions(photo):
+    model = detector(pool_detector((8, 16)))
+    seen, plain = look(model, photo), inference_detector(model, photo).pred_instances
+    order = plain.scores.argsort()
+    np.testing.assert_array_equal(seen.boxes.corners, plain.bboxes[order].numpy())
+    np.testing.assert_array_equal(seen.boxes.scores, plain.scores[order].numpy())
+
+
+def test_an_array_is_rebuilt_and_looks_the_same(photo):
+    model = detector(pool_detector((8, 16)))
+    path, array = (look(model, image, layers='backbone') for image in (photo, cv2.imread(photo)))
+    np.testing.assert_array_equal(path.overlay('backbone_1'), array.overlay('backbone_1'))
+
+
+def test_a_notebook_shows_the_panel(photo):
+    seen = look(detector(pool_detector((8, 16))), photo, boxes='pred', score_thr=0)
+    shown = cv2.imdecode(np.frombuffer(seen._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(shown[..., ::-1], seen.panel())
+
+
+def test_wrong_names_are_told(photo):
+    model = detector(pool_detector((8, 16)))
+    with pytest.raises(ValueError, match="unknown layer 'nekc'"):
+        look(model, photo, layers='nekc')
+    with pytest.raises(KeyError, match="no level 'backbone_7': choose from backbone_0, backbone_1"):
+        look(model, photo).values('backbone_7')
+    with pytest.raises(TypeError, match="unknown argument 'colourmap': did you mean 'colormap'"):
+        look(model, photo, colourmap='jet')
+
+
+@pytest.mark.parametrize(
+    ('image', 'message'),
+    [
+        (np.zeros((10, 10), np.uint8), r'this array is \(10, 10\)'),
+        (np.zeros((0, 10, 3), np.uint8), r'this array is \(0, 10, 3\)'),
+        (None, 'not None .cv2.imread gives None where it cannot read.'),
+    ],
+)
+def test_what_is_no_image_is_told(image, message):
+    with pytest.raises(ValueError, match=message):
+        look(detector(pool_detector((8, 16))), image)
+
+
+def test_looking_leaves_no_hook_and_a_self_drawing_detector_draws_no_file(photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = detector(dict(resnet_detector('SingleStageDetectorHp'), featviz=dict(out_dir='out')))
+    look(model, photo)
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not (tmp_path / 'out').exists()
+    assert model.featviz.stages == ('test',)
+
+
+def test_the_tree_of_what_can_be_tapped():
+    model = MODELS.build(resnet_detector()).eval()
+
+    def run():
+        image = torch.zeros(3, 64, 96, dtype=torch.uint8)
+        data = model.data_preprocessor(dict(inputs=[image], data_samples=[DetDataSample()]))
+        model(**data, mode='tensor')
+
+    lines = layer_tree(model, run).splitlines()
+    assert lines[1] == '* backbone  ResNet  8 x 16 x 24 (4), 16 x 8 x 12 (8), 32 x 4 x 6 (16), 64 x 2 x 3 (32)'
+    assert '    layer2  ResLayer  16 x 8 x 12 (8)' in lines
+    assert '      0-1  BasicBlock  8 x 16 x 24 (4)' in lines  # alike
+    assert '      1  BasicBlock  16 x 8 x 12 (8)' in lines  # the first of layer2 has a downsample
+    assert '    fpn_convs  ModuleList  its parts only' in lines
+    assert '    cls_convs  ModuleList  its parts only' in lines  # alike too, but of another name
+    assert '    reg_convs  ModuleList  its parts only' in lines
+    assert not any('conv1' in line for line in layer_tree(model, run, depth=1).splitlines())
+    assert any('conv2' in line for line in layer_tree(model, run, depth=4).splitlines())

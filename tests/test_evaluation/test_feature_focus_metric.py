@@ -1,0 +1,492 @@
+"""The metric that tells how far heat lies in boxes."""
+
+import gc
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    keep_ratio_pipeline,
+    noise,
+    pool_detector,
+    resnet_detector,
+    runner_config,
+    test_predictions,
+    test_project,
+    train_config,
+    write_dataset,
+    write_project,
+)
+from mmdet.registry import METRICS, MODELS
+from mmengine.config import ConfigDict
+from mmengine.runner import Runner
+from torch.nn.modules import module as torch_module
+
+from mmdet_featviz.evaluation.focus import BoxRegions, group_by_size
+from mmdet_featviz.evaluation.heat_measures import energy_inside, inside_boxes
+from mmdet_featviz.report.builder import write_report
+
+SIZE = (60, 80)
+SEEN = np.ones(SIZE, bool)
+NO_BOXES = np.zeros((0, 4))
+RNG = np.random.default_rng(0)
+
+
+def boxes(*corners):
+    return np.array(corners, np.float64).reshape(-1, 4)
+
+
+def focus_of(heat, corners, ignored=NO_BOXES, seen=SEEN, **options):
+    return BoxRegions(dict(all=corners), ignored, seen).focus(np.asarray(heat, np.float32), **options)['all']
+
+
+def hooks_on(*models):
+    """All hooks on these models' modules and on every module."""
+    names = ('_forward_hooks', '_forward_pre_hooks')
+    on_all = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
+    on_these = [getattr(part, name) for model in models for part in model.modules() for name in names]
+    return sum(map(len, [*on_all, *on_these]))
+
+
+def with_focus(cfg, **options):
+    metric = dict(type='FeatureFocusMetric', **options)
+    cfg.test_evaluator = cfg.val_evaluator = [cfg.test_evaluator, metric]
+    return cfg
+
+
+def focus_in(metrics):
+    return {name: value for name, value in metrics.items() if name.startswith('focus/')}
+
+
+# Figures
+
+
+def by_hand(heat, corners, ignored, seen, tolerance):
+    """Energy, share and hit, pixel by pixel in Python's own floating point."""
+
+    def holds(box, x, y):
+        return box[0] <= x + 0.5 < box[2] and box[1] <= y + 0.5 < box[3]
+
+    pixels = []
+    for y in range(heat.shape[0]):
+        for x in range(heat.shape[1]):
+            inside = any(holds(box, x, y) for box in corners)
+            if seen[y, x] and (inside or not any(holds(box, x, y) for box in ignored)):
+                pixels.append((float(heat[y, x]), x, y, inside))
+    lowest = min(value for value, *_ in pixels)
+    energy = sum(value - lowest for value, _, _, inside in pixels if inside)
+    _, peak_x, peak_y, _ = max(pixels)
+    everywhere = [(x, y) for y in range(heat.shape[0]) for x in range(heat.shape[1])]
+    in_boxes = [(x, y) for x, y in everywhere if any(holds(box, x, y) for box in corners)]
+    hit = any(math.hypot(peak_x - x, peak_y - y) <= tolerance for x, y in in_boxes)
+    total = sum(value - lowest for value, *_ in pixels)
+    return energy / total, sum(inside for *_, inside in pixels) / len(pixels), float(hit)
+
+
+def test_figures_equal_those_by_hand():
+    hits = set()
+    for _ in range(40):
+        heat = RNG.normal(300, 2, SIZE).astype(np.float32)
+        starts = RNG.uniform(-10, 70, (5, 2))
+        corners = np.concatenate([starts, starts + RNG.uniform(3, 30, (5, 2))], axis=1)
+        corners, ignored = corners[:2], corners[2:]
+        seen = np.ones(SIZE, bool)
+        seen[:, :7] = False
+        if not (inside_boxes(corners, SIZE) & seen).any():
+            continue
+        found = focus_of(heat, corners, ignored, seen, tolerance=5)
+        assert found == pytest.approx(by_hand(heat, corners, ignored, seen, 5), rel=1e-12)
+        hits.add(found.hit)
+    assert hits == {0.0, 1.0}
+
+
+def test_energy_is_that_of_the_comparison():
+    heat, corners = RNG.normal(size=SIZE).astype(np.float32), boxes([10, 10, 30, 40])
+    expected = energy_inside(heat, inside_boxes(corners, SIZE))
+    assert focus_of(heat, corners).energy == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize('value', [0.0, -3.0, 1e6])
+def test_uniform_heat_is_at_chance(value):
+    found = focus_of(np.full(SIZE, value), boxes([0, 0, 40, 30], [20, 10, 60, 30]), tolerance=0)
+    share = (40 * 30 + 20 * 20) / (60 * 80)
+    assert found.energy == pytest.approx(share)
+    assert found.share == pytest.approx(share)
+    assert found.gain == pytest.approx(1)
+    assert found.hit == pytest.approx(share)
+
+
+def test_heat_in_boxes_only_and_beside_them_only():
+    corners = boxes([20, 20, 40, 30])
+    inside = inside_boxes(corners, SIZE)
+    assert focus_of(inside * 5 + 2, corners).energy == 1.0
+    assert focus_of(inside * 5 + 2, corners).gain == pytest.approx(SEEN.size / 200)
+    assert focus_of(2 - inside, corners).energy == 0.0
+
+
+@pytest.mark.parametrize(
+    ('place', 'hit'), [((54, 25), 1), ((55, 25), 0), ((48, 41), 1), ((50, 41), 0), ((5, 25), 1), ((4, 25), 0)]
+)
+def test_a_maximum_may_lie_15_pixels_beside(place, hit):
+    """The box holds the centres of columns 20 to 39 and rows 20 to 29."""
+    heat = np.zeros(SIZE)
+    heat[place[1], place[0]] = 1
+    assert focus_of(heat, boxes([20, 20, 40, 30])).hit == hit
+
+
+def test_of_two_equal_maxima_one_counts_half():
+    heat = np.zeros(SIZE)
+    heat[[25, 55], [30, 70]] = 1
+    assert focus_of(heat, boxes([20, 20, 40, 30])).hit == 0.5
+
+
+def test_heat_in_ignored_boxes_neither_helps_nor_harms():
+    corners, ignored = boxes([10, 10, 30, 30]), boxes([20, 20, 70, 50])
+    heat = RNG.random(SIZE)
+    plain = focus_of(heat, corners, ignored)
+    outside_of_corners = inside_boxes(ignored, SIZE) & ~inside_boxes(corners, SIZE)
+    assert focus_of(heat + 100 * outside_of_corners, corners, ignored) == plain
+    assert focus_of(heat - 100 * outside_of_corners, corners, ignored) == plain
+    assert plain.share == pytest.approx(400 / (SEEN.size - outside_of_corners.sum()))
+
+
+def test_sizes_are_those_of_coco():
+    corners = boxes([0, 0, 31.9, 32], [5, 5, 37, 37], [0, 0, 95.9, 96], [0, 0, 96, 96], [0, 0, 900, 900])
+    assert {name: len(found) for name, found in group_by_size(corners).items()} == dict(small=1, medium=2, large=2)
+
+
+def test_boxes_without_a_pixel_are_none():
+    groups = dict(beyond=boxes([90, 0, 120, 30]), thin=boxes([10.6, 0, 11.4, 30]), none=NO_BOXES)
+    assert BoxRegions(groups, NO_BOXES, SEEN).focus(np.zeros(SIZE, np.float32)) == {}
+
+
+def test_a_photo_that_a_crowd_covers_has_no_figures():
+    heat = RNG.random(SIZE).astype(np.float32)
+    crowd = boxes([-1, -1, 90, 90])
+    assert BoxRegions(dict(all=NO_BOXES), crowd, SEEN).focus(heat) == {}
+    assert focus_of(heat, boxes([10, 10, 30, 30]), crowd).share == 1
+
+
+# In a runner
+
+
+def spot(height, width, box, value=250):
+    """A dark photo with a bright box [x, y, w, h]."""
+    photo = np.full((height, width, 3), 10, np.uint8)
+    x, y, w, h = box
+    photo[y : y + h, x : x + w] = value
+    return photo
+
+
+@pytest.fixture
+def spots(tmp_path):
+    """Bright where their one box is: small, medium, large."""
+    all_boxes = {'a.png': [16, 8, 24, 24], 'b.png': [40, 48, 64, 48], 'c.png': [24, 16, 120, 96]}
+    photos = {name: spot(128, 192, box) for name, box in all_boxes.items()}
+    return write_dataset(tmp_path / 'data', photos, {name: [box] for name, box in all_boxes.items()})
+
+
+def edit_annotations(data, edit):
+    path = data / 'annotations.json'
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def focus_run(data, work_dir, model=None, scale=(192, 128), pipeline=None, **options):
+    options = {'layers': ['backbone'], **options}
+    cfg = runner_config(data, work_dir, model or pool_detector((4, 8)), pipeline or keep_ratio_pipeline(scale))
+    cfg.experiment_name = work_dir.name
+    return focus_in(Runner.from_cfg(with_focus(cfg, **options)).test())
+
+
+def expected_of(data, stride):
+    """Figures of pools of the photos themselves: what an unscaled, unpadded run sees."""
+    content = json.loads((data / 'annotations.json').read_text())
+    figures = []
+    for image in content['images']:
+        photo = cv2.imread(str(data / 'images' / image['file_name'])).astype(np.float64).mean(2)
+        rows, columns = photo.shape[0] // stride, photo.shape[1] // stride
+        cells = photo.reshape(rows, stride, columns, stride).mean((1, 3))
+        heat = cv2.resize(cells, photo.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        corners = [
+            [x, y, x + w, y + h]
+            for x, y, w, h in (one['bbox'] for one in content['annotations'] if one['image_id'] == image['id'])
+        ]
+        figures.append(by_hand(heat, corners, [], np.ones(heat.shape, bool), 15))
+    return np.array(figures)
+
+
+def test_a_run_equals_what_its_photos_say(tmp_path, spots):
+    found = focus_run(spots, tmp_path / 'run')
+    for level, stride in enumerate((4, 8)):
+        expected = expected_of(spots, stride)
+        name = f'focus/backbone_{level}'
+        assert found[f'{name}/energy'] == pytest.approx(expected[:, 0].mean(), rel=1e-5)
+        assert found[f'{name}/gain'] == pytest.approx((expected[:, 0] / expected[:, 1]).mean(), rel=1e-5)
+        assert found[f'{name}/hit'] == 1.0
+        for index, size in enumerate(('small', 'medium', 'large')):
+            assert found[f'{name}/energy_{size}'] == pytest.approx(expected[index, 0], rel=1e-5)
+            assert found[f'{name}/gain_{size}'] == pytest.approx(expected[index, 0] / expected[index, 1], rel=1e-5)
+            assert found[f'{name}/hit_{size}'] == 1.0
+    assert found['focus/images'] == 3
+    assert found['focus/images_without_boxes'] == 0
+    assert len(found) == 2 + 2 * 12
+
+
+@pytest.mark.parametrize(
+    'after_resize',
+    [
+        [dict(type='RandomFlip', prob=1.0, direction='horizontal')],
+        [dict(type='RandomFlip', prob=1.0, direction='diagonal')],
+        [dict(type='Pad', size=(256, 256), pad_val=dict(img=(255, 255, 255)))],
+        [dict(type='RandomFlip', prob=1.0), dict(type='Pad', size_divisor=160, pad_val=dict(img=(255, 255, 255)))],
+    ],
+)
+def test_flips_and_padding_change_nothing(tmp_path, spots, after_resize):
+    plain = focus_run(spots, tmp_path / 'plain')
+    pipeline = keep_ratio_pipeline((192, 128), *after_resize, meta_keys=('pad_param',))
+    changed = focus_run(spots, tmp_path / 'changed', pipeline=pipeline)
+    assert changed == pytest.approx(plain, rel=1e-5)
+
+
+def test_crowds_are_left_out_and_images_without_boxes_counted(tmp_path, spots):
+    before = focus_run(spots, tmp_path / 'before')
+
+    def edit(content):
+        content['annotations'][1]['iscrowd'] = 1  # the only box of the medium image
+        crowd = dict(content['annotations'][0], id=9, bbox=[100, 50, 60, 60], area=3600, iscrowd=1)
+        content['annotations'].append(crowd)
+
+    edit_annotations(spots, edit)
+    after = focus_run(spots, tmp_path / 'after')
+    assert (after['focus/images'], after['focus/images_without_boxes']) == (2, 1)
+    for figure in ('energy', 'gain', 'hit'):
+        assert after[f'focus/backbone_0/{figure}_medium'] == -1
+        large = after[f'focus/backbone_0/{figure}_large']
+        assert large == before[f'focus/backbone_0/{figure}_large']
+        small = after[f'focus/backbone_0/{figure}_small']
+        assert after[f'focus/backbone_0/{figure}'] == pytest.approx((small + large) / 2)
+    # The photo is as dark in the crowd as beside it: the heat is the same, the area smaller.
+    assert after['focus/backbone_0/energy_small'] == before['focus/backbone_0/energy_small']
+    part = 1 - 60 * 60 / (128 * 192)
+    assert after['focus/backbone_0/gain_small'] == pytest.approx(part * before['focus/backbone_0/gain_small'])
+
+
+def test_the_report_tells_of_saved_maps_what_the_metric_tells(tmp_path, spots):
+    """With a crowd at the bright spot of one image, over half of its box."""
+
+    def edit(content):
+        x, y, w, h = content['annotations'][2]['bbox']
+        crowd = dict(content['annotations'][2], id=9, bbox=[x + w // 2, y, w, h], area=w * h, iscrowd=1)
+        content['annotations'].append(crowd)
+
+    edit_annotations(spots, edit)
+    cfg = runner_config(spots, tmp_path / 'work', pool_detector((4, 8)), keep_ratio_pipeline((192, 128)))
+    hook = dict(type='FeatVizHook', out_dir=str(tmp_path / 'run'), layers=['backbone'], save=('maps',))
+    cfg.default_hooks.featviz = hook
+    told = focus_in(Runner.from_cfg(with_focus(cfg, layers=['backbone'])).test())
+    write_report(str(tmp_path / 'run'))
+    index = (tmp_path / 'run' / 'report' / 'data' / 'index.js').read_text()
+    images = json.loads(index[index.index('(') + 1 : index.rindex(')')])['images']
+    for level in ('backbone_0', 'backbone_1'):
+        energies = [image['energy'][level] for image in images]
+        assert told[f'focus/{level}/energy'] == pytest.approx(np.mean(energies), rel=1e-4)
+        gains = [image['energy'][level] / image['share'] for image in images]
+        assert told[f'focus/{level}/gain'] == pytest.approx(np.mean(gains), rel=1e-4)
+
+
+def test_classes_on_request(tmp_path, spots):
+    found = focus_run(spots, tmp_path / 'run', classwise=True, layers='backbone')
+    cats = [found[f'focus/backbone_0/energy_{size}'] for size in ('small', 'large')]  # labels alternate
+    assert found['focus/backbone_0/energy/cat'] == pytest.approx(np.mean(cats))
+    assert found['focus/backbone_0/gain/dog'] == found['focus/backbone_0/gain_medium']
+
+
+def test_predictions_as_boxes(tmp_path, spots):
+    """A detector that predicts the ground truth, on a mirrored photo, gets the figures of the ground truth."""
+
+    @MODELS.register_module(force=True)
+    class Oracle(MODELS.get('SingleStageDetector')):
+        def predict(self, inputs, samples, **kwargs):
+            super().predict(inputs, samples, **kwargs)
+            for sample in samples:
+                truth = sample.gt_instances.bboxes.clone()
+                truth[:, [0, 2]] = sample.ori_shape[1] - truth[:, [2, 0]]
+                wrong = torch.tensor([[0.0, 0.0, 50.0, 50.0]])
+                found = type(sample.gt_instances)(
+                    bboxes=torch.cat([truth, wrong]),
+                    scores=torch.tensor([0.9] * len(truth) + [0.2]),
+                    labels=torch.zeros(len(truth) + 1, dtype=torch.long),
+                )
+                sample.pred_instances = found
+            return samples
+
+    pipeline = keep_ratio_pipeline((192, 128), dict(type='RandomFlip', prob=1.0))
+    model = {**pool_detector((4, 8)), 'type': 'Oracle'}
+    by_truth = focus_run(spots, tmp_path / 'gt', model, pipeline=pipeline)
+    assert focus_run(spots, tmp_path / 'pred', model, pipeline=pipeline, boxes='pred') == by_truth
+    assert focus_run(spots, tmp_path / 'all', model, pipeline=pipeline, boxes='pred', score_thr=0.1) != by_truth
+
+
+def test_without_annotations_an_error_says_what_to_add(tmp_path, spots):
+    pipeline = [step for step in keep_ratio_pipeline() if step['type'] != 'LoadAnnotations']
+    with pytest.raises(ValueError, match="add dict\\(type='LoadAnnotations', with_bbox=True\\) before PackDetInputs"):
+        focus_run(spots, tmp_path / 'run', pipeline=pipeline)
+
+
+@pytest.mark.parametrize('hook', [None, dict(save='maps')])
+@pytest.mark.parametrize('batch_size', [1, 2])
+def test_predictions_are_those_without_the_metric(tmp_path, batch_size, hook):
+    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(90 + n, 120 - 9 * n, seed=n) for n in range(5)})
+    results = {}
+    for name in ('plain', 'measured'):
+        cfg = runner_config(data, tmp_path / name, resnet_detector(), batch_size=batch_size, hook=hook)
+        cfg.experiment_name = name
+        if name == 'measured':
+            cfg.test_evaluator = [cfg.test_evaluator, dict(type='KeepPredictions'), dict(type='FeatureFocusMetric')]
+            runner = Runner.from_cfg(cfg)
+            metrics = runner.test()
+            predictions = runner.test_evaluator.metrics[1].results
+        else:
+            predictions, metrics, _ = test_predictions(cfg)
+        results[name] = predictions, metrics
+    for plain, measured in zip(results['plain'][0], results['measured'][0]):
+        assert len(plain['scores']) > 0
+        for field in plain:
+            np.testing.assert_array_equal(plain[field], measured[field])
+    focus = focus_in(results['measured'][1])
+    assert {**results['plain'][1], **focus} == results['measured'][1]
+    assert focus['focus/images'] == 5
+    assert {name.split('/')[1] for name in focus} > {f'neck_{n}' for n in range(5)} | {
+        f'backbone_{n}' for n in range(4)
+    }
+
+
+def test_no_hook_is_left(tmp_path, spots):
+    cfg = with_focus(runner_config(spots, tmp_path / 'run', pool_detector()))
+    runner = Runner.from_cfg(cfg)
+    model, before = runner.model, hooks_on(runner.model)
+    assert runner.test() == runner.test()  # a runner may test again
+    assert hooks_on(model) <= before + 1  # that which waits for the next test
+    runner.test_evaluator.metrics[1].close()
+    assert hooks_on(model) == before
+    del runner
+    gc.collect()
+    assert hooks_on(model) == before == 0
+
+
+@pytest.mark.parametrize('place', ['data', 'backbone', 'head', 'metric'])
+def test_no_hook_is_left_after_an_error(tmp_path, spots, place, monkeypatch):
+    runner = Runner.from_cfg(with_focus(runner_config(spots, tmp_path / 'run', pool_detector())))
+    model, loop = runner.model, runner.test_loop
+
+    def fail(*args, **kwargs):
+        raise KeyError('on purpose')
+
+    owner, name = dict(
+        data=(type(loop.dataloader.dataset), '__getitem__'),
+        backbone=(model.backbone, 'forward'),
+        head=(model.bbox_head, 'predict'),
+        metric=(loop.evaluator.metrics[0], 'process'),
+    )[place]
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(KeyError, match='on purpose'):
+        runner.test()
+    assert hooks_on(model) == (2 if place == 'data' else 1)  # what looks out for a detector, or for its next pass
+    loop.evaluator.metrics[1].close()
+    assert hooks_on(model) == 0
+
+
+def test_hooks_go_with_the_metric(tmp_path, spots):
+    model = MODELS.build(pool_detector())
+    metric = METRICS.build(dict(type='FeatureFocusMetric'))
+    assert hooks_on(model) == 2
+    del metric
+    gc.collect()
+    assert hooks_on(model) == 0
+
+
+def test_an_unknown_layer_is_named(tmp_path, spots):
+    cfg = with_focus(runner_config(spots, tmp_path / 'run', resnet_detector()), layers='nek')
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(ValueError, match="unknown layer 'nek'.*neck"):
+        runner.test()
+    assert hooks_on(runner.model) == 0
+
+
+def test_predictions_from_a_file_are_refused():
+    metric = METRICS.build(dict(type='FeatureFocusMetric'))
+    with pytest.raises(RuntimeError, match='not with predictions from a file'):
+        metric.process(None, [{}])
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [(dict(boxes='both'), 'choose from gt, pred'), (dict(align='left'), 'align'), (dict(reduction='maxx'), 'maxx')],
+)
+def test_wrong_arguments_are_refused(options, message):
+    with pytest.raises((ValueError, KeyError), match=message):
+        METRICS.build(dict(type='FeatureFocusMetric', **options))
+
+
+def test_the_last_pass_of_test_time_augmentation_counts(tmp_path, spots):
+    pipeline = keep_ratio_pipeline((192, 128))
+    resizes = [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((96, 64), (192, 128))]
+    steps = [dict(type='RandomFlip', prob=0.0), *pipeline[2:]]
+    pipeline[1:] = [dict(type='TestTimeAug', transforms=[resizes, *([step] for step in steps)])]
+    model = dict(
+        type='DetTTAModel',
+        tta_cfg=ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10),
+        module=pool_detector((4, 8)),
+    )
+    found = focus_run(spots, tmp_path / 'tta', model, pipeline=pipeline)
+    assert found == focus_run(spots, tmp_path / 'plain')
+    assert found != focus_run(spots, tmp_path / 'small', scale=(96, 64))
+
+
+def test_values_follow_a_training_in_its_json_log(tmp_path, spots):
+    cfg = with_focus(train_config(spots, tmp_path / 'work', resnet_detector()), layers=['neck'])
+    cfg.optim_wrapper.optimizer.lr = 1e-2
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    log = next((tmp_path / 'work').glob('*/vis_data/scalars.json')).read_text()
+    lines = [json.loads(line) for line in log.splitlines() if 'bbox_mAP' in line]
+    assert [line['step'] for line in lines] == [1, 2]
+    energies = [line['focus/neck_0/energy'] for line in lines]
+    assert energies[0] != energies[1]
+    # A test of the trained detector tells what its last validation did.
+    tested = focus_in(runner.test())
+    assert tested == {name: lines[1][name] for name in tested}
+
+
+# In real processes
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('project')
+    write_project(folder, photos=7)  # the second rank of two gets the first image again
+    with open(folder / 'config.py', 'a') as config:
+        config.write(
+            "custom_imports = dict(imports=['mmdet_featviz', 'trouble'], allow_failed_imports=False)\n"
+            "test_evaluator = [test_evaluator, dict(type='FeatureFocusMetric', classwise=True)]\n"
+        )
+    return folder
+
+
+def metrics_of(project, name, **options):
+    done = test_project(project, '--work-dir', name, **options)
+    assert done.returncode == 0, done.stderr
+    assert 'focus/neck_4/hit_large: ' in done.stdout + done.stderr
+    return json.loads(next((project / name).glob('*/*.json')).read_text())
+
+
+def test_two_ranks_equal_one_process(project):
+    one, two = metrics_of(project, 'one'), metrics_of(project, 'two', ranks=2)
+    assert one['focus/images'] == 7
+    assert focus_in(one) == focus_in(two)
+    assert 'focus/neck_0/energy/dog' in one

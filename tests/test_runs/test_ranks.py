@@ -1,0 +1,67 @@
+"""Several ranks, as a launcher starts them."""
+
+from pathlib import Path
+
+import pytest
+from conftest import manifest, pictures, same_files, test_project, write_project
+
+from mmdet_featviz.runs.manifest import read_entries
+from mmdet_featviz.runs.storage import get_storage
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ranks')
+    write_project(folder, photos=7)  # the second rank of two gets the first image again
+    return folder
+
+
+@pytest.mark.parametrize('options', [(), ('--interval', '3', '--max-images', '3', '--normalize', 'run')])
+def test_two_ranks_write_what_one_process_does(project, tmp_path, options):
+    one = test_project(project, '--featviz-dir', str(tmp_path / 'one'), *options)
+    assert one.returncode == 0, one.stderr
+    two = test_project(project, '--featviz-dir', str(tmp_path / 'two'), *options, ranks=2)
+    assert two.returncode == 0, two.stderr
+    assert same_files(tmp_path / 'one', tmp_path / 'two')
+    keys = {entry['key'] for entry in manifest(tmp_path / 'two')}
+    assert keys == (set('036') if options else set('0123456'))  # of both ranks
+    assert f'{9 * len(keys)} pictures' in two.stdout + two.stderr  # the line tells of both ranks
+    if options:
+        return
+    again = test_project(project, '--featviz-dir', str(tmp_path / 'two'), ranks=2)
+    assert again.returncode != 0
+    assert again.stderr.count('FileExistsError: ') >= 2  # on each rank
+    assert same_files(tmp_path / 'one', tmp_path / 'two')
+
+
+def test_a_rank_that_is_killed_ends_the_others_and_the_run_can_be_gone_on_with(project, tmp_path):
+    write_project(tmp_path, photos=7, trouble='rank == 1 and batch_idx == 2 and os.kill(os.getpid(), signal.SIGKILL)')
+    killed = test_project(tmp_path, '--featviz-dir', 'two', ranks=2)
+    assert killed.returncode != 0
+    assert 'SIGKILL' in killed.stderr or 'Signal 9' in killed.stderr
+    assert 'two' in {path.name for path in tmp_path.iterdir()}
+    before = list(read_entries(get_storage(tmp_path / 'two')))
+    assert all((tmp_path / 'two' / name).exists() for entry in before for name in entry['files'])
+    write_project(tmp_path, photos=7)
+    done = test_project(tmp_path, '--featviz-dir', 'two', '--resume')
+    assert done.returncode == 0, done.stderr
+    one = test_project(tmp_path, '--featviz-dir', 'one')
+    assert one.returncode == 0, one.stderr
+    assert same_files(tmp_path / 'one', tmp_path / 'two')
+    assert not [name for name in pictures(tmp_path / 'two') if 'rank' in name]
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='tells threads by the names that Linux keeps')
+def test_no_thread_of_gloo_outlives_its_tool(tmp_path):
+    write_project(tmp_path, photos=2)
+    with open(tmp_path / 'trouble.py', 'a') as trouble:
+        trouble.write(
+            'import atexit, glob\n'
+            'def left():\n'
+            "    names = [open(name).read() for name in glob.glob('/proc/self/task/*/comm')]\n"
+            "    print('threads of gloo left:', sum('gloo_runloop' in name for name in names), flush=True)\n"
+            'atexit.register(left)\n'
+        )
+    done = test_project(tmp_path, ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('threads of gloo left: 0') == 2

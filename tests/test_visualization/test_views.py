@@ -1,0 +1,222 @@
+"""Pictures of snapshots whose values are known."""
+
+import cv2
+import numpy as np
+import pytest
+from conftest import noise
+
+from mmdet_featviz.structures.channel_maps import ChannelMaps
+from mmdet_featviz.structures.placement import identity_placement
+from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.visualization import views
+from mmdet_featviz.visualization.images import ImageError
+from mmdet_featviz.visualization.sheets import shrink_to_tile
+from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.views import Views
+
+SIZE = (64, 96)
+
+
+def level(name='neck', number=0, channels=16, seed=0, **parts):
+    values = np.random.default_rng(seed).normal(size=(8, 12)).astype(np.float32)
+    return Level(name, number, channels, (8.0, 8.0), values, **parts)
+
+
+def channel_maps(channels, chosen, seed=0):
+    maps = np.random.default_rng(seed).normal(size=(channels, 8, 12)).astype(np.float32)
+    return ChannelMaps(np.array(chosen), maps[chosen], maps.mean((1, 2)))
+
+
+def snapshot(levels, photo=None, **extra):
+    photo = noise(*SIZE) if photo is None else photo
+    return Snapshot('a', None, 0, identity_placement(SIZE, SIZE), levels, photo=lambda: photo, **extra)
+
+
+def drawn(style, shot):
+    found = Views(style)
+    return {picture.name: picture for picture in found.draw(shot, found.place(shot))}
+
+
+@pytest.fixture
+def sheets(monkeypatch):
+    """Captions and titles of all sheets that are made."""
+    made = []
+    real = views.make_sheet
+
+    def spy(rows, title='', columns=6):
+        made.append((title, [caption for row in rows for caption, _ in row]))
+        tiles.extend(tile for row in rows for _, tile in row)
+        return real(rows, title, columns)
+
+    tiles = spy.tiles = []
+    monkeypatch.setattr(views, 'make_sheet', spy)
+    return made
+
+
+def expected_tile(values, limits, over=None):
+    """Resize, stretch, colour, blend: by OpenCV and a formula."""
+    unit = np.clip((values - limits[0]) / (limits[1] - limits[0]), 0, 1)
+    heat = cv2.applyColorMap(np.uint8(255 * cv2.resize(unit, SIZE[::-1])), cv2.COLORMAP_JET)
+    return heat if over is None else 0.6 * over.astype(float) + 0.4 * heat
+
+
+@pytest.mark.parametrize('tiles', ['overlay', 'heatmap'])
+def test_each_channel_as_a_file(tiles):
+    maps, photo = channel_maps(120, [7, 119, 3]), noise(*SIZE)
+    style = Style(save='channels', channel_tiles=tiles, channel_files=True, image_format='png')
+    pictures = drawn(style, snapshot([level(channels=120, picked=maps)], photo))
+    names = ['neck_0.channel_007.png', 'neck_0.channel_119.png', 'neck_0.channel_003.png']
+    assert list(pictures) == names
+    for name, values in zip(names, maps.maps):
+        expected = expected_tile(values, (values.min(), values.max()), photo if tiles == 'overlay' else None)
+        difference = np.abs(pictures[name].pixels - expected)
+        assert np.quantile(difference, 0.99) <= 2  # a grey level more or less is another colour
+        assert pictures[name].levels == ['neck_0']
+
+
+def test_channels_on_one_scale():
+    maps = channel_maps(4, [0, 1, 2, 3])
+    maps.maps[0] *= 10
+    style = Style(save='channels', channel_tiles='heatmap', channel_files=True, normalize='layer', image_format='png')
+    pictures = drawn(style, snapshot([level(channels=4, picked=maps)]))
+    limits = maps.maps.min(), maps.maps.max()
+    for number, values in enumerate(maps.maps):
+        difference = np.abs(pictures[f'neck_0.channel_{number}.png'].pixels - expected_tile(values, limits).astype(int))
+        assert np.quantile(difference, 0.99) <= 4
+
+
+@pytest.mark.parametrize('scale', [1, -1])
+def test_a_range_from_zero_is_empty_where_all_is_negative(sheets, scale):
+    """Reversed it would be told as `0 to -1`."""
+    values = scale * np.linspace(1, 2, 96, dtype=np.float32).reshape(8, 12)
+    picked = ChannelMaps(np.array([0]), values[None], np.ones(1, np.float32))
+    style = Style(save=('panel', 'channels'), normalize='max', colorbar=True, channel_tiles='heatmap')
+    drawn(style, snapshot([Level('neck', 0, 1, (8.0, 8.0), values, picked=picked)]))
+    ends = '0 to 2' if scale > 0 else '0 to 0'
+    assert [captions for _, captions in sheets] == [
+        [['photo'], ['neck_0', '1 channels, stride 8', ends]],
+        [['channel 0', ends]],
+    ]
+    shades = len(np.unique(views.make_sheet.tiles[-1].reshape(-1, 3), axis=0))
+    assert shades > 20 if scale > 0 else shades == 1
+
+
+@pytest.mark.parametrize(('count', 'pages'), [(16, 1), (64, 1), (65, 2), (2048, 32)])
+def test_sheets_of_at_most_64_channels(sheets, count, pages):
+    maps = ChannelMaps(np.arange(count), np.zeros((count, 8, 12), np.float32), np.zeros(count, np.float32))
+    pictures = drawn(Style(save='channels', channels='all'), snapshot([level(channels=count, picked=maps)]))
+    numbers = [''] if pages == 1 else [f'_{page + 1:0{len(str(pages))}d}' for page in range(pages)]
+    assert list(pictures) == [f'neck_0.channels{number}.jpg' for number in numbers]
+    assert max(len(captions) for _, captions in sheets) <= 64
+    assert [caption for _, captions in sheets for caption in captions] == [[f'channel {n}'] for n in range(count)]
+    title = f'neck_0: {count} of {count} channels, stride 8'
+    assert [title for title, _ in sheets] == (
+        [title] if pages == 1 else [f'{title} (page {page + 1} of {pages})' for page in range(pages)]
+    )
+
+
+def test_tiles_of_a_sheet_show_the_channels_that_they_name(sheets):
+    maps, photo = channel_maps(100, list(range(99, -1, -1))), noise(*SIZE)
+    drawn(Style(save='channels', channels='all'), snapshot([level(channels=100, picked=maps)], photo))
+    captions = [caption for _, page in sheets for caption in page]
+    assert len(views.make_sheet.tiles) == len(captions) == 100
+    for ((_, number),), tile in zip((map(str.split, caption) for caption in captions), views.make_sheet.tiles):
+        values = maps.maps[99 - int(number)]
+        expected = shrink_to_tile(expected_tile(values, (values.min(), values.max()), photo).astype(np.uint8), 240)
+        assert np.abs(tile.astype(int) - expected).mean() < 1
+
+
+def test_a_layer_that_puts_out_one_number_for_each_channel_is_its_own_weights():
+    weights = np.linspace(-1, 1, 16).astype(np.float32)
+    values = np.full((1, 1), 1, np.float32)
+    pooled = ChannelMaps(np.array([15]), np.ones((1, 1, 1), np.float32), weights)
+    shot = snapshot([Level('backbone.se.act', 0, 16, (64.0, 96.0), values, pooled=pooled)])
+    (picture,) = drawn(Style(save='attention'), shot).values()
+    assert picture.pixels.shape[1] == 1200
+    assert picture.pixels.shape[0] < 300  # a title and the chart, without empty tiles
+
+
+def test_channels_of_a_whole_feature_map_are_chosen_when_they_are_drawn(sheets):
+    raw = np.random.default_rng(1).normal(size=(5, 8, 12)).astype(np.float16)
+    drawn(Style(save='channels', channels='top 2', colorbar=True), snapshot([level(channels=5, raw=raw)]))
+    best = np.argsort(-raw.astype(float).mean((1, 2)))[:2]
+    assert sheets[0][1] == [[f'channel {n}', f'{raw[n].min():.4g} to {raw[n].max():.4g}'] for n in best]
+
+
+def test_an_overview_has_all_levels_in_forward_order_on_pages(sheets):
+    levels = [level(f'backbone.stage{n}.a_block_with_a_long_name.conv', seed=n, channels=n + 1) for n in range(200)]
+    pictures = drawn(Style(save='overview'), snapshot(levels))
+    assert list(pictures) == [f'overview_{page}.jpg' for page in range(1, 5)]
+    captions = [caption for _, page in sheets for caption in page]
+    assert captions == [[one.name, f'{one.channels} channels, stride 8'] for one in levels]
+    assert [title for title, _ in sheets] == [
+        f'a: 200 levels in forward order (page {page} of 4)' for page in range(1, 5)
+    ]
+    assert [name for picture in pictures.values() for name in picture.levels] == [one.name for one in levels]
+    assert all(max(picture.pixels.shape) < 4000 for picture in pictures.values())
+
+
+def test_the_attention_figure_says_which_of_the_two_it_shows(sheets):
+    pooled, weighted = channel_maps(16, [3, 1]), channel_maps(16, [2, 0], seed=1)
+    shot = snapshot([level(pooled=pooled)])
+    assert list(drawn(Style(save='attention'), shot)) == ['neck_0.attention.jpg']
+    shot = snapshot([level(pooled=pooled)], attention=[level('backbone.se', pooled=weighted)])
+    assert list(drawn(Style(save='attention'), shot)) == ['backbone.se_0.attention.jpg']
+    assert sheets == [
+        (
+            'neck_0: global average pooling of its 16 channels (no channel attention)',
+            [[f'channel {n}', f'mean activation {pooled.weights[n]:.4g}'] for n in (3, 1)],
+        ),
+        (
+            'backbone.se: weights that this channel attention gives its 16 channels',
+            [[f'channel {n}', f'weight {weighted.weights[n]:.4g}'] for n in (2, 0)],
+        ),
+    ]
+
+
+@pytest.mark.parametrize('count', [16, 2048])
+def test_the_chart_of_weights_marks_the_shown_channels(count):
+    weights = np.linspace(0, 1, count).astype(np.float32)
+    chart = views.weight_chart(weights, np.array([count - 1, count - 2]), 'weight', (600, 240))
+    assert chart.shape == (240, 600, 3)
+    rows, columns = np.nonzero((np.abs(chart.astype(int) - (0x5B, 0x49, 0xD1)) < 12).all(-1))
+    assert len(columns) > 50
+    assert columns.min() > 450  # the marked ones are the last
+
+
+def test_colour_bars_stand_beside_the_photo():
+    shot = snapshot([level()])
+    plain, barred = (
+        drawn(Style(save=('overlay', 'heatmap'), image_format='png', colorbar=bar), shot) for bar in (0, 1)
+    )
+    for name in ('neck_0.png', 'neck_0.heatmap.png'):
+        assert plain[name].pixels.shape == (*SIZE, 3)
+        assert barred[name].pixels.shape[1] > SIZE[1] + 20
+        np.testing.assert_array_equal(barred[name].pixels[:, : SIZE[1]], plain[name].pixels)
+
+
+def test_without_a_photo_all_that_needs_none_is_drawn_before_the_error():
+    def missing():
+        raise ImageError('a.jpg: gone')
+
+    shot = Snapshot('a', 'a.jpg', 0, identity_placement(SIZE, SIZE), [level(picked=channel_maps(16, [1]))])
+    shot = Snapshot(**{**vars(shot), 'photo': missing})
+    found, made = Views(Style(save=('overlay', 'heatmap', 'channels'), channel_tiles='heatmap')), []
+    with pytest.raises(ImageError):
+        for picture in found.draw(shot, found.place(shot)):
+            made.append(picture.name)
+    assert made == ['neck_0.heatmap.png', 'neck_0.channels.jpg']
+
+
+def test_names_of_further_passes():
+    shot = snapshot([level(picked=channel_maps(16, [1]), pooled=channel_maps(16, [1]))])
+    shot = Snapshot(**{**vars(shot), 'augmentation': 2})
+    kinds = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention')
+    assert sorted(drawn(Style(save=kinds), shot)) == [
+        'neck_0.pass_2.attention.jpg',
+        'neck_0.pass_2.channels.jpg',
+        'neck_0.pass_2.heatmap.png',
+        'neck_0.pass_2.jpg',
+        'overview.pass_2.jpg',
+        'panel.pass_2.jpg',
+    ]
