@@ -87,7 +87,7 @@ TEST_CFG = ConfigDict(
 
 
 def pool_detector(strides=STRIDES, **preprocessor):
-    """Config of a single-stage detector on BrightnessPools; its input is the plain photo, padding is 0."""
+    """Config of a single-stage detector on BrightnessPools; its input is the plain image, padding is 0."""
     return dict(
         type='SingleStageDetector',
         data_preprocessor=dict(type='DetDataPreprocessor', **{'pad_size_divisor': 32, **preprocessor}),
@@ -138,7 +138,7 @@ def keep_ratio_pipeline(scale=(160, 120), *after_resize, meta_keys=()):
 
 
 def write_dataset(folder, images, boxes=None):
-    """Write photos, given as {file name: BGR array or encoded bytes}, and their COCO annotations.
+    """Write images, given as {file name: BGR array or encoded bytes}, and their COCO annotations.
 
     Args:
         boxes: {file name: [[x, y, w, h], ...]}; one box in the middle where it says nothing.
@@ -242,13 +242,13 @@ def test_predictions(cfg):
 test_predictions.__test__ = False
 
 
-def write_project(folder, photos=7, trouble='pass'):
+def write_project(folder, images=7, trouble='pass'):
     """Write data, config.py of a plain detector, weights.pth, and a hook that does something after each iteration.
 
     Args:
         trouble: Its body, which knows `batch_idx`, the `rank`, and what `os`, `signal` and `sys` are.
     """
-    data = write_dataset(folder / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(photos)})
+    data = write_dataset(folder / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(images)})
     cfg = runner_config(data, folder / 'work', resnet_detector())
     cfg.log_level = 'INFO'
     cfg.custom_imports = dict(imports=['trouble'], allow_failed_imports=False)
@@ -305,7 +305,7 @@ def same_files(one, other):
 
 
 def noise(height=90, width=120, seed=0):
-    """A smooth random photo."""
+    """A smooth random image."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (6, 8, 3)).astype(np.float32)
     return np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)

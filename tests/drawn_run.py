@@ -11,19 +11,19 @@ from mmdet_featviz import FeatureVisualizer
 SIZE = (75, 111)
 
 
-def draw(model, tmp_path, name='run', count=3, photos=True, **options):
-    """Let the pools look at some photos, scaled by a half, and draw them."""
+def draw(model, tmp_path, name='run', count=3, images=True, **options):
+    """Let the pools look at some images, scaled by a half, and draw them."""
     visualizer = FeatureVisualizer(out_dir=str(tmp_path / name), image_format='png', **options)
     visualizer.open(model, image_root=str(tmp_path), dataset_meta=dict(classes=('猫', 'dog')))
     for number in range(count):
-        photo, path = noise(*SIZE, seed=number), tmp_path / f'图 {number}.png'
-        path.write_bytes(cv2.imencode('.png', photo)[1].tobytes())
-        half = cv2.resize(photo, (SIZE[1] // 2, SIZE[0] // 2)) // (number + 1)
+        image, path = noise(*SIZE, seed=number), tmp_path / f'图 {number}.png'
+        path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+        half = cv2.resize(image, (SIZE[1] // 2, SIZE[0] // 2)) // (number + 1)
         meta = dict(
             ori_shape=SIZE,
             img_shape=half.shape[:2],
             scale_factor=(half.shape[1] / SIZE[1], half.shape[0] / SIZE[0]),
-            img_path=str(path) if photos else None,
+            img_path=str(path) if images else None,
         )
         result = DetDataSample(metainfo=meta)
         result.pred_instances = InstanceData(

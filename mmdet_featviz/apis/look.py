@@ -19,7 +19,7 @@ from mmdet_featviz.visualization.views import PlacedLevel, Views
 
 
 class Look:
-    """What a detector's layers responded to in one photo.
+    """What a detector's layers responded to in one image.
 
     Levels are named as files are: ``neck_0`` is level 0 of the neck. In a notebook the panel is shown.
 
@@ -39,13 +39,13 @@ class Look:
         return list(self._placed)
 
     @property
-    def photo(self) -> np.ndarray:
+    def image(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB."""
-        return np.ascontiguousarray(self.snapshot.photo()[..., ::-1])
+        return np.ascontiguousarray(self.snapshot.image()[..., ::-1])
 
     @property
     def boxes(self) -> Boxes:
-        """The predictions, in pixels of the photo, the best last."""
+        """The predictions, in pixels of the image, the best last."""
         return self.snapshot.boxes
 
     def level(self, name: str) -> Level:
@@ -61,17 +61,17 @@ class Look:
         return self.level(name).values
 
     def heatmap(self, name: str) -> np.ndarray:
-        """Activations of a level, interpolated at each pixel of the photo: (H, W) float32."""
+        """Activations of a level, interpolated at each pixel of the image: (H, W) float32."""
         one = self._find(name)
         return one.grid.heatmap(one.level.values)
 
     def overlay(self, name: str) -> np.ndarray:
-        """A level's heat over the photo: (H, W, 3) uint8, RGB."""
-        laid = self._views.laid_over(self.snapshot.photo(), self._find(name), self._all)
+        """A level's heat over the image: (H, W, 3) uint8, RGB."""
+        laid = self._views.laid_over(self.snapshot.image(), self._find(name), self._all)
         return np.ascontiguousarray(laid[..., ::-1])
 
     def panel(self) -> np.ndarray:
-        """Photo and all levels on one sheet, with boxes if the style says so: (h, w, 3) uint8, RGB."""
+        """Image and all levels on one sheet, with boxes if the style says so: (h, w, 3) uint8, RGB."""
         return np.ascontiguousarray(self._panel()[..., ::-1])
 
     def _panel(self) -> np.ndarray:
@@ -96,11 +96,11 @@ class Look:
 
 
 def look(model: nn.Module, image: str | np.ndarray, **options: Any) -> Look:
-    """Let a detector predict on one photo, and keep what its layers put out.
+    """Let a detector predict on one image, and keep what its layers put out.
 
     Args:
         model: A detector of ``mmdet.apis.init_detector``.
-        image: Path or URL of the photo, or the photo itself (H, W, 3), BGR as OpenCV reads it.
+        image: Path or URL of the image, or the image itself (H, W, 3), BGR as OpenCV reads it.
         **options: Arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`.
 
     Raises:
@@ -108,7 +108,7 @@ def look(model: nn.Module, image: str | np.ndarray, **options: Any) -> Look:
 
     Example:
         >>> model = init_detector('my_config.py', 'my_checkpoint.pth')
-        >>> seen = look(model, 'photo.jpg', layers=['backbone', 'neck'])
+        >>> seen = look(model, 'image.jpg', layers=['backbone', 'neck'])
         >>> seen.heatmap('neck_0').max(), seen.overlay('neck_0').shape
     """
     if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or not image.size):

@@ -44,7 +44,7 @@ _unfinished: weakref.WeakSet[FeatureVisualizer] = weakref.WeakSet()
 
 
 class FeatureVisualizer:
-    """Draws heatmaps of a detector's feature maps over the original photos.
+    """Draws heatmaps of a detector's feature maps over the original images.
 
     Args:
         layers: Modules to tap, as ``model.named_modules()`` prints them; ``*`` stands for one part of a path, ``**``
@@ -56,14 +56,14 @@ class FeatureVisualizer:
         out_dir: Folder of the pictures, or a URL that mmengine has a file backend for (``s3://bucket/run``). None is
             ``featviz`` in the folder of the run, or ``work_dirs/featviz`` where there is no runner.
         image_root: What the pictures' folders are named relative to. None is the data set's image folder, and where
-            there is no data set the whole path of the photo.
+            there is no data set the whole path of the image.
         interval: Draw every n-th image.
         max_images: Draw at most so many images; one that cannot be drawn counts, too. Each validation and each test
             begins anew, and draws the same ones.
         image_names: Draw the images of these names instead, each the end of a path with or without the file ending,
             such as ``street/0001``. None is any image.
         stages: When to draw: any of ``train``, ``val``, ``test``.
-        backend_args: Arguments of mmengine's file backend that reads the photos. None is the data set's own.
+        backend_args: Arguments of mmengine's file backend that reads the images. None is the data set's own.
         average_passes: Whether under test-time augmentation the mean of all passes is drawn too (by the hook; a
             detector that draws by itself does not know which passes belong together).
         overwrite: Whether `out_dir` may hold another run's pictures, which are then replaced.
@@ -76,7 +76,7 @@ class FeatureVisualizer:
         report: Whether a page is written at the end on which the run can be looked through in a browser,
             ``report/index.html``; activation maps are saved for it. A run with a hook has its end when the runner has,
             others at :meth:`close`.
-        strict: Whether a photo that cannot be read, a picture that cannot be written and a layer without maps stop the
+        strict: Whether a image that cannot be read, a picture that cannot be written and a layer without maps stop the
             run, instead of being counted.
         **style: How pictures look, and which are made: the arguments of :class:`mmdet_featviz.Style`.
 
@@ -202,7 +202,7 @@ class FeatureVisualizer:
             reduction=self.reduction_name,
             dataset_meta=_plain(source.dataset_meta),
             backend_args=source.backend_args,
-            working_dir=os.getcwd(),  # from which the paths of photos lead on
+            working_dir=os.getcwd(),  # from which the paths of images lead on
             **facts,
         )
         self._in_run = in_run
@@ -372,9 +372,9 @@ class FeatureVisualizer:
         for pass_ in passes:
             snapshots.append(self._snapshot(pass_, index, key, folder, source, boxes, stage == 'train'))
             self._passes_of[key] += 1
-        # All are drawn over one photo, read once.
-        photo = lru_cache(maxsize=None)(snapshots[0].photo)
-        snapshots = [replace(snapshot, photo=photo) for snapshot in snapshots]
+        # All are drawn over one image, read once.
+        image = lru_cache(maxsize=None)(snapshots[0].image)
+        snapshots = [replace(snapshot, image=image) for snapshot in snapshots]
         if self.average_passes and len(passes) > 1:
             snapshots.append(_averaged(snapshots, self.style.align))
         return snapshots
@@ -382,14 +382,14 @@ class FeatureVisualizer:
     def _snapshot(
         self, pass_: Pass, index: int, key: str, folder: str, source: _Source, boxes: Boxes, training: bool
     ) -> Snapshot:
-        image, meta = pass_.inputs[index], pass_.samples[index].metainfo
+        inputs, meta = pass_.inputs[index], pass_.samples[index].metainfo
         path = meta.get('img_path')
-        placement = self._placement(image, meta, training)
+        placement = self._placement(inputs, meta, training)
         preprocessor = getattr(self.taps.model, 'data_preprocessor', None)
-        photo = rebuild = partial(rebuild_image, image, preprocessor, placement)
+        image = rebuild = partial(rebuild_image, inputs, preprocessor, placement)
         is_file = path is not None and not training
         if is_file:
-            photo = partial(read_image, path, placement.photo_size, source.backend_args, rebuild)
+            image = partial(read_image, path, placement.image_size, source.backend_args, rebuild)
         return Snapshot(
             key,
             path,
@@ -399,7 +399,7 @@ class FeatureVisualizer:
             [_level(activation, index) for activation in pass_.attention],
             boxes,
             ignored_boxes(pass_.samples[index]),
-            photo,
+            image,
             is_file,
             source.dataset_meta,
             folder,
@@ -407,7 +407,7 @@ class FeatureVisualizer:
 
     @staticmethod
     def _placement(image: Tensor, meta: dict, training: bool) -> Placement:
-        """Where the photo lies in the network's input (C, H, W)."""
+        """Where the image lies in the network's input (C, H, W)."""
         if not training:
             return placement_from_metas(meta, image)
         input_size = tuple(image.shape[1:])
@@ -432,8 +432,8 @@ def _level(activation: ActivationMap, index: int) -> Level:
 
 
 def _averaged(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
-    """The mean heatmap of each level that all passes have, as levels whose cells are the photo's pixels."""
-    size, averaged = snapshots[0].placement.photo_size, []
+    """The mean heatmap of each level that all passes have, as levels whose cells are the image's pixels."""
+    size, averaged = snapshots[0].placement.image_size, []
     whole = identity_placement(size, size)
     for level in snapshots[0].levels:
         heats = []

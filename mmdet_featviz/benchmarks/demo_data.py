@@ -23,8 +23,8 @@ SHAPES = {
 }
 
 
-def random_colour(rng):
-    """One colour (3,) in 0-255, vivid or dull."""
+def random_color(rng):
+    """One color (3,) in 0-255, vivid or dull."""
     hsv = np.uint8([[[rng.integers(180), rng.integers(30, 255), rng.integers(40, 250)]]])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
 
@@ -41,7 +41,7 @@ def texture(rng, height, width):
 
 def background(rng):
     """A textured scene (HEIGHT, WIDTH, 3), float32 in 0-255, without objects."""
-    first, second = random_colour(rng), random_colour(rng)
+    first, second = random_color(rng), random_color(rng)
     mix = 1 / (1 + np.exp(-texture(rng, HEIGHT, WIDTH)))[..., None]
     grain = rng.standard_normal((HEIGHT, WIDTH, 1)).astype(np.float32) * rng.uniform(2, 8)
     return first * mix + second * (1 - mix) + grain
@@ -66,9 +66,9 @@ def paint(rng, scene, corners):
     cv2.fillPoly(mask, [np.round((corners - (left, top)) * SUPERSAMPLING).astype(np.int32)], 255)
     mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)[..., None] / np.float32(255)
     behind = patch[mask[..., 0] > 0.5].mean(0)
-    colour = max((random_colour(rng) for _ in range(4)), key=lambda c: np.abs(c - behind).sum())
+    color = max((random_color(rng) for _ in range(4)), key=lambda c: np.abs(c - behind).sum())
     shade = texture(rng, height, width)[..., None] * rng.uniform(4, 14)
-    patch[:] = patch * (1 - mask) + (colour + shade) * mask
+    patch[:] = patch * (1 - mask) + (color + shade) * mask
 
 
 def overlaps(box, others):

@@ -28,7 +28,7 @@ PATCH = 32
 # Centres (x, y) of the patch: none is the mirror image of another. The second lies elsewhere in the cells of coarse
 # levels, and has another texture.
 PLACES = [(110, 110), (174, 174)]
-TEXTURE = 4  # pixels: a patch of one colour would be seen at its edges only, and with random weights at one of them
+TEXTURE = 4  # pixels: a patch of one color would be seen at its edges only, and with random weights at one of them
 EVEN = 110
 MOVES = [(0, 0), (256, 0), (0, 128)]  # whole cells of stride 128
 BLUR = 128  # pixels of the network's input: SSD's widest kernel reaches 96 to each side
@@ -91,7 +91,7 @@ def run_layers(model, data, keep):
 def settle_weights(model, data):
     """Make random weights behave as trained ones do, in what decides where a level looks.
 
-    - Batch norms get the statistics of a photo: otherwise activations grow from block to block, to infinity in the
+    - Batch norms get the statistics of a image: otherwise activations grow from block to block, to infinity in the
       deepest detectors.
     - A last norm of a residual block that begins with zero gets a say: otherwise the block only hands on what its
       shortcut picks, a single pixel of each cell.
@@ -178,7 +178,7 @@ def _look(model, data):
 
 
 def _with_patch(picture, centre, seed):
-    """The picture with a patch of coloured noise."""
+    """The picture with a patch of colored noise."""
     x, y = centre
     picture = picture.copy()
     coarse = np.random.default_rng(seed).integers(0, 256, (PATCH // TEXTURE, PATCH // TEXTURE, 3), np.uint8)

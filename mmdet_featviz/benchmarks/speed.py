@@ -1,7 +1,7 @@
 """Measure what drawing costs, beside what others do and beside what nobody can do without.
 
-Parts: `draw`, nine heatmaps of one photo, against mmengine's Visualizer.draw_featmap, the recipe that blogs publish,
-and the floor (decode the photo once, read each feature once, encode and write nine pictures); `test`, a whole test with
+Parts: `draw`, nine heatmaps of one image, against mmengine's Visualizer.draw_featmap, the recipe that blogs publish,
+and the floor (decode the image once, read each feature once, encode and write nine pictures); `test`, a whole test with
 and without the hook; `memory`, its peak and its growth; `growth`, how cost grows with each size. What is compared runs
 in turns, round by round, and medians are told. Run it alone on the machine.
 """
@@ -38,7 +38,7 @@ from mmdet_featviz.benchmarks.demo_data import make_split
 from mmdet_featviz.capture.reductions import reduce_max
 
 PARTS = ('draw', 'test', 'memory', 'growth')
-INPUT, PHOTO = (800, 1067), (576, 768)
+INPUT, IMAGE = (800, 1067), (576, 768)
 BACKBONE = [(256, 4), (512, 8), (1024, 16), (2048, 32)]  # channels and stride of C2-C5
 NECK = [(256, stride) for stride in (8, 16, 32, 64, 128)]  # P3-P7
 DETECTORS = {'ATSS-R50': 'atss/atss_r50_fpn_1x_coco.py', 'YOLOX-nano': 'yolox/yolox_nano_8xb8-300e_coco.py'}
@@ -58,7 +58,7 @@ MEGABYTE = 2**20
 LEAST_TURN = 1.0  # seconds
 
 
-# Nine maps of one photo.
+# Nine maps of one image.
 
 
 class Features(nn.Module):
@@ -79,29 +79,29 @@ def smooth_features(channels, stride, size=INPUT):
     return nn.functional.interpolate(coarse, (rows, columns), mode='bilinear').contiguous()
 
 
-def smooth_photo(size):
-    """A random photo with coarse and fine structure (height, width, 3)."""
-    rng, photo = np.random.default_rng(0), np.zeros((*size, 3), np.float32)
+def smooth_image(size):
+    """A random image with coarse and fine structure (height, width, 3)."""
+    rng, image = np.random.default_rng(0), np.zeros((*size, 3), np.float32)
     for cells in (4, 16, 64, 256):
         grid = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
-        photo += cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC) * 180 / cells**0.5
-    return np.clip(photo + 128, 0, 255).astype(np.uint8)
+        image += cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC) * 180 / cells**0.5
+    return np.clip(image + 128, 0, 255).astype(np.uint8)
 
 
 class Case:
-    """Feature maps of one photo on disk, and ways to draw them."""
+    """Feature maps of one image on disk, and ways to draw them."""
 
-    def __init__(self, folder, backbone=BACKBONE, neck=NECK, photo_size=PHOTO):
+    def __init__(self, folder, backbone=BACKBONE, neck=NECK, image_size=IMAGE):
         torch.manual_seed(0)
         self.folder = Path(folder)
         self.model = nn.Module()
         self.model.backbone = Features([smooth_features(*level) for level in backbone])
         self.model.neck = Features([smooth_features(*level) for level in neck])
         self.features = [*self.model.backbone.levels, *self.model.neck.levels]
-        self.photo = self.folder / 'photo.jpg'
-        cv2.imwrite(str(self.photo), smooth_photo(photo_size))
-        scale = (INPUT[1] / photo_size[1], INPUT[0] / photo_size[0])
-        meta = dict(img_path=str(self.photo), ori_shape=photo_size, img_shape=INPUT, scale_factor=scale)
+        self.image = self.folder / 'image.jpg'
+        cv2.imwrite(str(self.image), smooth_image(image_size))
+        scale = (INPUT[1] / image_size[1], INPUT[0] / image_size[0])
+        meta = dict(img_path=str(self.image), ori_shape=image_size, img_shape=INPUT, scale_factor=scale)
         self.sample = DetDataSample(metainfo=meta)
         self.inputs = torch.zeros(1, 3, *INPUT)
         self.written = 0
@@ -118,27 +118,27 @@ class Case:
     def draw_featmap(self, reduction):
         from mmengine.visualization import Visualizer
 
-        photo = cv2.cvtColor(cv2.imread(str(self.photo)), cv2.COLOR_BGR2RGB)
+        image = cv2.cvtColor(cv2.imread(str(self.image)), cv2.COLOR_BGR2RGB)
         for number, feature in enumerate(self.features):
-            drawn = Visualizer.draw_featmap(feature[0], photo, channel_reduction=reduction, alpha=0.4)
+            drawn = Visualizer.draw_featmap(feature[0], image, channel_reduction=reduction, alpha=0.4)
             self._write(f'{reduction}_{number}.jpg', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
     def recipe(self):
-        """What is published in many places; here with the photo read once, and figures without margins."""
+        """What is published in many places; here with the image read once, and figures without margins."""
         import matplotlib
 
         matplotlib.use('agg')
         from matplotlib import pyplot as plt
 
-        photo = cv2.imread(str(self.photo))
-        height, width = photo.shape[:2]
+        image = cv2.imread(str(self.image))
+        height, width = image.shape[:2]
         for number, feature in enumerate(self.features):
             heat = torch.zeros_like(feature[0, 0])
             for channel in range(feature.shape[1]):
                 heat += feature[0, channel]
             heat = np.maximum(heat.numpy(), 0)
             heat = cv2.resize(heat / heat.max(), (width, height))
-            laid = 0.4 * cv2.applyColorMap(np.uint8(255 * heat), cv2.COLORMAP_JET) + photo
+            laid = 0.4 * cv2.applyColorMap(np.uint8(255 * heat), cv2.COLORMAP_JET) + image
             figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)
             plt.axes([0, 0, 1, 1]).axis('off')
             plt.imshow(np.clip(laid, 0, 255).astype(np.uint8)[..., ::-1])
@@ -148,7 +148,7 @@ class Case:
 
     def floor(self, reduce=lambda feature: feature.amax(1)):
         """Without this nobody can do it; with the fastest reduction that we know it is lower still."""
-        cv2.imread(str(self.photo))
+        cv2.imread(str(self.image))
         for number, feature in enumerate(self.features):
             reduce(feature)
             self._write(f'floor_{number}.jpg', self.drawn[number])
@@ -157,7 +157,7 @@ class Case:
     def drawn(self):
         """The pictures of ours."""
         if not hasattr(self, '_drawn'):
-            files = sorted(file for file in (self.folder / 'ours' / 'photo').glob('*.jpg') if 'pass' not in file.name)
+            files = sorted(file for file in (self.folder / 'ours' / 'image').glob('*.jpg') if 'pass' not in file.name)
             self._drawn = [cv2.imread(str(file)) for file in files]
             assert len(self._drawn) == len(self.features)
         return self._drawn
@@ -398,13 +398,13 @@ def measure_memory(args):
 
 
 def measure_growth(args):
-    """Milliseconds of ours for one photo, while one size varies at a time."""
+    """Milliseconds of ours for one image, while one size varies at a time."""
     set_threads(args.threads)
     series = {
         'levels': {n: dict(backbone=[], neck=[(256, 8)] * n) for n in (1, 2, 4, 8, 16)},
         'channels': {c: dict(backbone=[], neck=[(c, 8)]) for c in (64, 256, 1024, 2048)},
-        'photo width': {
-            w: dict(backbone=[], neck=[(256, 8)], photo_size=(w * 3 // 4, w)) for w in (320, 768, 1920, 3840)
+        'image width': {
+            w: dict(backbone=[], neck=[(256, 8)], image_size=(w * 3 // 4, w)) for w in (320, 768, 1920, 3840)
         },
     }
     found = {}

@@ -1,6 +1,6 @@
 """Try the plugin on every family of the installed mmdet's model zoo and write a table of what happened.
 
-Each config runs in a process of its own, with random weights, on one photo: predictions without and with the plugin are
+Each config runs in a process of its own, with random weights, on one image: predictions without and with the plugin are
 compared, every level is drawn, and a patch is moved over an even picture to see whether the heat follows it.
 Ends with 1 if any level is placed wrong or any prediction differs.
 """
@@ -53,7 +53,7 @@ def same(one, other):
     )
 
 
-def cover(path, photo):
+def cover(path, image):
     """Everything that the table says of one config."""
     import torch
     from mmdet.utils import register_all_modules
@@ -67,16 +67,16 @@ def cover(path, photo):
     model = build(cfg.model)
     row = dict(detector=type(model).__name__)
     pipeline = small(pipeline_of(cfg), LARGER.get(row['detector'], (320, 240)))
-    settle_weights(model, packed(pipeline, photo))
+    settle_weights(model, packed(pipeline, image))
     with torch.no_grad():
         torch.manual_seed(0)
-        (plain,) = copy.deepcopy(model.test_step(packed(pipeline, photo)))
+        (plain,) = copy.deepcopy(model.test_step(packed(pipeline, image)))
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         visualizer = FeatureVisualizer(out_dir=folder, save=('overlay',))
         visualizer.open(model)
         torch.manual_seed(0)
         with visualizer.taps:
-            (drawn,) = model.test_step(packed(pipeline, photo))
+            (drawn,) = model.test_step(packed(pipeline, image))
         passes = visualizer.taps.take()
         visualizer.draw(passes, [drawn])
         maps = [activation for pass_ in passes for activation in pass_.maps]
@@ -112,14 +112,14 @@ def configs_of(family):
     return sorted(configs, key=plainness)
 
 
-def report(sender, path, photo):
+def report(sender, path, image):
     """The task of a process: send the row of a config, or why there is none."""
     with open(os.devnull, 'w') as nothing:  # where the logs go
         os.dup2(nothing.fileno(), sys.stdout.fileno())
         os.dup2(nothing.fileno(), sys.stderr.fileno())
     os.chdir(zoo().parent)  # some configs name others relative to it
     try:
-        row = cover(path, photo)
+        row = cover(path, image)
     except Exception as error:
         # Without the paths of this machine.
         reason = re.sub(r'"?/\S+', '...', ' '.join(f'{type(error).__name__}: {error}'.split()))
@@ -223,7 +223,7 @@ def write_table(args, results):
         'half a cell of the coarsest level that is resampled into it (necks, HRNet). *Blurred*: some levels '
         f'(named) fail that but stay within {BLUR} pixels, behind attention, deformable, dynamic or widely dilated '
         'convolutions, wide pools, or norms over the image. *No*: anything else. The weights are random; the batch '
-        'norms have seen one photo.',
+        'norms have seen one image.',
         '',
         '| family | config | detector | strides | placed right | figures | predictions | time, or why not |',
         '| --- | --- | --- | --- | --- | --- | --- | --- |',

@@ -55,7 +55,7 @@ def save_tiny_bert(folder):
 
 
 def build(cfg, seed=0):
-    """The detector of a model's config, initialised with random weights and in evaluation mode."""
+    """The detector of a model's config, initialized with random weights and in evaluation mode."""
     import torch
     from mmdet.models import SSDHead
     from mmdet.registry import MODELS
@@ -97,16 +97,16 @@ def small(pipeline, scale=(320, 240)):
     return pipeline
 
 
-def packed(pipeline, photo):
-    """Model input of a photo, given as a path or an array."""
+def packed(pipeline, image):
+    """Model input of a image, given as a path or an array."""
     from mmcv.transforms import Compose
 
     facts = dict(img_id=0, text=CAPTION, custom_entities=True)
     if any(transform['type'] == 'LoadProposals' for transform in pipeline):
         facts['proposals'] = dict(bboxes=PROPOSALS, scores=np.ones(len(PROPOSALS), np.float32))
-    if isinstance(photo, np.ndarray):
+    if isinstance(image, np.ndarray):
         load = dict(type='mmdet.LoadImageFromNDArray', to_float32=pipeline[0].get('to_float32', False))
-        data = Compose([load, *pipeline[1:]])(dict(facts, img=photo, img_path=None))
+        data = Compose([load, *pipeline[1:]])(dict(facts, img=image, img_path=None))
     else:
-        data = Compose(pipeline)(dict(facts, img_path=str(photo)))
+        data = Compose(pipeline)(dict(facts, img_path=str(image)))
     return {key: [value] for key, value in data.items()}

@@ -24,7 +24,7 @@ def layer_tree(model: nn.Module, run: Callable[[], object], depth: int = DEPTH) 
 
     Args:
         model: The detector.
-        run: Lets it predict on a photo.
+        run: Lets it predict on a image.
         depth: How deep the tree goes.
     """
     model = unwrap_detector(model)

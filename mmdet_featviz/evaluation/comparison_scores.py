@@ -15,12 +15,12 @@ from mmdet_featviz.structures.boxes import Boxes
 
 @dataclass(frozen=True, eq=False)
 class HeatmapPair:
-    """The heatmaps of a pair over one photo.
+    """The heatmaps of a pair over one image.
 
     Attributes:
         a: (height, width) float32.
         b: The same of run B.
-        seen: (height, width) bool: what both networks saw of the photo. Pipelines may cut some of it away.
+        seen: (height, width) bool: what both networks saw of the image. Pipelines may cut some of it away.
     """
 
     a: np.ndarray
@@ -34,7 +34,7 @@ class HeatmapPair:
 
     @property
     def difference(self) -> np.ndarray:
-        """B - A, float64; zero where not both saw the photo."""
+        """B - A, float64; zero where not both saw the image."""
         return np.where(self.seen, np.subtract(self.b, self.a, dtype=np.float64), 0)
 
 
@@ -46,7 +46,7 @@ class ComparisonScores:
         correlation: Pearson's, -1 to 1.
         inside_a: Share of the energy of A inside the boxes, 0 to 1.
         inside_b: The same of B.
-        chance: Share of the photo inside the boxes: what heat without any preference would reach.
+        chance: Share of the image inside the boxes: what heat without any preference would reach.
     """
 
     correlation: float

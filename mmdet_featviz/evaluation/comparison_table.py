@@ -9,8 +9,8 @@ from mmdet_featviz.utils.messages import count_noun
 ENERGIES = 'inside_a', 'inside_b', 'chance'
 EXPLANATION = (
     'Means over images; how many images entered stands in brackets. Correlation: Pearson, of both heatmaps over the '
-    'photo. Inside boxes: share of the energy of a heatmap (its values above its smallest) inside the boxes; chance: '
-    'the share of the photo that the boxes cover. A constant heatmap has neither, and an image without boxes only a '
+    'image. Inside boxes: share of the energy of a heatmap (its values above its smallest) inside the boxes; chance: '
+    'the share of the image that the boxes cover. A constant heatmap has neither, and an image without boxes only a '
     'correlation.'
 )
 

@@ -29,17 +29,17 @@ ALL = ''
 class FeatureFocusMetric(BaseMetric):
     r"""Tells how far the heat of each level of chosen layers lies in the boxes.
 
-    With the heatmap :math:`L` of a level over the photo (:math:`p` runs over the pixels that count), :math:`B` the
+    With the heatmap :math:`L` of a level over the image (:math:`p` runs over the pixels that count), :math:`B` the
     pixels inside the boxes, and :math:`E_p = L_p - \min L`:
 
     - ``energy`` is :math:`\sum_{p \in B} E_p / \sum_p E_p`, 0 to 1: the energy-based pointing game (Wang et al.,
       Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks, CVPR Workshops 2020).
-    - ``gain`` is ``energy`` divided by the boxes' share of the photo, :math:`|B| / |\{p\}|`; 1 is chance.
+    - ``gain`` is ``energy`` divided by the boxes' share of the image, :math:`|B| / |\{p\}|`; 1 is chance.
     - ``hit`` is whether :math:`\arg\max_p L_p` lies in a box or at most 15 pixels beside one: the pointing game (Zhang
       et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018), 0 to 1. Of a plateau its part counts.
 
     Each is the mean over the images that have boxes; the others are counted. With ``_small``, ``_medium`` and
-    ``_large`` :math:`B` is only the boxes of less than 32² pixels of the photo, of less than 96², and all others, and
+    ``_large`` :math:`B` is only the boxes of less than 32² pixels of the image, of less than 96², and all others, and
     the mean is over the images that have such; -1 says that none has, as in COCO's evaluation. Keys are such as
     ``focus/neck_0/energy``, ``focus/neck_0/gain_small``, ``focus/neck_0/hit/cat``, ``focus/images`` and
     ``focus/images_without_boxes``.
@@ -48,7 +48,7 @@ class FeatureFocusMetric(BaseMetric):
     helps nor harms. A constant heatmap has no preference: it reaches chance. Values that are not finite are as cold as
     the coldest. Under test-time augmentation the last pass counts, in the recipes of mmdet the one that is not flipped.
 
-    Ground truth is that of the data samples, in pixels of the photo as everywhere in mmdet: ``LoadAnnotations`` comes
+    Ground truth is that of the data samples, in pixels of the image as everywhere in mmdet: ``LoadAnnotations`` comes
     after the transforms that move pixels. The metric finds the detector by itself (:class:`mmdet_featviz.watch.Watch`)
     and works beside or without :class:`mmdet_featviz.FeatVizHook`. It cannot judge predictions from a file.
 

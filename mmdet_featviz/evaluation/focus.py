@@ -23,7 +23,7 @@ class Focus(NamedTuple):
 
     Attributes:
         energy: Share of the heat inside the boxes, 0 to 1.
-        share: Share of the photo inside the boxes, 0 to 1: what heat without any preference would reach.
+        share: Share of the image inside the boxes, 0 to 1: what heat without any preference would reach.
         hit: Whether the maximum lies in a box, 0 or 1; of several equal maxima the part that does.
     """
 
@@ -38,16 +38,16 @@ class Focus(NamedTuple):
 
 
 class BoxRegions:
-    """The boxes of one photo, in groups that may overlap.
+    """The boxes of one image, in groups that may overlap.
 
-    What lies in ignored boxes does not count, neither as heat nor as a maximum nor as a part of the photo, unless a
+    What lies in ignored boxes does not count, neither as heat nor as a maximum nor as a part of the image, unless a
     box of the groups holds it too.
 
     Args:
-        groups: Corners (N, 4) of the boxes of each group as left, top, right, bottom, in pixels of the photo. A group
+        groups: Corners (N, 4) of the boxes of each group as left, top, right, bottom, in pixels of the image. A group
             that holds the centre of no pixel that counts is left out.
         ignored: Corners (M, 4) of the ignored boxes.
-        seen: (height, width) bool: what the network saw of the photo.
+        seen: (height, width) bool: what the network saw of the image.
     """
 
     def __init__(self, groups: Mapping[str, np.ndarray], ignored: np.ndarray, seen: np.ndarray) -> None:
@@ -55,7 +55,7 @@ class BoxRegions:
         masks = {name: inside_boxes(corners, seen.shape) for name, corners in groups.items()}
         boxed = np.any(list(masks.values()), axis=0) if masks else np.zeros(seen.shape, bool)
         counted = seen & (boxed | ~inside_boxes(ignored, seen.shape))
-        # Numbers of pixels, not masks: most boxes are small, and a photo has many levels.
+        # Numbers of pixels, not masks: most boxes are small, and a image has many levels.
         self._counted = np.flatnonzero(counted)
         inside = {name: np.flatnonzero(mask[counted]) for name, mask in masks.items()}
         self._inside = {name: numbers for name, numbers in inside.items() if len(numbers)}
@@ -104,11 +104,11 @@ def measure_focus(
     ignored: np.ndarray = NO_BOXES,
     tolerance: float = TOLERANCE,
 ) -> dict[str, dict[str, Focus]]:
-    """The figures of all levels of a photo for each group of boxes, by the name of the level.
+    """The figures of all levels of a image for each group of boxes, by the name of the level.
 
     Args:
         levels: The levels.
-        placement: Of the photo.
+        placement: Of the image.
         align: Where the values of cells sit.
         groups: Corners (N, 4) of the boxes of each group.
         ignored: Corners (M, 4) of the ignored boxes.
@@ -162,7 +162,7 @@ class FocusMeans:
 
 
 def group_by_size(corners: np.ndarray) -> dict[str, np.ndarray]:
-    """Boxes (N, 4) as those of small, medium and large objects, by the area of the box in pixels of the photo."""
+    """Boxes (N, 4) as those of small, medium and large objects, by the area of the box in pixels of the image."""
     widths, heights = (corners[:, 2:] - corners[:, :2]).T
     sizes = np.digitize(widths * heights, AREAS)
     return {name: corners[sizes == number] for number, name in enumerate(SIZES)}

@@ -16,7 +16,7 @@ UNEVENNESS = 1e-6
 
 
 def heat_on_image(level: Level, placement: Placement, align: str) -> np.ndarray:
-    """Bring a level onto its photo.
+    """Bring a level onto its image.
 
     Returns:
         The heatmap (height, width) float32, in which what is not finite or was not seen is as cold as the coldest
@@ -38,7 +38,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 def energy_inside(heat: np.ndarray, inside: np.ndarray) -> float:
     """Share of a heatmap's energy that lies inside the boxes, 0 to 1.
 
-    The energy-based pointing game of Wang et al., Score-CAM, CVPR Workshops 2020: the heat, normalised to begin at
+    The energy-based pointing game of Wang et al., Score-CAM, CVPR Workshops 2020: the heat, normalized to begin at
     zero, inside the boxes over all of it. (That its largest value becomes one cancels out.) NaN for a constant heatmap:
     it has no heat above its minimum that could lie anywhere.
 
@@ -53,11 +53,11 @@ def energy_inside(heat: np.ndarray, inside: np.ndarray) -> float:
 
 
 def inside_boxes(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Which pixels of a photo have their centre in any of the boxes.
+    """Which pixels of a image have their centre in any of the boxes.
 
     Args:
-        corners: (N, 4) as left, top, right, bottom, in pixels of the photo.
-        size: (height, width) of the photo.
+        corners: (N, 4) as left, top, right, bottom, in pixels of the image.
+        size: (height, width) of the image.
 
     Returns:
         (height, width) bool.
@@ -69,11 +69,11 @@ def inside_boxes(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def pixels_of(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Which pixels of a photo have their centre in each box.
+    """Which pixels of a image have their centre in each box.
 
     Args:
-        corners: (N, 4) as left, top, right, bottom, in pixels of the photo.
-        size: (height, width) of the photo.
+        corners: (N, 4) as left, top, right, bottom, in pixels of the image.
+        size: (height, width) of the image.
 
     Returns:
         (N, 4) int: first column and row, and those behind the last.

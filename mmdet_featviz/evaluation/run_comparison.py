@@ -81,7 +81,7 @@ class RunComparison:
         self._alone: tuple[dict, dict] = {}, {}  # names of levels without a partner
         self._compared: dict[str, None] = {}
         self._skipped: dict[str, list[str]] = {}  # reason: images
-        self._without_photo: list[str] = []
+        self._without_image: list[str] = []
 
     def run(self) -> None:
         """Compare all images that both have, and write the tables."""
@@ -101,7 +101,7 @@ class RunComparison:
             only_in_a=self._only[0],
             only_in_b=self._only[1],
             skipped=self._skipped,
-            without_photo=self._without_photo,
+            without_photo=self._without_image,
             boxes=self._boxes,
             levels=self.means.rows(),
             alone_in_a=list(self._alone[0]),
@@ -114,7 +114,7 @@ class RunComparison:
         noted = {
             'only in A': self._only[0],
             'only in B': self._only[1],
-            'drawn without the photo, which is not readable': self._without_photo,
+            'drawn without the image, which is not readable': self._without_image,
             **{f'skipped, {reason}': keys for reason, keys in self._skipped.items()},
         }
         parts += [
@@ -136,8 +136,8 @@ class RunComparison:
             print_log(f'{error}. The image is skipped.', 'current', logging.WARNING)
             self._skipped.setdefault('maps not readable', []).append(key)
             return
-        if a.placement.photo_size != b.placement.photo_size:
-            self._skipped.setdefault('photos of different sizes', []).append(key)
+        if a.placement.image_size != b.placement.image_size:
+            self._skipped.setdefault('images of different sizes', []).append(key)
             return
         pairs, *alone = match_levels(a.levels, b.levels)
         for names, levels in zip(self._alone, alone):
@@ -149,7 +149,7 @@ class RunComparison:
         self._compared[key] = None
 
     def _write(self, a: Snapshot, b: Snapshot, pairs: Sequence[LevelPair]) -> None:
-        photo, inside = self._photo(a, b), self._inside(a, b)
+        image, inside = self._image(a, b), self._inside(a, b)
         name_a, name_b = short_names(*self.runs)
         title = f'{a.key}{a.suffix}: A is {name_a}, B is {name_b}'
         for number, page, chosen in _pages(pairs):
@@ -159,7 +159,7 @@ class RunComparison:
                 heats = self._heats(pair, a, b)
                 figures = score_pair(heats, inside)
                 self.means.add(pair, figures)
-                rows.append(draw_pair(pair, heats, figures, photo, self.style))
+                rows.append(draw_pair(pair, heats, figures, image, self.style))
                 entries.append(_entry(a, pair, figures, name))
             self.sink.write(name, encode_picture(draw_sheet(rows, f'{title}{page}'), name))
             self.sink.record(entries)
@@ -168,23 +168,23 @@ class RunComparison:
         """Which pixels the boxes hold; None without boxes."""
         corners, source = reference_boxes(a.boxes, b.boxes, self.style.score_thr)
         self._boxes[source] = self._boxes.get(source, 0) + 1
-        return inside_boxes(corners, a.placement.photo_size) if len(corners) else None
+        return inside_boxes(corners, a.placement.image_size) if len(corners) else None
 
     def _heats(self, pair: LevelPair, a: Snapshot, b: Snapshot) -> HeatmapPair:
         heat_a = heat_on_image(pair.a, a.placement, self._aligns[0])
         heat_b = heat_on_image(pair.b, b.placement, self._aligns[1])
         return HeatmapPair(heat_a, heat_b, a.placement.seen & b.placement.seen)
 
-    def _photo(self, a: Snapshot, b: Snapshot) -> np.ndarray | None:
-        """The photo of either run; the figures need none."""
+    def _image(self, a: Snapshot, b: Snapshot) -> np.ndarray | None:
+        """The image of either run; the figures need none."""
         for snapshot in (a, b):
             try:
-                return snapshot.photo()
+                return snapshot.image()
             except ImageError as error:
                 reason = error
-        if not self._without_photo:
+        if not self._without_image:
             print_log(f'{reason}. Its heat is drawn alone; others like it are counted.', 'current', logging.WARNING)
-        self._without_photo.append(a.key)
+        self._without_image.append(a.key)
         return None
 
 

@@ -86,7 +86,7 @@ class Report:
         self._levels: dict[str, str] = {}  # strides of all that any image has
         self._focus = FocusMeans()
         self._skipped: list[str] = []
-        self._without_photo: list[str] = []
+        self._without_image: list[str] = []
         self.sink = RunFolder(osp.join(run.folder, REPORT), overwrite=True)
 
     @property
@@ -117,14 +117,14 @@ class Report:
     def summary(self) -> str:
         """One line: how many images, where, and what is missing."""
         parts = [f'report of {self._shown} {"image" if self._shown == 1 else "images"}: {self.page}']
-        for what, names in (('skipped, maps not readable', self._skipped), ('without a photo', self._without_photo)):
+        for what, names in (('skipped, maps not readable', self._skipped), ('without a image', self._without_image)):
             if names:
                 parts.append(f'{len(names)} {what} ({first_names(names)})')
         return '; '.join(parts)
 
     def _image(self, key: str, shots: Sequence[ImagePass], numbers: Iterator[int]) -> Iterator[dict]:
         """Write the files of an image; gives what the list says of it, or nothing if none of its maps can be read."""
-        written, photo, last, tried = [], None, None, False
+        written, image, last, tried = [], None, None, False
         for shot in shots:
             try:
                 snapshot = load_with_image(shot.path, self.run.facts)
@@ -135,39 +135,39 @@ class Report:
             number = next(numbers)
             files = [f'data/{number:06d}.js']
             if not tried or not snapshot.is_file:  # what training saw is another crop each time
-                photo, tried = self._write_photo(key, snapshot, number, files), True
-            self.sink.write(files[0], script_call('shot', number, self._shot(snapshot, shot, photo)))
+                image, tried = self._write_image(key, snapshot, number, files), True
+            self.sink.write(files[0], script_call('shot', number, self._shot(snapshot, shot, image)))
             self.sink.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
             written.append([number, shot.label])
             # Figures are those of the last epoch; its first pass, as the mean of passes is no single look.
             if last is None or not snapshot.augmentation:
                 last = snapshot
         if last is not None:
-            yield dict(key=key, shots=written, thumb=photo, **self._figures(last))
+            yield dict(key=key, shots=written, thumb=image, **self._figures(last))
 
-    def _write_photo(self, key: str, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
-        """Write the photo and its thumbnail; returns the number that names them, None without a photo."""
+    def _write_image(self, key: str, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
+        """Write the image and its thumbnail; returns the number that names them, None without a image."""
         try:
-            photo = snapshot.photo()
+            image = snapshot.image()
         except ImageError as error:
-            if not self._without_photo:
+            if not self._without_image:
                 print_log(f'{error}. Its heat is shown alone; others like it are counted.', 'current', logging.WARNING)
-            if key not in self._without_photo[-1:]:  # an image counts once, whatever its epochs
-                self._without_photo.append(key)
+            if key not in self._without_image[-1:]:  # an image counts once, whatever its epochs
+                self._without_image.append(key)
             return None
         for folder, longest in (('photos', IMAGE_SIZE), ('thumbs', THUMB_SIZE)):
-            small = shrink_to_tile(photo, longest) if max(photo.shape) > longest else photo
+            small = shrink_to_tile(image, longest) if max(image.shape) > longest else image
             name = f'{folder}/{number:06d}.jpg'
             self.sink.write(name, cv2.imencode('.jpg', small, JPEG)[1].tobytes())
             files.append(name)
         return number
 
-    def _shot(self, snapshot: Snapshot, shot: ImagePass, photo: int | None) -> dict:
+    def _shot(self, snapshot: Snapshot, shot: ImagePass, image: int | None) -> dict:
         """What the page needs of a snapshot, and of its partner in the other run."""
         sides, partners = [self._side(snapshot, 0)], []
-        height, width = snapshot.placement.photo_size
+        height, width = snapshot.placement.image_size
         partner = self._partner(shot)
-        resized = partner is not None and partner.placement.photo_size != (height, width)
+        resized = partner is not None and partner.placement.image_size != (height, width)
         if partner is not None and not resized:
             pairs = match_levels(snapshot.levels, partner.levels)[0]
             names = {pair.a.name: pair.b.name for pair in pairs}
@@ -175,7 +175,7 @@ class Report:
             sides.append(self._side(partner, 1))
         scale = min(1, IMAGE_SIZE / max(height, width))
         canvas = [max(1, round(width * scale)), max(1, round(height * scale))]
-        return dict(size=[width, height], canvas=canvas, photo=photo, sides=sides, partners=partners, resized=resized)
+        return dict(size=[width, height], canvas=canvas, photo=image, sides=sides, partners=partners, resized=resized)
 
     def _partner(self, shot: ImagePass) -> Snapshot | None:
         """The same image of the other run, if it has it."""
@@ -223,7 +223,7 @@ class Report:
         """What the page needs at its start."""
         style, names = self.style, [self.run.facts.get('dataset_meta') or {}]
         classes = names[0].get('classes') or ()
-        colours = BoxStyle('both', 0, names[0])
+        colors = BoxStyle('both', 0, names[0])
         labels = range(max([len(classes) - 1, *(label for image in images for label in image['labels'])]) + 1)
         paths = [[shot.path for shots in self._images.values() for shot in shots]]
         if self.other is not None:
@@ -232,7 +232,7 @@ class Report:
             runs=list(short_names(self.run, self.other)) if self.other else [osp.basename(self.run.folder)],
             levels=[dict(name=name, stride=stride) for name, stride in self._levels.items()],
             classes=[str(classes[label]) if label < len(classes) else str(label) for label in labels],
-            colours=[list(colours.colour(label, 1.0)[::-1]) for label in labels],
+            colors=[list(colors.color(label, 1.0)[::-1]) for label in labels],
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
             ranges=[run_ranges(*given) for given in zip(paths, self._aligns)],
             settings=dict(
@@ -254,7 +254,7 @@ class Report:
         return environment.get_template('index.html').render(
             images=self._shown,
             skipped=self._skipped,
-            without_photo=self._without_photo,
+            without_photo=self._without_image,
             levels=self._levels,
             scripts=SCRIPTS,
             **summarize_runs(self._runs, self._focus),

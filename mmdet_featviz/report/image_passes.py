@@ -31,7 +31,7 @@ class ImagePass:
 
 def passes_by_image(run: Run) -> dict[tuple, list[ImagePass]]:
     """The shots of each image of a run: all passes over it, in all epochs."""
-    photos = {entry['key']: entry['image'] for entry in run.entries.values()}
+    images = {entry['key']: entry['image'] for entry in run.entries.values()}
     found: dict[tuple, list[ImagePass]] = {}
     for path in run.paths:
         name = osp.relpath(path, run.folder).replace(os.sep, '/')
@@ -40,8 +40,8 @@ def passes_by_image(run: Run) -> dict[tuple, list[ImagePass]]:
         turn, number, base = of_round.groups() if of_round else ('', '', key)
         pass_ = osp.basename(name)[len('maps') : -len('.npz')].lstrip('.').replace('_', ' ')
         label = ', '.join(filter(None, [f'{turn} {number}'.strip(), pass_]))
-        # Folders of data sets may have such names, too: only the same photo makes the same image.
-        found.setdefault((base, photos.get(key)), []).append(ImagePass(path, name, label))
+        # Folders of data sets may have such names, too: only the same image makes the same image.
+        found.setdefault((base, images.get(key)), []).append(ImagePass(path, name, label))
     return found
 
 

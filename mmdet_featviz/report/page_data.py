@@ -22,11 +22,11 @@ STEPS = 254  # grey levels above 0, which stands for what is not finite
 
 
 def level_data(level: Level, placement: Placement, align: str) -> dict:
-    """A level as the page draws it: an 8-bit map of the cells that the photo shows, and where they lie.
+    """A level as the page draws it: an 8-bit map of the cells that the image shows, and where they lie.
 
-    In the map 0 is what is not finite, and 1 to 255 are `low` to `high`. `matrix` leads from photo coordinates to
+    In the map 0 is what is not finite, and 1 to 255 are `low` to `high`. `matrix` leads from image coordinates to
     columns and rows of the map; what lies within `bounds` (left, top, right, bottom, in the same) the network saw.
-    `range` is the smallest and largest value that the photo shows.
+    `range` is the smallest and largest value that the image shows.
     """
     grid = Grid(level.values.shape, level.stride, placement, align)
     rows, columns = grid.window()
@@ -67,8 +67,8 @@ def _grey(cells: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def placement_at_most(placement: Placement, longest: int) -> tuple[Placement, float]:
-    """The placement of the photo scaled down to a size, and by how much: figures need no more pixels."""
-    height, width = placement.photo_size
+    """The placement of the image scaled down to a size, and by how much: figures need no more pixels."""
+    height, width = placement.image_size
     scale = min(1.0, longest / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     matrix = placement.matrix @ np.diag([width / size[1], height / size[0], 1.0])
@@ -84,12 +84,12 @@ def box_rows(boxes: Boxes | None) -> list[list]:
 
 
 def colormap_data(name: str) -> str:
-    """The 256 colours of a map, RGB, as base64."""
+    """The 256 colors of a map, RGB, as base64."""
     return base64.b64encode(get_colormap(name)[:, 0, ::-1].tobytes()).decode('ascii')
 
 
 def rounded(value: float) -> float | None:
-    """A number of five digits: the boxes' share of a photo may be tiny, and gains divide by it."""
+    """A number of five digits: the boxes' share of a image may be tiny, and gains divide by it."""
     return float(f'{value:.5g}') if math.isfinite(value) else None
 
 

@@ -22,7 +22,7 @@ ATTENTION = 'attention/'
 
 
 def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
-    """The activation maps of a snapshot as an ``.npz`` file, with all that is needed to place them on the photo.
+    """The activation maps of a snapshot as an ``.npz`` file, with all that is needed to place them on the image.
 
     Each map is an array named as its level (``neck_0``), chosen channels lie beside it (``neck_0.picked.maps``);
     ``boxes`` is (N, 6): corners, label, score (NaN for ground truth); ``ignored`` is (M, 4): corners; ``meta`` is JSON.
@@ -48,7 +48,7 @@ def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
         augmentation=snapshot.augmentation,
         is_file=snapshot.is_file,
         matrix=snapshot.placement.matrix.tolist(),
-        photo_size=snapshot.placement.photo_size,
+        photo_size=snapshot.placement.image_size,
         input_size=snapshot.placement.input_size,
         levels=[_names(level) for level in snapshot.levels],
         attention=[_names(level) for level in snapshot.attention],

@@ -48,7 +48,7 @@ class Outcome:
     def note(self, error: Exception, name: str) -> None:
         """Count an image of which something is missing."""
         if isinstance(error, ImageError):
-            reason, message = 'photo not readable', str(error)
+            reason, message = 'image not readable', str(error)
         elif isinstance(error, OSError):
             reason, message = f'picture not written, {error.strerror or error}', str(error)
         else:

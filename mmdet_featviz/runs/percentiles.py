@@ -14,7 +14,7 @@ BINS = 1 << 16
 
 
 def run_ranges(paths: Sequence[str], align: str) -> dict[str, tuple[float, float]]:
-    """For each level the 0.5th and 99.5th percentile of all finite values that the photos show.
+    """For each level the 0.5th and 99.5th percentile of all finite values that the images show.
 
     Saved maps are read twice, for the bounds and for a histogram of 65,536 bins between them: memory does not grow with
     the number of images, and a percentile is exact to one bin.

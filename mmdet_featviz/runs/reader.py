@@ -50,7 +50,7 @@ class Run:
             raise ValueError(f"{self.folder} holds no maps to draw from: run with save=('maps',)")
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """All that the run saved, in its order, with their photos."""
+        """All that the run saved, in its order, with their images."""
         return (load_with_image(path, self.facts) for path in self.paths)
 
     @property
@@ -60,7 +60,7 @@ class Run:
 
 
 def load_with_image(path: str, facts: dict) -> Snapshot:
-    """A saved snapshot, with what its photo takes.
+    """A saved snapshot, with what its image takes.
 
     Args:
         path: File of maps.
@@ -68,14 +68,14 @@ def load_with_image(path: str, facts: dict) -> Snapshot:
     """
     snapshot = load_snapshot(path)
     if snapshot.is_file:
-        photo, backend_args = _found(snapshot.path, facts.get('working_dir')), facts.get('backend_args')
+        image, backend_args = _found(snapshot.path, facts.get('working_dir')), facts.get('backend_args')
     else:
-        photo, backend_args = osp.join(osp.dirname(path), snapshot.photo_file), None
-    read = partial(read_image, photo, snapshot.placement.photo_size, backend_args)
-    return replace(snapshot, photo=read, dataset_meta=facts.get('dataset_meta'))
+        image, backend_args = osp.join(osp.dirname(path), snapshot.image_file), None
+    read = partial(read_image, image, snapshot.placement.image_size, backend_args)
+    return replace(snapshot, image=read, dataset_meta=facts.get('dataset_meta'))
 
 
 def _found(path: str, working_dir: str | None) -> str:
-    """The path of a photo; one that is relative and leads nowhere from here may lead there from where the run was."""
+    """The path of a image; one that is relative and leads nowhere from here may lead there from where the run was."""
     there = osp.join(working_dir or '', path)
     return there if '://' not in path and not osp.exists(path) and osp.exists(there) else path

@@ -37,13 +37,13 @@ from mmdet_featviz.visualization.views import Picture, PlacedLevel, Views
 class RunWriter:
     """Writes pictures, maps and manifest of snapshots.
 
-    What is wrong with a single photo or picture is counted and told in :meth:`summary`, or raised if `strict`.
+    What is wrong with a single image or picture is counted and told in :meth:`summary`, or raised if `strict`.
 
     Args:
         sink: Folder of the run.
         style: How pictures look, and which are made.
         facts: What ``run.json`` says of the run, besides its style: `dataset_meta`, `backend_args` and any others.
-        strict: Whether a photo that cannot be read, or a picture that cannot be written, is an error.
+        strict: Whether a image that cannot be read, or a picture that cannot be written, is an error.
         limits: With ``normalize='run'``: the range of each level's name. None waits for :meth:`finish` to find it.
         workers: How many threads draw and write; none draws at once, and so does `strict`, to raise at once.
         log: Where pictures go, too, in the thread that calls :meth:`write` and :meth:`finish`.
@@ -84,10 +84,10 @@ class RunWriter:
         return self._waits or not {'maps', 'raw'}.isdisjoint(self.style.save)
 
     def write(self, *snapshots: Snapshot) -> None:
-        """Write all that the style asks for, now or soon; snapshots that share a photo are given together.
+        """Write all that the style asks for, now or soon; snapshots that share a image are given together.
 
         Raises:
-            PhotoError, OSError: If strict, and a photo cannot be read or a picture not be written.
+            ImageError, OSError: If strict, and a image cannot be read or a picture not be written.
         """
         self._workers.give(self._write_all, snapshots)
 
@@ -240,7 +240,7 @@ class RunWriter:
 
     def _draw_maps(self, tally: Outcome, path: str, views: Views) -> None:
         snapshot = load_with_image(path, self.facts)
-        shared = [snapshot.maps_file] if snapshot.is_file else [snapshot.maps_file, snapshot.photo_file]
+        shared = [snapshot.maps_file] if snapshot.is_file else [snapshot.maps_file, snapshot.image_file]
         self._draw(tally, snapshot, views, views.place(snapshot), shared)
 
     def _save_maps(self, tally: Outcome, snapshot: Snapshot) -> list[str]:
@@ -248,9 +248,9 @@ class RunWriter:
         names = [snapshot.maps_file]
         self._put_map(tally, snapshot, snapshot.maps_file, dump_snapshot(snapshot, self.style.maps_dtype))
         if not snapshot.is_file:
-            names.append(snapshot.photo_file)
+            names.append(snapshot.image_file)
             self.sink.write(
-                f'{snapshot.key}/{snapshot.photo_file}', encode_picture(snapshot.photo(), snapshot.photo_file)
+                f'{snapshot.key}/{snapshot.image_file}', encode_picture(snapshot.image(), snapshot.image_file)
             )
         for level in snapshot.levels:
             if level.raw is not None:

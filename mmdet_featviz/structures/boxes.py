@@ -14,10 +14,10 @@ NO_BOXES = np.zeros((0, 4))
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Boxes of one photo.
+    """Boxes of one image.
 
     Attributes:
-        corners: (N, 4) float64 as left, top, right, bottom, in pixels of the photo.
+        corners: (N, 4) float64 as left, top, right, bottom, in pixels of the image.
         labels: (N,) int64, numbers of classes.
         scores: (N,) float64; NaN for ground truth.
     """
@@ -79,7 +79,7 @@ def has_all(instances: Any, *fields: str) -> bool:
 
 
 def _mirrored(corners: np.ndarray, meta: dict) -> np.ndarray:
-    """Boxes (N, 4) of a flipped photo on the photo itself."""
+    """Boxes (N, 4) of a flipped image on the image itself."""
     height, width = meta['ori_shape'][:2]
     corners = corners.copy()
     for flipped, (low, high), size in zip(flipped_axes(meta), ((0, 2), (1, 3)), (width, height)):

@@ -15,12 +15,12 @@ BLOCK_ROWS = 64
 
 
 class Grid:
-    """The cells of one feature map, laid over one photo; interpolates between them bilinearly.
+    """The cells of one feature map, laid over one image; interpolates between them bilinearly.
 
     Args:
         cells: (rows, columns) of the map.
         stride: Nominal stride (vertical, horizontal) in pixels of the input.
-        placement: Where the photo lies in the input.
+        placement: Where the image lies in the input.
         align: Where in the input the value of cell i sits: ``center`` of its block, or its top left ``corner``. Over an
             input that is wholly content these are the classical formulas ``src = (dst + 0.5) * in / out - 0.5`` and
             ``src = dst * in / out``, with the borders clamped.
@@ -36,14 +36,14 @@ class Grid:
 
     @cached_property
     def _axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of a separable placement: cell positions of those of the photo's rows and columns that were seen."""
+        """Of a separable placement: cell positions of those of the image's rows and columns that were seen."""
         seen = (positions[kept] for positions, kept in zip(self.placement.axes, self.placement.seen_ranges))
         cells = (self._to_cells(positions, axis) for axis, positions in enumerate(seen))
         rows, columns = (np.clip(c, kept.start, kept.stop - 1) for c, kept in zip(cells, self.window()))
         return rows, columns
 
     def _cells_between(self, start: float, stop: float, axis: int) -> tuple[int, int]:
-        """First and last cell whose block holds any content: those of padding alone must not shine into the photo."""
+        """First and last cell whose block holds any content: those of padding alone must not shine into the image."""
         last = self.cells[axis] - 1
         stride = self.stride[axis]
         # A content that ends a rounding error beyond a block does not reach into the next.
@@ -51,10 +51,10 @@ class Grid:
         return min(max(low, 0), last), max(min(high, last), 0)
 
     def _zoom(self) -> np.ndarray | None:
-        """Photo pixels per cell (x, y) where the first cell starts with the photo: OpenCV's resize can do no other."""
+        """Image pixels per cell (x, y) where the first cell starts with the image: OpenCV's resize can do no other."""
         zoom = np.array(self.stride[::-1]) / np.diag(self.placement.matrix)[:2]
         starts_together = (zoom > 0).all() and not self.placement.matrix[:2, 2].any()
-        covered = np.multiply(self.cells[::-1], zoom) >= np.subtract(self.placement.photo_size[::-1], 1e-6)
+        covered = np.multiply(self.cells[::-1], zoom) >= np.subtract(self.placement.image_size[::-1], 1e-6)
         is_zoom = self.align == 'center' and starts_together and covered.all() and self.placement.sees_all
         return zoom if is_zoom else None
 
@@ -69,7 +69,7 @@ class Grid:
             return slice(0, self.cells[0]), slice(0, self.cells[1])
         left, top, right, bottom = self.placement.content_box
         ends = self._cells_between(top, bottom, 0), self._cells_between(left, right, 1)
-        # Of a photo wholly outside the input the ends are crossed.
+        # Of a image wholly outside the input the ends are crossed.
         rows, columns = (slice(min(low, high), high + 1) for low, high in ends)
         return rows, columns
 
@@ -86,10 +86,10 @@ class Grid:
         return to_cells
 
     def visible(self, values: np.ndarray) -> np.ndarray:
-        """The values (rows, columns) that the photo shows, without those that only padding has.
+        """The values (rows, columns) that the image shows, without those that only padding has.
 
-        These are the cells inside the photo and the interpolated values along its edge, so that their smallest and
-        largest bound the heatmap. Empty if the photo lies wholly outside the input.
+        These are the cells inside the image and the interpolated values along its edge, so that their smallest and
+        largest bound the heatmap. Empty if the image lies wholly outside the input.
         """
         if not self.placement.is_separable:
             return self._warp(values)[self.placement.seen]
@@ -99,27 +99,27 @@ class Grid:
         return _interpolate(values, _nodes(rows), _nodes(columns))
 
     def heatmap(self, values: np.ndarray) -> np.ndarray:
-        """Bring values (rows, columns) onto the photo.
+        """Bring values (rows, columns) onto the image.
 
         Returns:
-            (height, width) of the photo, float32. Zero where the pipeline cut the photo away.
+            (height, width) of the image, float32. Zero where the pipeline cut the image away.
         """
         if not self.placement.is_separable:
             return np.where(self.placement.seen, self._warp(values), np.float32(0))
         zoom = self._zoom()
         if zoom is not None:
-            height, width = self.placement.photo_size
+            height, width = self.placement.image_size
             wide = cv2.resize(values[self.window()], None, fx=zoom[0], fy=zoom[1], interpolation=cv2.INTER_LINEAR)
             return wide[:height, :width]
         whole = _interpolate(values, *self._axes)
         if self.placement.sees_all:
             return whole
-        heatmap = np.zeros(self.placement.photo_size, np.float32)
+        heatmap = np.zeros(self.placement.image_size, np.float32)
         heatmap[self.placement.seen_ranges] = whole
         return heatmap
 
     def _warp(self, values: np.ndarray) -> np.ndarray:
-        """The heatmap (height, width) under any homography; of no meaning where the input does not show the photo."""
+        """The heatmap (height, width) under any homography; of no meaning where the input does not show the image."""
         x, y = (np.where(self.placement.seen, positions, 0) for positions in self.placement.points)
         rows, columns = self._to_cells(y, 0), self._to_cells(x, 1)
         (top, down), (left, along) = _split(rows, self.cells[0]), _split(columns, self.cells[1])

@@ -14,16 +14,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where the photo lies in the network's input.
+    """Where the image lies in the network's input.
 
     Attributes:
-        matrix: (3, 3) float64, from homogeneous photo coordinates (x, y, 1) to input coordinates.
-        photo_size: (height, width) of the photo.
+        matrix: (3, 3) float64, from homogeneous image coordinates (x, y, 1) to input coordinates.
+        image_size: (height, width) of the image.
         input_size: (height, width) of the network's input, padding included.
     """
 
     matrix: np.ndarray
-    photo_size: tuple[int, int]
+    image_size: tuple[int, int]
     input_size: tuple[int, int]
 
     @cached_property
@@ -35,35 +35,35 @@ class Placement:
 
     @cached_property
     def content_box(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom edge of the photo in the input, for a separable placement."""
-        height, width = self.photo_size
+        """Left, top, right and bottom edge of the image in the input, for a separable placement."""
+        height, width = self.image_size
         corners = self.matrix @ np.array([[0, 0, 1], [width, height, 1]], np.float64).T
         (left, right), (top, bottom) = np.sort(corners[:2], axis=1)
         return left, top, right, bottom
 
     @cached_property
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the centres of the photo's rows and columns lie in the input, for a separable placement."""
-        matrix, (height, width) = self.matrix, self.photo_size
+        """Where the centres of the image's rows and columns lie in the input, for a separable placement."""
+        matrix, (height, width) = self.matrix, self.image_size
         rows = matrix[1, 1] * (np.arange(height) + 0.5) + matrix[1, 2]
         columns = matrix[0, 0] * (np.arange(width) + 0.5) + matrix[0, 2]
         return rows, columns
 
     @cached_property
     def seen_ranges(self) -> tuple[slice, slice]:
-        """Rows and columns of the photo that the network saw, for a separable placement."""
+        """Rows and columns of the image that the network saw, for a separable placement."""
         rows, columns = (_seen(positions, size) for positions, size in zip(self.axes, self.input_size))
         return rows, columns
 
     @cached_property
     def sees_all(self) -> bool:
-        """Whether the pipeline cut nothing of the photo away, for a separable placement."""
-        return self.seen_ranges == tuple(slice(0, size) for size in self.photo_size)
+        """Whether the pipeline cut nothing of the image away, for a separable placement."""
+        return self.seen_ranges == tuple(slice(0, size) for size in self.image_size)
 
     @cached_property
     def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the centres of the photo's pixels lie in the input, as x and y (height, width); NaN behind it."""
-        height, width = self.photo_size
+        """Where the centres of the image's pixels lie in the input, as x and y (height, width); NaN behind it."""
+        height, width = self.image_size
         x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
         u, v, w = np.einsum('ij,jhw->ihw', self.matrix, np.stack([x, y, np.ones_like(x)]))
         w = np.where(w > 0, w, np.nan)
@@ -71,18 +71,18 @@ class Placement:
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """(height, width) bool: which pixels of the photo the network saw; pipelines may cut some of it away."""
+        """(height, width) bool: which pixels of the image the network saw; pipelines may cut some of it away."""
         if not self.is_separable:
             x, y = self.points
             height, width = self.input_size
             return (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
-        seen = np.zeros(self.photo_size, bool)
+        seen = np.zeros(self.image_size, bool)
         seen[self.seen_ranges] = True
         return seen
 
 
 def identity_placement(size: tuple[int, int], input_size: tuple[int, int]) -> Placement:
-    """The top left `size` (height, width) of the input is itself the photo."""
+    """The top left `size` (height, width) of the input is itself the image."""
     return Placement(np.eye(3), size, input_size)
 
 
@@ -103,17 +103,17 @@ def placement_from_metas(meta: Mapping[str, Any], image: Tensor) -> Placement:
     """
     if 'ori_shape' not in meta:
         raise ValueError(
-            "the metas have no 'ori_shape', so a heatmap cannot be brought back to the photo: "
+            "the metas have no 'ori_shape', so a heatmap cannot be brought back to the image: "
             'add it to meta_keys of PackDetInputs in the test pipeline'
         )
-    photo_size = tuple(int(v) for v in meta['ori_shape'][:2])
+    image_size = tuple(int(v) for v in meta['ori_shape'][:2])
     input_size = tuple(image.shape[-2:])
     homography = meta.get('homography_matrix')
     if homography is not None:
-        return Placement(np.asarray(homography, np.float64), photo_size, input_size)
+        return Placement(np.asarray(homography, np.float64), image_size, input_size)
 
     scale = np.array(meta.get('scale_factor', (1.0, 1.0))[:2], np.float64)
-    content = scale * photo_size[::-1]  # width and height, as everything below
+    content = scale * image_size[::-1]  # width and height, as everything below
     top, bottom, left, right = (float(v) for v in meta.get('pad_param', (0, 0, 0, 0)))
     offset = np.array([left, top])
     if 'border' in meta:  # RandomCenterCropPad: (top, bottom, left, right) edge of the unscaled content in the input
@@ -121,16 +121,16 @@ def placement_from_metas(meta: Mapping[str, Any], image: Tensor) -> Placement:
     if 'pad_param' in meta:
         padded = offset + content + (right, bottom)
     else:
-        padded = np.array(meta.get('img_shape', photo_size)[1::-1], np.float64)
+        padded = np.array(meta.get('img_shape', image_size)[1::-1], np.float64)
 
     flipped = np.array(flipped_axes(meta))
     matrix = np.diag([*np.where(flipped, -scale, scale), 1.0])
     matrix[:2, 2] = np.where(flipped, offset + content, offset)
-    flipped_first = Placement(matrix, photo_size, input_size)
+    flipped_first = Placement(matrix, image_size, input_size)
 
     matrix = matrix.copy()
     matrix[:2, 2] = np.where(flipped, padded - offset, offset)
-    padded_first = Placement(matrix, photo_size, input_size)
+    padded_first = Placement(matrix, image_size, input_size)
     if np.abs(flipped_first.matrix - padded_first.matrix).max() < 1:
         return flipped_first
     return min((flipped_first, padded_first), key=lambda placement: _unevenness_around(placement, image, padded))

@@ -57,15 +57,15 @@ class Snapshot:
 
     Attributes:
         key: Names the output folder.
-        path: Path or URL of the photo; None for an array.
+        path: Path or URL of the image; None for an array.
         augmentation: Number of the pass over this image, or ``mean``.
-        placement: Where the photo lies in the network's input.
+        placement: Where the image lies in the network's input.
         levels: In the order in which the layers fired.
         attention: Outputs of channel-attention modules; their `pooled` has the weights.
         boxes: Ground truth and predictions.
-        ignored: Corners (M, 4) of ignored boxes (crowds), in pixels of the photo.
-        photo: Gives the photo (height, width, 3), BGR; may raise PhotoError.
-        is_file: Whether the photo is the file at `path`, not something rebuilt from the network's input.
+        ignored: Corners (M, 4) of ignored boxes (crowds), in pixels of the image.
+        image: Gives the image (height, width, 3), BGR; may raise ImageError.
+        is_file: Whether the image is the file at `path`, not something rebuilt from the network's input.
         dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, as far as they are known.
         folder: The part of `key` that tells of an epoch or iteration, such as ``epoch_3``; empty in a test.
     """
@@ -78,7 +78,7 @@ class Snapshot:
     attention: Sequence[Level] = ()
     boxes: Boxes | None = None
     ignored: np.ndarray | None = None
-    photo: Callable[[], np.ndarray] | None = field(default=None, repr=False)
+    image: Callable[[], np.ndarray] | None = field(default=None, repr=False)
     is_file: bool = True
     dataset_meta: dict | None = field(default=None, repr=False)
     folder: str = ''
@@ -96,8 +96,8 @@ class Snapshot:
         return f'maps{self.suffix}.npz'
 
     @property
-    def photo_file(self) -> str:
-        """Name of the file of a rebuilt photo in the image's folder."""
+    def image_file(self) -> str:
+        """Name of the file of a rebuilt image in the image's folder."""
         return f'photo{self.suffix}.png'
 
     def raw_file(self, level: Level) -> str:

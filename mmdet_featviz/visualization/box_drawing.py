@@ -9,11 +9,11 @@ from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.visualization.text import Text, draw_texts
 
 BOXES = ('pred', 'gt', 'both')
-GT_COLOUR = (255, 255, 255)
+GT_COLOR = (255, 255, 255)
 
 
 class BoxStyle:
-    """Which boxes are drawn, in which colours and with which words.
+    """Which boxes are drawn, in which colors and with which words.
 
     Args:
         which: ``pred``, ``gt`` or ``both``.
@@ -37,31 +37,31 @@ class BoxStyle:
         return boxes[truth | found]
 
     def draw(self, picture: np.ndarray, boxes: Boxes, scale: float = 1.0) -> np.ndarray:
-        """A copy of the picture, which may be smaller than the photo by `scale`, with outlines and captions."""
+        """A copy of the picture, which may be smaller than the image by `scale`, with outlines and captions."""
         boxes = self.select(boxes)
         picture = picture.copy()
         width = max(2, round(min(picture.shape[:2]) / 250))
         corners = np.round(boxes.corners * scale).astype(int).tolist()
-        colours = [self.colour(label, score) for label, score in zip(boxes.labels.tolist(), boxes.scores.tolist())]
-        for (left, top, right, bottom), colour in zip(corners, colours):
-            # A dark rim keeps the line visible on any colour of the heat.
+        colors = [self.color(label, score) for label, score in zip(boxes.labels.tolist(), boxes.scores.tolist())]
+        for (left, top, right, bottom), color in zip(corners, colors):
+            # A dark rim keeps the line visible on any color of the heat.
             cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), width + 2)
-            cv2.rectangle(picture, (left, top), (right, bottom), colour, width)
+            cv2.rectangle(picture, (left, top), (right, bottom), color, width)
         size = max(11, round(min(picture.shape[:2]) / 36))
         texts = []
-        for (left, top, _, _), colour, label, score in zip(corners, colours, boxes.labels, boxes.scores):
+        for (left, top, _, _), color, label, score in zip(corners, colors, boxes.labels, boxes.scores):
             position = max(left, 0), max(top - size - 4, 0)
-            texts.append(Text(self._caption(int(label), float(score)), position, size, (255, 255, 255), colour))
+            texts.append(Text(self._caption(int(label), float(score)), position, size, (255, 255, 255), color))
         return draw_texts(picture, texts)
 
     def _caption(self, label: int, score: float) -> str:
         name = self.classes[label] if label < len(self.classes) else str(label)
         return name if np.isnan(score) else f'{name} {score:.2f}'
 
-    def colour(self, label: int, score: float) -> tuple[int, int, int]:
-        """White for ground truth; else BGR from the palette, or from the colours of a wheel."""
+    def color(self, label: int, score: float) -> tuple[int, int, int]:
+        """White for ground truth; else BGR from the palette, or from the colors of a wheel."""
         if np.isnan(score):
-            return GT_COLOUR
+            return GT_COLOR
         if label < len(self.palette):
             return tuple(int(value) for value in self.palette[label][::-1])
         hue = np.uint8([[[label * 67 % 180, 200, 255]]])

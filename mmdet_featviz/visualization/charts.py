@@ -10,7 +10,7 @@ DPI = 100
 
 
 def weight_chart(weights: np.ndarray, marked: np.ndarray, quantity: str, size: tuple[int, int]) -> np.ndarray:
-    """A bar for each channel, or for more than 128 a histogram, with the marked channels in another colour.
+    """A bar for each channel, or for more than 128 a histogram, with the marked channels in another color.
 
     Args:
         weights: (C,).

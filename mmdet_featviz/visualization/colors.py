@@ -31,7 +31,7 @@ def quantize(heat: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=None)
 def get_colormap(name: str) -> np.ndarray:
-    """Look-up table (256, 1, 3) of an OpenCV colour map or, where OpenCV has none of that name, a matplotlib one.
+    """Look-up table (256, 1, 3) of an OpenCV color map or, where OpenCV has none of that name, a matplotlib one.
 
     Raises:
         ValueError: If neither has it.
@@ -46,16 +46,16 @@ def get_colormap(name: str) -> np.ndarray:
         return np.ascontiguousarray(rgb[..., ::-1].astype(np.uint8))
     known = sorted({*opencv, *colormaps})
     close = ', '.join(difflib.get_close_matches(str(name), known, n=5)) or ', '.join(sorted(opencv))
-    raise ValueError(f'unknown colour map {name!r}: OpenCV and matplotlib have, among others, {close}')
+    raise ValueError(f'unknown color map {name!r}: OpenCV and matplotlib have, among others, {close}')
 
 
-def overlay(photo: np.ndarray, heat: np.ndarray, alpha: float, blend: str) -> np.ndarray:
-    """Lay coloured heat over a photo of the same size.
+def overlay(image: np.ndarray, heat: np.ndarray, alpha: float, blend: str) -> np.ndarray:
+    """Lay colored heat over a image of the same size.
 
     Args:
-        photo: (H, W, 3).
+        image: (H, W, 3).
         heat: (H, W, 3).
         alpha: Weight of the heat, 0 to 1.
-        blend: ``alpha`` is ``(1 - alpha) * photo + alpha * heat``, ``add`` is ``photo + alpha * heat``, saturated.
+        blend: ``alpha`` is ``(1 - alpha) * image + alpha * heat``, ``add`` is ``image + alpha * heat``, saturated.
     """
-    return cv2.addWeighted(photo, 1.0 if blend == 'add' else 1 - alpha, heat, alpha, 0)
+    return cv2.addWeighted(image, 1.0 if blend == 'add' else 1 - alpha, heat, alpha, 0)

@@ -70,7 +70,7 @@ def make_heading(title: str, width: int) -> np.ndarray:
 
 
 def add_colorbar(picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """The picture with a bar of the colours beside it, and the values that its ends and its middle stand for."""
+    """The picture with a bar of the colors beside it, and the values that its ends and its middle stand for."""
     height = len(picture)
     size = min(CAPTION_SIZE, max(8, height // 8))
     ends = [f'{value:.4g}' for value in (limits[1], sum(limits) / 2, limits[0])]

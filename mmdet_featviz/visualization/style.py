@@ -33,24 +33,24 @@ class Style:
     """How pictures look, and which are made.
 
     Args:
-        normalize: The range that becomes 0-255, of what the photo shows and never of padding: ``image`` (this
+        normalize: The range that becomes 0-255, of what the image shows and never of padding: ``image`` (this
             heatmap's smallest to largest value), ``max`` (zero to largest), ``layer`` (smallest to largest of all
             levels of the layer in this image), ``run`` (of all images of the run, for each level: its 0.5th to 99.5th
             percentile; pictures are then drawn at the end, from saved maps), or a pair of numbers.
-        colormap: Any colour map of OpenCV or matplotlib.
+        colormap: Any color map of OpenCV or matplotlib.
         alpha: Weight of the heat in the overlay, 0 to 1.
-        blend: ``alpha`` is ``(1 - alpha) * photo + alpha * heat``, ``add`` is ``photo + alpha * heat``, saturated.
+        blend: ``alpha`` is ``(1 - alpha) * image + alpha * heat``, ``add`` is ``image + alpha * heat``, saturated.
         align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
-        save: Any of ``overlay``, ``heatmap`` (colours alone, always PNG), ``panel`` (photo and all levels on one
+        save: Any of ``overlay``, ``heatmap`` (colors alone, always PNG), ``panel`` (image and all levels on one
             sheet), ``channels`` (single channels of each level), ``overview`` (all levels in forward order, on titled
             sheets), ``attention`` (the weights that channel attention gives the channels), ``maps`` (activation maps,
             to be drawn later) and ``raw`` (whole feature maps; `maps` go with them).
         image_format: ``jpg``, ``png`` or ``webp``.
         boxes: ``pred``, ``gt`` or ``both`` on overlays and panels.
         score_thr: Smallest score of a predicted box that is drawn.
-        colorbar: Whether values are told: a colour bar beside overlays and heatmaps, ranges in captions.
+        colorbar: Whether values are told: a color bar beside overlays and heatmaps, ranges in captions.
         channels: Which channels are shown: ``first 16``, ``top 16`` (by mean activation), ``all``, or their numbers.
-        channel_tiles: A channel as ``overlay`` over the photo, or as ``heatmap`` alone.
+        channel_tiles: A channel as ``overlay`` over the image, or as ``heatmap`` alone.
         channel_files: Whether each channel gets a file of its own, instead of sheets of at most 64.
         attention_channels: How many of the most weighted channels ``attention`` shows.
         maps_dtype: ``float32`` or ``float16`` in saved maps.
@@ -89,11 +89,11 @@ class Style:
         if self.boxes is not None:
             check_choice('boxes', self.boxes, BOXES)
         parse_channel_choice(self.channels)
-        self.table  # noqa: B018  an unknown colour map is an error here, not at the first image
+        self.table  # noqa: B018  an unknown color map is an error here, not at the first image
 
     @property
     def table(self) -> np.ndarray:
-        """Look-up table (256, 1, 3) of the colour map, BGR."""
+        """Look-up table (256, 1, 3) of the color map, BGR."""
         return get_colormap(self.colormap)
 
     @property

@@ -22,14 +22,14 @@ class Text:
         text: The line.
         position: Its top left corner (x, y).
         size: Height in pixels.
-        colour: BGR.
+        color: BGR.
         background: BGR of a darkened area behind it, if any.
     """
 
     text: str
     position: tuple[int, int]
     size: int
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
     background: tuple[int, int, int] | None = None
 
 
@@ -86,7 +86,7 @@ def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
             left, _, right, _ = draw.textbbox((x + 3, y), line, font=font)
             shade = tuple(int(value * 0.55) for value in text.background[::-1])
             draw.rectangle((left - 3, y, right + 2, y + text.size + 4), fill=shade)
-        draw.text((x + 3, y + 1), line, fill=tuple(text.colour[::-1]), font=font)
+        draw.text((x + 3, y + 1), line, fill=tuple(text.color[::-1]), font=font)
     return np.ascontiguousarray(np.asarray(image)[..., ::-1])
 
 

@@ -18,7 +18,7 @@ def finite_range(values: np.ndarray) -> tuple[float, float]:
 
 
 def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
-    """Smallest and largest finite value that the photo shows; (0, 0) if there is none."""
+    """Smallest and largest finite value that the image shows; (0, 0) if there is none."""
     finite = np.isfinite(values)
     if finite.all():
         return finite_range(grid.visible(values))

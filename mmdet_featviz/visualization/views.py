@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class PlacedLevel:
-    """A level over its photo, and the range of values that the photo shows."""
+    """A level over its image, and the range of values that the image shows."""
 
     level: Level
     grid: Grid
@@ -98,46 +98,46 @@ class Views:
         self.limits = limits
 
     def place(self, snapshot: Snapshot) -> list[PlacedLevel]:
-        """Lay the levels of a snapshot over its photo."""
+        """Lay the levels of a snapshot over its image."""
         return [self._place(level, snapshot.placement) for level in snapshot.levels]
 
     def draw(self, snapshot: Snapshot, placed: Sequence[PlacedLevel]) -> Iterator[Picture]:
         """All pictures that the style asks for.
 
         Raises:
-            PhotoError: If the photo is needed and cannot be read.
+            ImageError: If the image is needed and cannot be read.
         """
-        kinds, photo, error = set(self.style.pictures), None, None
-        if kinds & self._kinds_over_photo:
+        kinds, image, error = set(self.style.pictures), None, None
+        if kinds & self._kinds_over_image:
             try:
-                photo = snapshot.photo()
-            except ImageError as reason:  # what needs no photo is drawn all the same
-                kinds, error = kinds - self._kinds_over_photo, reason
+                image = snapshot.image()
+            except ImageError as reason:  # what needs no image is drawn all the same
+                kinds, error = kinds - self._kinds_over_image, reason
         if kinds & {'overlay', 'heatmap', 'panel', 'overview'}:
-            yield from self._level_pictures(snapshot, placed, photo, kinds)
+            yield from self._level_pictures(snapshot, placed, image, kinds)
         if 'channels' in kinds:
             for one in placed:
-                yield from self._channel_pictures(one, photo, snapshot.suffix)
+                yield from self._channel_pictures(one, image, snapshot.suffix)
         if 'attention' in kinds:
-            yield from self._attention_pictures(snapshot, placed, photo)
+            yield from self._attention_pictures(snapshot, placed, image)
         if error is not None:
             raise error
 
     @property
-    def _kinds_over_photo(self) -> set[str]:
+    def _kinds_over_image(self) -> set[str]:
         channels = {'channels', 'attention'} if self.style.channel_tiles == 'overlay' else set()
         return {'overlay', 'panel', 'overview'} | channels
 
     def _level_pictures(
-        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], photo: np.ndarray | None, kinds: set[str]
+        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], image: np.ndarray | None, kinds: set[str]
     ) -> Iterator[Picture]:
         suffix, ending = snapshot.suffix, self.style.image_format
         rows, pages = {}, _Pages(f'overview{{}}{suffix}.{ending}', len(placed))
         for one in placed:
             level, limits = one.level, self.limits_of(one, placed)
             heat = self.heat(level.values, one.grid, limits)
-            if photo is not None:
-                laid = overlay(photo, heat, self.style.alpha, self.style.blend)
+            if image is not None:
+                laid = overlay(image, heat, self.style.alpha, self.style.blend)
             if 'overlay' in kinds:
                 finished = self._with_colorbar(self.with_boxes(laid, snapshot), limits)
                 yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
@@ -152,7 +152,7 @@ class Views:
                 if pages.is_full:
                     yield self._overview(snapshot, pages)
         if rows:
-            yield self._panel(snapshot, list(rows.values()), photo)
+            yield self._panel(snapshot, list(rows.values()), image)
 
     def with_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
         if self.style.boxes is None or snapshot.boxes is None:
@@ -163,10 +163,10 @@ class Views:
     def _with_colorbar(self, picture: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
         return add_colorbar(picture, self.style.table, limits) if self.style.colorbar else picture
 
-    def _panel(self, snapshot: Snapshot, rows: Sequence[Sequence[tuple]], photo: np.ndarray) -> Picture:
-        """Photo and all levels, a row for each layer."""
-        small = shrink_to_tile(photo)
-        scale = max(small.shape) / max(photo.shape)
+    def _panel(self, snapshot: Snapshot, rows: Sequence[Sequence[tuple]], image: np.ndarray) -> Picture:
+        """Image and all levels, a row for each layer."""
+        small = shrink_to_tile(image)
+        scale = max(small.shape) / max(image.shape)
         tiles = [[(caption, self.with_boxes(tile, snapshot, scale)) for _, caption, tile in row] for row in rows]
         tiles[0].insert(0, (['photo'], self.with_boxes(small, snapshot, scale)))
         names = [level.name for row in rows for level, _, _ in row]
@@ -180,7 +180,7 @@ class Views:
         picture = make_sheet([[(caption, tile) for _, caption, tile in page]], title, SHEET_COLUMNS)
         return Picture(name, picture, [level.name for level, _, _ in page])
 
-    def _channel_pictures(self, one: PlacedLevel, photo: np.ndarray | None, suffix: str) -> Iterator[Picture]:
+    def _channel_pictures(self, one: PlacedLevel, image: np.ndarray | None, suffix: str) -> Iterator[Picture]:
         level, channels = one.level, self._picked(one.level)
         if channels is None:
             return
@@ -189,12 +189,12 @@ class Views:
         if self.style.channel_files:
             digits = len(str(level.channels - 1))
             for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
-                tile = self._channel(values, one.grid, limits, photo)
+                tile = self._channel(values, one.grid, limits, image)
                 name = f'{base}.channel_{number:0{digits}d}.{ending}'
                 yield Picture(name, self._with_colorbar(tile, limits), [level.name])
             return
         pages = _Pages(f'{base}.channels{{}}.{ending}', len(channels.indices))
-        for tile in self._channel_tiles(channels, one.grid, ranges, photo):
+        for tile in self._channel_tiles(channels, one.grid, ranges, image):
             pages.add(tile)
             if pages.is_full:
                 name, number, page = pages.take()
@@ -202,7 +202,7 @@ class Views:
                 yield Picture(name, make_sheet([page], title, SHEET_COLUMNS), [level.name])
 
     def _attention_pictures(
-        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], photo: np.ndarray | None
+        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], image: np.ndarray | None
     ) -> Iterator[Picture]:
         """What channel attention weighs; where the network has none, how active each channel is on average."""
         found = [self._place(level, snapshot.placement) for level in snapshot.attention]
@@ -210,11 +210,11 @@ class Views:
             channels = self._pooled(one.level)
             if channels is not None:
                 name = f'{one.level.name}{snapshot.suffix}.attention.{self.style.image_format}'
-                figure = self._weight_figure(one, channels, bool(found), photo)
+                figure = self._weight_figure(one, channels, bool(found), image)
                 yield Picture(name, figure, [] if found else [one.level.name])
 
     def _weight_figure(
-        self, one: PlacedLevel, channels: ChannelMaps, is_attention: bool, photo: np.ndarray | None
+        self, one: PlacedLevel, channels: ChannelMaps, is_attention: bool, image: np.ndarray | None
     ) -> np.ndarray:
         """The most weighted channels above a chart of all weights, under a title that says what weights they are."""
         level, quantity, tiles = one.level, 'weight', []
@@ -227,7 +227,7 @@ class Views:
             title = f'{level.name}: global average pooling of its {level.channels} channels (no channel attention)'
         if level.values.shape != (1, 1):
             ranges = self._channel_limits(channels, one.grid)
-            tiles = list(self._channel_tiles(channels, one.grid, ranges, photo, quantity))
+            tiles = list(self._channel_tiles(channels, one.grid, ranges, image, quantity))
         top = make_sheet([tiles], title, SHEET_COLUMNS) if tiles else make_heading(title, CHART_WIDTH)
         chart = weight_chart(channels.weights, channels.indices, quantity, (top.shape[1], CHART_HEIGHT))
         return np.concatenate([top, chart])
@@ -237,7 +237,7 @@ class Views:
         channels: ChannelMaps,
         grid: Grid,
         ranges: Sequence[tuple[float, float]],
-        photo: np.ndarray | None,
+        image: np.ndarray | None,
         quantity: str = '',
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Captions and tiles of channels, one at a time."""
@@ -245,22 +245,22 @@ class Views:
             caption = [f'channel {number}', *self._range_text(limits)]
             if quantity:
                 caption.insert(1, f'{quantity} {channels.weights[number]:.4g}')
-            yield caption, shrink_to_tile(self._channel(values, grid, limits, photo), SMALL_TILE)
+            yield caption, shrink_to_tile(self._channel(values, grid, limits, image), SMALL_TILE)
 
     def _channel(
-        self, values: np.ndarray, grid: Grid, limits: tuple[float, float], photo: np.ndarray | None
+        self, values: np.ndarray, grid: Grid, limits: tuple[float, float], image: np.ndarray | None
     ) -> np.ndarray:
         heat = self.heat(values, grid, limits)
         over = self.style.channel_tiles == 'overlay'
-        return overlay(photo, heat, self.style.alpha, self.style.blend) if over else heat
+        return overlay(image, heat, self.style.alpha, self.style.blend) if over else heat
 
-    def laid_over(self, photo: np.ndarray, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
-        """The heat of one of the levels placed over a photo, over that photo (height, width, 3)."""
+    def laid_over(self, image: np.ndarray, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
+        """The heat of one of the levels placed over a image, over that image (height, width, 3)."""
         heat = self.heat(one.level.values, one.grid, self.limits_of(one, placed))
-        return overlay(photo, heat, self.style.alpha, self.style.blend)
+        return overlay(image, heat, self.style.alpha, self.style.blend)
 
     def heat(self, values: np.ndarray, grid: Grid, limits: tuple[float, float]) -> np.ndarray:
-        """Values of cells as colours on the photo (height, width, 3)."""
+        """Values of cells as colors on the image (height, width, 3)."""
         return cv2.applyColorMap(quantize(grid.heatmap(to_unit(values, limits))), self.style.table)
 
     def _place(self, level: Level, placement: Placement) -> PlacedLevel:
@@ -281,7 +281,7 @@ class Views:
         return level.pooled
 
     def limits_of(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
-        """The range of values that becomes 0-255, for one of the levels placed over a photo."""
+        """The range of values that becomes 0-255, for one of the levels placed over a image."""
         normalize = self.style.normalize
         if normalize == 'image':
             return one.range

@@ -47,11 +47,11 @@ def run(data, folder, model, pipeline, tta_pipeline=None, tta=True, **options):
 
 @pytest.mark.filterwarnings('ignore:the config has no tta_pipeline')
 @pytest.mark.parametrize('width', [120, 117])
-def test_the_average_of_a_symmetric_model_on_a_symmetric_photo_is_symmetric(tmp_path, width):
+def test_the_average_of_a_symmetric_model_on_a_symmetric_image_is_symmetric(tmp_path, width):
     """The input is padded on the right, so a single pass is not symmetric: its coarse cells do not end at the edge."""
-    photo = noise(90, width).astype(np.float32)
-    photo = np.round((photo + photo[:, ::-1]) / 2).astype(np.uint8)
-    data = write_dataset(tmp_path / 'data', {'a.png': photo})
+    image = noise(90, width).astype(np.float32)
+    image = np.round((image + image[:, ::-1]) / 2).astype(np.uint8)
+    data = write_dataset(tmp_path / 'data', {'a.png': image})
     pipeline = keep_ratio_pipeline((100, 100))
     out = run(data, tmp_path, pool_detector(), pipeline, normalize=(0, 255), average_passes=True)
     assert len(pictures(out)) == 3 * 6

@@ -23,14 +23,14 @@ def detector(model):
 
 
 @pytest.fixture
-def photo(tmp_path):
+def image(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), noise(64, 96))
     return str(tmp_path / 'a.png')
 
 
-def test_values_heatmap_and_overlay_of_a_photo(photo):
-    pixels = cv2.imread(photo)
-    seen = look(detector(pool_detector((8, 16))), photo, layers='backbone', alpha=0.25, colormap='gray')
+def test_values_heatmap_and_overlay_of_a_image(image):
+    pixels = cv2.imread(image)
+    seen = look(detector(pool_detector((8, 16))), image, layers='backbone', alpha=0.25, colormap='gray')
     assert seen.names == ['backbone_0', 'backbone_1']
     blocks = pixels.astype(np.float64).mean(2).reshape(8, 8, 12, 8).mean((1, 3))
     np.testing.assert_allclose(seen.values('backbone_0'), blocks, rtol=1e-5)
@@ -40,38 +40,38 @@ def test_values_heatmap_and_overlay_of_a_photo(photo):
     unit = (heat - blocks.min()) / (blocks.max() - blocks.min())
     expected = 0.75 * pixels[..., ::-1] + 0.25 * 255 * unit[..., None]
     assert np.abs(seen.overlay('backbone_0') - expected).max() < 1.3
-    np.testing.assert_array_equal(seen.photo, pixels[..., ::-1])
-    assert repr(seen) == f'Look at {photo}: backbone_0 (2, stride 8), backbone_1 (2, stride 16)'
+    np.testing.assert_array_equal(seen.image, pixels[..., ::-1])
+    assert repr(seen) == f'Look at {image}: backbone_0 (2, stride 8), backbone_1 (2, stride 16)'
 
 
-def test_boxes_are_the_predictions(photo):
+def test_boxes_are_the_predictions(image):
     model = detector(pool_detector((8, 16)))
-    seen, plain = look(model, photo), inference_detector(model, photo).pred_instances
+    seen, plain = look(model, image), inference_detector(model, image).pred_instances
     order = plain.scores.argsort()
     np.testing.assert_array_equal(seen.boxes.corners, plain.bboxes[order].numpy())
     np.testing.assert_array_equal(seen.boxes.scores, plain.scores[order].numpy())
 
 
-def test_an_array_is_rebuilt_and_looks_the_same(photo):
+def test_an_array_is_rebuilt_and_looks_the_same(image):
     model = detector(pool_detector((8, 16)))
-    path, array = (look(model, image, layers='backbone') for image in (photo, cv2.imread(photo)))
+    path, array = (look(model, one, layers='backbone') for one in (image, cv2.imread(image)))
     np.testing.assert_array_equal(path.overlay('backbone_1'), array.overlay('backbone_1'))
 
 
-def test_a_notebook_shows_the_panel(photo):
-    seen = look(detector(pool_detector((8, 16))), photo, boxes='pred', score_thr=0)
+def test_a_notebook_shows_the_panel(image):
+    seen = look(detector(pool_detector((8, 16))), image, boxes='pred', score_thr=0)
     shown = cv2.imdecode(np.frombuffer(seen._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(shown[..., ::-1], seen.panel())
 
 
-def test_wrong_names_are_told(photo):
+def test_wrong_names_are_told(image):
     model = detector(pool_detector((8, 16)))
     with pytest.raises(ValueError, match="unknown layer 'nekc'"):
-        look(model, photo, layers='nekc')
+        look(model, image, layers='nekc')
     with pytest.raises(KeyError, match="no level 'backbone_7': choose from backbone_0, backbone_1"):
-        look(model, photo).values('backbone_7')
-    with pytest.raises(TypeError, match="unknown argument 'colourmap': did you mean 'colormap'"):
-        look(model, photo, colourmap='jet')
+        look(model, image).values('backbone_7')
+    with pytest.raises(TypeError, match="unknown argument 'colormap': did you mean 'colormap'"):
+        look(model, image, colormap='jet')
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_what_is_no_image_is_told(image, message):
         look(detector(pool_detector((8, 16))), image)
 
 
-def test_looking_leaves_no_hook_and_a_self_drawing_detector_draws_no_file(photo, tmp_path, monkeypatch):
+def test_looking_leaves_no_hook_and_a_self_drawing_detector_draws_no_file(image, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = detector(dict(resnet_detector('SingleStageDetectorHp'), featviz=dict(out_dir='out')))
-    look(model, photo)
+    look(model, image)
     assert not any(module._forward_hooks for module in model.modules())
     assert not (tmp_path / 'out').exists()
     assert model.featviz.stages == ('test',)

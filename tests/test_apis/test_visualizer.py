@@ -36,22 +36,22 @@ def opened(tmp_path, **options):
     return visualizer
 
 
-def photo_file(tmp_path, photo, name='a.png'):
-    cv2.imwrite(str(tmp_path / name), photo)
+def image_file(tmp_path, image, name='a.png'):
+    cv2.imwrite(str(tmp_path / name), image)
     return str(tmp_path / name)
 
 
 @pytest.mark.parametrize('size', [(64, 96), (128, 192)])
 def test_the_published_recipe_is_reproduced(tmp_path, size):
-    """Sum the channels, cut below zero, divide by the maximum, resize, JET, 0.4 * heat + photo, saturated."""
-    photo = noise(*size)
+    """Sum the channels, cut below zero, divide by the maximum, resize, JET, 0.4 * heat + image, saturated."""
+    image = noise(*size)
     summed = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)
     heat = cv2.resize(np.maximum(summed, 0) / summed.max(), size[::-1], interpolation=cv2.INTER_LINEAR)
-    coloured = cv2.applyColorMap(np.uint8(255 * heat), cv2.COLORMAP_JET)
-    expected = np.clip(coloured * 0.4 + photo, 0, 255).astype(np.uint8)
+    colored = cv2.applyColorMap(np.uint8(255 * heat), cv2.COLORMAP_JET)
+    expected = np.clip(colored * 0.4 + image, 0, 255).astype(np.uint8)
 
     visualizer = opened(tmp_path, reduction='sum', normalize='max', blend='add', alpha=0.4, colormap='jet')
-    visualizer.draw([make_pass([summed], size[0] / 8, photo_file(tmp_path, photo), size)])
+    visualizer.draw([make_pass([summed], size[0] / 8, image_file(tmp_path, image), size)])
     drawn = read(tmp_path / 'out' / 'a' / 'neck_0.png')
     difference = np.abs(drawn.astype(int) - expected)
     assert difference.max() <= 1
@@ -82,8 +82,8 @@ def test_ranges(tmp_path, normalize, expected):
         assert heat.max() == int(high + 1e-3)
 
 
-def test_the_range_is_taken_from_what_the_photo_shows(tmp_path):
-    """The photo covers 48 x 64 of 64 x 96 input pixels; the padding is a hundred times hotter."""
+def test_the_range_is_taken_from_what_the_image_shows(tmp_path):
+    """The image covers 48 x 64 of 64 x 96 input pixels; the padding is a hundred times hotter."""
     values = np.full((8, 12), 100.0)
     values[:6, :8] = np.linspace(0, 1, 48).reshape(6, 8)
     pass_ = make_pass([values])
@@ -117,7 +117,7 @@ def test_values_that_are_not_finite_are_zero_heat_and_counted(tmp_path, bad, nor
 
 
 def test_manifest_and_files(tmp_path):
-    path = photo_file(tmp_path, noise(*SIZE))
+    path = image_file(tmp_path, noise(*SIZE))
     visualizer = opened(tmp_path, save=('overlay', 'heatmap', 'panel'))
     visualizer.draw([make_pass(VALUES, image_path=path)])
     files = ['a/neck_0.heatmap.png', 'a/neck_0.png', 'a/neck_1.heatmap.png', 'a/neck_1.png', 'a/panel.png']
@@ -143,7 +143,7 @@ def test_manifest_and_files(tmp_path):
 
 def test_passes_over_one_image_and_images_of_one_name_get_files_of_their_own(tmp_path):
     (tmp_path / 'sub').mkdir()
-    first, second = photo_file(tmp_path, noise(*SIZE)), photo_file(tmp_path, noise(*SIZE, seed=1), 'sub/a.png')
+    first, second = image_file(tmp_path, noise(*SIZE)), image_file(tmp_path, noise(*SIZE, seed=1), 'sub/a.png')
     visualizer = opened(tmp_path)
     visualizer.draw([make_pass(VALUES[:1], image_path=first), make_pass(VALUES[1:], image_path=first)])
     visualizer.draw([make_pass(VALUES[:1], image_path=second)])
@@ -154,11 +154,11 @@ def test_passes_over_one_image_and_images_of_one_name_get_files_of_their_own(tmp
 
 
 def test_an_image_without_a_file_is_rebuilt_from_the_input(tmp_path):
-    photo = noise(*SIZE)
+    image = noise(*SIZE)
     pass_ = make_pass([np.zeros((8, 12))])
-    pass_.inputs = torch.from_numpy(photo.transpose(2, 0, 1).copy()).float()[None]
+    pass_.inputs = torch.from_numpy(image.transpose(2, 0, 1).copy()).float()[None]
     opened(tmp_path, blend='add', colormap='gray').draw([pass_])  # zero heat of `gray` is black
-    np.testing.assert_array_equal(read(tmp_path / 'out' / 'array_000000' / 'neck_0.png'), photo)
+    np.testing.assert_array_equal(read(tmp_path / 'out' / 'array_000000' / 'neck_0.png'), image)
 
 
 def instances(**fields):
@@ -186,7 +186,7 @@ def test_boxes_of_predictions_and_ground_truth(tmp_path):
 def test_interval_and_maximum(tmp_path):
     visualizer = opened(tmp_path, interval=3, max_images=2)
     for number in range(10):
-        path = photo_file(tmp_path, noise(*SIZE), f'{number}.png')
+        path = image_file(tmp_path, noise(*SIZE), f'{number}.png')
         visualizer.draw([make_pass(VALUES[:1], image_path=path)])
         assert visualizer.is_done() == (number >= 3)
     assert pictures(tmp_path / 'out') == ['0/neck_0.png', '3/neck_0.png']
@@ -195,25 +195,25 @@ def test_interval_and_maximum(tmp_path):
 def test_images_by_name(tmp_path):
     visualizer = opened(tmp_path, image_names=('4.png', '2'))
     for number in range(5):
-        path = photo_file(tmp_path, noise(*SIZE), f'{number}.png')
+        path = image_file(tmp_path, noise(*SIZE), f'{number}.png')
         visualizer.draw([make_pass(VALUES[:1], image_path=path)])
     assert pictures(tmp_path / 'out') == ['2/neck_0.png', '4/neck_0.png']
 
 
 def test_trouble_with_single_images_is_counted_by_reason(tmp_path):
-    good = photo_file(tmp_path, noise(*SIZE), 'good.png')
+    good = image_file(tmp_path, noise(*SIZE), 'good.png')
     (tmp_path / 'corrupt.png').write_bytes(b'no image')
     visualizer = opened(tmp_path)
     for path in (str(tmp_path / 'missing.png'), good, str(tmp_path / 'corrupt.png')):
         visualizer.draw([make_pass(VALUES[:1], image_path=path)])
     assert pictures(tmp_path / 'out') == ['good/neck_0.png']
     assert visualizer.summary() == (
-        f'1 picture of 1 image in {tmp_path / "out"}; skipped: 2 images, photo not readable (missing.png, corrupt.png)'
+        f'1 picture of 1 image in {tmp_path / "out"}; skipped: 2 images, image not readable (missing.png, corrupt.png)'
     )
 
 
 def test_a_folder_that_vanishes_is_counted_too(tmp_path):
-    path = photo_file(tmp_path, noise(*SIZE))
+    path = image_file(tmp_path, noise(*SIZE))
     visualizer = opened(tmp_path)
     (tmp_path / 'out' / 'a').write_text('in the way of the folder of a.png')
     visualizer.draw([make_pass(VALUES[:1], image_path=path)])
@@ -225,15 +225,15 @@ def test_a_folder_that_vanishes_is_counted_too(tmp_path):
 def test_an_error_of_any_kind_costs_its_image_only(tmp_path, monkeypatch):
     visualizer = opened(tmp_path)
     monkeypatch.setattr(Views, 'heat', lambda *args: 1 / 0)
-    visualizer.draw([make_pass(VALUES[:1], image_path=photo_file(tmp_path, noise(*SIZE), 'bad.png'))])
+    visualizer.draw([make_pass(VALUES[:1], image_path=image_file(tmp_path, noise(*SIZE), 'bad.png'))])
     monkeypatch.undo()
-    visualizer.draw([make_pass(VALUES[:1], image_path=photo_file(tmp_path, noise(*SIZE), 'good.png'))])
+    visualizer.draw([make_pass(VALUES[:1], image_path=image_file(tmp_path, noise(*SIZE), 'good.png'))])
     assert pictures(tmp_path / 'out') == ['good/neck_0.png']
     assert visualizer.summary().endswith('; skipped: 1 image, ZeroDivisionError while drawing (bad.png)')
 
 
 def test_with_a_runner_pictures_are_drawn_beside_it_and_are_there_when_it_closes(tmp_path):
-    paths = [photo_file(tmp_path, noise(*SIZE, seed=n), f'{n}.png') for n in range(9)]
+    paths = [image_file(tmp_path, noise(*SIZE, seed=n), f'{n}.png') for n in range(9)]
     (tmp_path / '3.png').unlink()
     threads = threading.active_count()
     for workers in (0, 3):
@@ -243,7 +243,7 @@ def test_with_a_runner_pictures_are_drawn_beside_it_and_are_there_when_it_closes
             visualizer.draw([make_pass(VALUES, image_path=path)] * 2)
         visualizer.close()
         assert '28 pictures of 7 images' in visualizer.summary()
-        assert visualizer.summary().endswith('skipped: 2 images, photo not readable (3.png, 3.png)')
+        assert visualizer.summary().endswith('skipped: 2 images, image not readable (3.png, 3.png)')
         assert len(pictures(tmp_path / str(workers))) == 28
     assert threading.active_count() == threads
     lines = [sorted(map(str, manifest(tmp_path / str(workers)))) for workers in (0, 3)]
@@ -252,7 +252,7 @@ def test_with_a_runner_pictures_are_drawn_beside_it_and_are_there_when_it_closes
         assert (tmp_path / '0' / name).read_bytes() == (tmp_path / '3' / name).read_bytes()
 
 
-def test_a_photo_is_decoded_once_for_all_levels_and_passes(tmp_path, monkeypatch):
+def test_a_image_is_decoded_once_for_all_levels_and_passes(tmp_path, monkeypatch):
     decoded = []
     monkeypatch.setattr(
         'mmdet_featviz.apis.visualizer.read_image', lambda path, *args: decoded.append(path) or noise(*SIZE)
@@ -266,7 +266,7 @@ def test_a_photo_is_decoded_once_for_all_levels_and_passes(tmp_path, monkeypatch
 
 def test_strict_raises_instead(tmp_path):
     visualizer = opened(tmp_path, strict=True)
-    with pytest.raises(Exception, match=r'missing.png: the photo cannot be read'):
+    with pytest.raises(Exception, match=r'missing.png: the image cannot be read'):
         visualizer.draw([make_pass(VALUES[:1], image_path=str(tmp_path / 'missing.png'))])
 
 
@@ -276,7 +276,7 @@ def test_strict_raises_instead(tmp_path):
         (dict(reduction='maximum'), "unknown reduction 'maximum'"),
         (dict(normalize='picture'), "normalize='picture' is not known: choose from image, max, layer"),
         (dict(normalize=(3, 1)), r'normalize=\(3, 1\): two numbers, the smaller one first'),
-        (dict(colormap='jett'), "unknown colour map 'jett': .*jet"),
+        (dict(colormap='jett'), "unknown color map 'jett': .*jet"),
         (dict(alpha=40), 'alpha must lie between 0 and 1, but is 40'),
         (dict(alpha='0.5'), "alpha must be a number, but is '0.5'"),
         (dict(score_thr=None), 'score_thr must be a number, but is None'),
@@ -305,9 +305,9 @@ def test_arguments_are_checked_at_the_door(options, message):
 
 
 def test_the_whole_path_through_a_real_pipeline(tmp_path):
-    """A photo that a real pipeline loaded, scaled and padded: the overlay of zero weight is the photo itself."""
-    photo = noise(75, 111)
-    data = write_dataset(tmp_path, {'a.png': photo})
+    """A image that a real pipeline loaded, scaled and padded: the overlay of zero weight is the image itself."""
+    image = noise(75, 111)
+    data = write_dataset(tmp_path, {'a.png': image})
     pipeline = Compose(
         [
             dict(type='LoadImageFromFile'),
@@ -323,7 +323,7 @@ def test_the_whole_path_through_a_real_pipeline(tmp_path):
         model.test_step({key: [value] for key, value in packed.items()})
     visualizer.draw(visualizer.taps.take())
     assert pictures(tmp_path / 'out') == [f'a/backbone_{level}.png' for level in range(6)]
-    np.testing.assert_array_equal(read(tmp_path / 'out' / 'a' / 'backbone_3.png'), photo)
+    np.testing.assert_array_equal(read(tmp_path / 'out' / 'a' / 'backbone_3.png'), image)
 
 
 @pytest.mark.parametrize(('options', 'name'), [({}, 'max'), (dict(save='overview'), 'mean')])

@@ -109,14 +109,14 @@ def test_a_wrong_window_order_fails(monkeypatch):
 
 
 def test_an_input_too_large_by_half_fails(pools, monkeypatch):
-    """The classical mistake: the padded map stretched over the photo."""
+    """The classical mistake: the padded map stretched over the image."""
     placement_of = placements.placement_from_metas
 
     def stretched(meta, image):
         placement = placement_of(meta, image)
-        height, width = placement.photo_size
+        height, width = placement.image_size
         scale = np.diag([1.3 * image.shape[2] / width, 1.3 * image.shape[1] / height, 1.0])
-        return placements.Placement(scale, placement.photo_size, placement.input_size)
+        return placements.Placement(scale, placement.image_size, placement.input_size)
 
     monkeypatch.setattr(placements, 'placement_from_metas', stretched)
     assert verdicts(forward_only(pools)) == {'wrong'}
@@ -131,7 +131,7 @@ def test_a_constant_shift_fails(pools, monkeypatch, cells):
         placement = placement_of(meta, image)
         matrix = placement.matrix.copy()
         matrix[0, 2] += 32 * cells
-        return placements.Placement(matrix, placement.photo_size, placement.input_size)
+        return placements.Placement(matrix, placement.image_size, placement.input_size)
 
     monkeypatch.setattr(placements, 'placement_from_metas', shifted)
     assert verdicts(forward_only(pools)) == {'wrong'}
@@ -232,7 +232,7 @@ def test_what_is_placed_wrong_is_named_and_counted_and_ends_the_tool_with_an_err
 
 
 def test_a_config_that_fails_or_takes_too_long_leaves_its_reason(tmp_path):
-    args = type('Args', (), dict(image=tmp_path / 'photo.png', timeout=100))
+    args = type('Args', (), dict(image=tmp_path / 'image.png', timeout=100))
     row = zoo_coverage.run_child(tmp_path / 'nothing.py', args)
     assert row['error'].startswith('FileNotFoundError: ')
     assert str(tmp_path) not in row['error']

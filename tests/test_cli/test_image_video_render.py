@@ -1,4 +1,4 @@
-"""The tools for photos, videos and saved runs, as a user calls them."""
+"""The tools for images, videos and saved runs, as a user calls them."""
 
 import inspect
 import threading
@@ -23,7 +23,7 @@ IMPORTS = dict(imports=['conftest'], allow_failed_imports=False)
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    """A folder with a config of the pools, a checkpoint, photos of all kinds, and a video."""
+    """A folder with a config of the pools, a checkpoint, images of all kinds, and a video."""
     folder = tmp_path_factory.mktemp('a place')
     model = pool_detector((8, 16))
     pipeline = [step for step in keep_ratio_pipeline(SIZE[::-1]) if 'Annotations' not in step['type']]
@@ -31,37 +31,37 @@ def place(tmp_path_factory):
     cfg = Config(dict(custom_imports=IMPORTS, model=model, test_dataloader=loader, test_cfg=dict()))
     cfg.dump(folder / 'pools.py')
     torch.save(dict(state_dict=MODELS.build(model).state_dict(), meta={}), folder / 'pools.pth')
-    photos = folder / 'photos'
-    (photos / '子').mkdir(parents=True)
+    images = folder / 'images'
+    (images / '子').mkdir(parents=True)
     for name, picture in (('a.jpg', noise(*SIZE)), ('子/猫 1.png', noise(*SIZE, seed=1)), ('grey.png', None)):
         picture = noise(*SIZE, seed=2)[..., 0] if picture is None else picture
-        (photos / name).write_bytes(cv2.imencode(name[-4:], picture)[1].tobytes())
-    (photos / 'broken.jpg').write_bytes(b'no photo')
-    (photos / 'notes.txt').write_text('no photo either')
+        (images / name).write_bytes(cv2.imencode(name[-4:], picture)[1].tobytes())
+    (images / 'broken.jpg').write_bytes(b'no image')
+    (images / 'notes.txt').write_text('no image either')
     return folder
 
 
-def test_a_folder_of_photos(place):
-    arguments = 'photos', 'pools.py', 'pools.pth', '--out-dir', 'out', '--save', 'overlay'
+def test_a_folder_of_images(place):
+    arguments = 'images', 'pools.py', 'pools.pth', '--out-dir', 'out', '--save', 'overlay'
     done = run_process('image_demo.py', *arguments, cwd=place)
     assert done.returncode == 0, done.stderr
     expected = [f'{key}/backbone_{level}.jpg' for key in ('a', 'grey', '子/猫 1') for level in range(2)]
     assert pictures(place / 'out') == sorted(expected)
     last, unreadable = done.stdout.strip().splitlines()[-2:]
     assert last == f'6 pictures of 3 images in {place / "out"}'
-    assert unreadable == 'could not be read and were left out: 1 (photos/broken.jpg)'
+    assert unreadable == 'could not be read and were left out: 1 (images/broken.jpg)'
     assert read(place / 'out' / '子' / '猫 1' / 'backbone_0.jpg').shape == (*SIZE, 3)
 
 
-@pytest.mark.parametrize(('source', 'keys'), [('photos/a.jpg', ['a']), ('photos/**/*.png', ['grey', '子/猫 1'])])
-def test_a_photo_and_a_glob(place, tmp_path, source, keys):
+@pytest.mark.parametrize(('source', 'keys'), [('images/a.jpg', ['a']), ('images/**/*.png', ['grey', '子/猫 1'])])
+def test_a_image_and_a_glob(place, tmp_path, source, keys):
     done = run('image_demo.py', source, 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', cwd=place)
     assert done.returncode == 0, done.stderr
     assert sorted({entry['key'] for entry in manifest(tmp_path / 'out')}) == keys
 
 
-def test_a_photo_from_a_server(place, tmp_path):
-    handler = partial(SimpleHTTPRequestHandler, directory=str(place / 'photos'))
+def test_a_image_from_a_server(place, tmp_path):
+    handler = partial(SimpleHTTPRequestHandler, directory=str(place / 'images'))
     with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f'http://127.0.0.1:{server.server_port}/a.jpg'
@@ -77,7 +77,7 @@ def test_what_a_config_says_of_its_hook_is_taken_over_but_for_the_folder(place, 
     cfg.default_hooks = dict(mine=hook)
     cfg.dump(place / 'hooked.py')
     out = tmp_path / 'out'
-    done = run('image_demo.py', 'photos/a.jpg', 'hooked.py', 'pools.pth', '--out-dir', out, cwd=place)
+    done = run('image_demo.py', 'images/a.jpg', 'hooked.py', 'pools.pth', '--out-dir', out, cwd=place)
     assert done.returncode == 0, done.stderr
     assert pictures(out) == ['a/backbone_0.heatmap.png', 'a/backbone_1.heatmap.png']
 
@@ -100,12 +100,12 @@ def test_options_have_the_arguments_names(place, tmp_path):
         'gray',
     ]
     done = run(
-        'image_demo.py', 'photos/a.jpg', 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', *options, cwd=place
+        'image_demo.py', 'images/a.jpg', 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', *options, cwd=place
     )
     assert done.returncode == 0, done.stderr
     names = [f'a/backbone_{level}.{kind}' for level in range(2) for kind in ('channels.jpg', 'heatmap.png')]
     assert pictures(tmp_path / 'out') == [*names, 'a/maps.npz']
-    brightness = cv2.imread(str(place / 'photos' / 'a.jpg')).mean(2)
+    brightness = cv2.imread(str(place / 'images' / 'a.jpg')).mean(2)
     heat = read(tmp_path / 'out' / 'a' / 'backbone_0.heatmap.png')[..., 0]
     assert abs(heat.mean() - (brightness.mean() + 5)) < 1.5
 
@@ -116,15 +116,15 @@ def test_options_have_the_arguments_names(place, tmp_path):
         assert (tmp_path / 'later' / name).read_bytes() == (tmp_path / 'out' / name).read_bytes()
 
 
-def test_a_run_whose_photos_are_gone_cannot_be_drawn_again(place, tmp_path):
-    photo = tmp_path / 'gone.jpg'
-    photo.write_bytes((place / 'photos' / 'a.jpg').read_bytes())
+def test_a_run_whose_images_are_gone_cannot_be_drawn_again(place, tmp_path):
+    image = tmp_path / 'gone.jpg'
+    image.write_bytes((place / 'images' / 'a.jpg').read_bytes())
     options = ['--out-dir', tmp_path / 'out', '--save', 'maps']
-    assert run('image_demo.py', photo, 'pools.py', 'pools.pth', *options, cwd=place).returncode == 0
-    photo.unlink()
+    assert run('image_demo.py', image, 'pools.py', 'pools.pth', *options, cwd=place).returncode == 0
+    image.unlink()
     later = run('render.py', tmp_path / 'out', '--out-dir', tmp_path / 'later', cwd=place)
     assert later.returncode == 1
-    assert later.stderr.strip().splitlines()[-1].endswith('skipped: 1 image, photo not readable (gone.jpg)')
+    assert later.stderr.strip().splitlines()[-1].endswith('skipped: 1 image, image not readable (gone.jpg)')
 
 
 def test_every_argument_is_an_option_with_help(place):
@@ -136,7 +136,7 @@ def test_every_argument_is_an_option_with_help(place):
 
 
 def test_show_layers_prints_the_tree_and_draws_nothing(place, tmp_path):
-    done = run('image_demo.py', 'photos', 'pools.py', 'pools.pth', '--out-dir', tmp_path, '--show-layers', cwd=place)
+    done = run('image_demo.py', 'images', 'pools.py', 'pools.pth', '--out-dir', tmp_path, '--show-layers', cwd=place)
     assert done.returncode == 0, done.stderr
     assert '* backbone  BrightnessPools  2 x 8 x 12 (8), 2 x 4 x 6 (16)' in done.stdout
     assert pictures(tmp_path) == []
@@ -146,18 +146,18 @@ def test_show_layers_prints_the_tree_and_draws_nothing(place, tmp_path):
     ('tool', 'arguments', 'message'),
     [
         ('image_demo.py', ['none.jpg', 'pools.py'], 'no image found: none.jpg is no image'),
-        ('image_demo.py', ['photos', 'nothing.py'], 'there is no config nothing.py'),
-        ('image_demo.py', ['photos', 'pools.py', 'nothing.pth'], 'there is no checkpoint nothing.pth'),
-        ('image_demo.py', ['photos', 'pools.py', 'pools.pth', '--layers', 'bakbone'], 'the closest are backbone'),
-        ('image_demo.py', ['photos', 'pools.py', 'pools.pth', '--channels', 'best'], "channels='best' is not known"),
+        ('image_demo.py', ['images', 'nothing.py'], 'there is no config nothing.py'),
+        ('image_demo.py', ['images', 'pools.py', 'nothing.pth'], 'there is no checkpoint nothing.pth'),
+        ('image_demo.py', ['images', 'pools.py', 'pools.pth', '--layers', 'bakbone'], 'the closest are backbone'),
+        ('image_demo.py', ['images', 'pools.py', 'pools.pth', '--channels', 'best'], "channels='best' is not known"),
         (
             'image_demo.py',
-            ['photos/broken.jpg', 'pools.py', 'pools.pth', '--out-dir', 'none'],
-            'left out: 1 (photos/br',
+            ['images/broken.jpg', 'pools.py', 'pools.pth', '--out-dir', 'none'],
+            'left out: 1 (images/br',
         ),
-        ('render.py', ['photos', '--out-dir', 'x'], 'photos is no run: it has no manifest.jsonl'),
+        ('render.py', ['images', '--out-dir', 'x'], 'images is no run: it has no manifest.jsonl'),
         ('video_demo.py', ['none.mp4', 'pools.py', '--out', 'x.mp4'], 'there is no video none.mp4'),
-        ('video_demo.py', ['photos/notes.txt', 'pools.py', '--out', 'x.mp4'], 'notes.txt cannot be read as a video'),
+        ('video_demo.py', ['images/notes.txt', 'pools.py', '--out', 'x.mp4'], 'notes.txt cannot be read as a video'),
         ('video_demo.py', ['none.mp4', 'pools.py', '--out', 'x.gif'], '--out must end with .mp4, .avi'),
     ],
 )

@@ -114,7 +114,7 @@ def test_test_time_augmentation_from_the_command_line(workplace):
     assert len(pictures(workplace / 'tta')) == 2 * 27
     assert {entry['augmentation'] for entry in manifest(workplace / 'tta')} == {0, 1}
     flipped, straight = (read(workplace / 'tta' / '0' / f'neck_0{s}.jpg').astype(float) for s in ('', '.pass_1'))
-    # A network with random weights is no mirror of itself, but both overlays lie over the same photo.
+    # A network with random weights is no mirror of itself, but both overlays lie over the same image.
     assert np.abs(flipped - straight).mean() < 30
     assert np.abs(flipped[:, ::-1] - straight).mean() > np.abs(flipped - straight).mean()
 

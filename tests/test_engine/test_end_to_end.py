@@ -18,9 +18,9 @@ from mmengine.runner import Runner
 DEMOS = ['atss_shapes_hp', 'faster_rcnn_shapes_hook']
 SCENES = 16
 NANO = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'yolox' / 'yolox_nano_8xb8-300e_coco.py'
-WEIGHTS, PHOTOS = SHARED / 'weights' / 'yolox_nano_coco.pth', SHARED / 'data' / 'coco_samples'
+WEIGHTS, IMAGES = SHARED / 'weights' / 'yolox_nano_coco.pth', SHARED / 'data' / 'coco_samples'
 needs_nano = pytest.mark.skipif(
-    not (WEIGHTS.exists() and PHOTOS.exists()), reason='no YOLOX-nano weights and COCO photos beside the checkout'
+    not (WEIGHTS.exists() and IMAGES.exists()), reason='no YOLOX-nano weights and COCO images beside the checkout'
 )
 
 
@@ -103,14 +103,14 @@ def predictions(path):
 def test_yolox_nano_through_every_door(tmp_path):
     """The plain run, the option of our tool, two lines under mmdet's tool, and the self-drawing detector agree."""
     own_tool = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'test.py'
-    root = PHOTOS / 'images'
+    root = IMAGES / 'images'
     # Not with --cfg-options, which removes the blanks from a path.
-    dataset = dict(data_root=f'{PHOTOS}/', ann_file='instances.json', data_prefix=dict(img='images/'))
+    dataset = dict(data_root=f'{IMAGES}/', ann_file='instances.json', data_prefix=dict(img='images/'))
     loader = dict(num_workers=0, persistent_workers=False, dataset=dataset)
     (tmp_path / 'plain.py').write_text(
         f'_base_ = {str(NANO)!r}\n'
         f'test_dataloader = {loader!r}\n'
-        f'test_evaluator = dict(ann_file={str(PHOTOS / "instances.json")!r})\n'
+        f'test_evaluator = dict(ann_file={str(IMAGES / "instances.json")!r})\n'
     )
     lines = "_base_ = './plain.py'\ncustom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)\n"
     (tmp_path / 'hook.py').write_text(f"{lines}custom_hooks = [dict(type='FeatVizHook', out_dir='hook')]\n")
@@ -128,8 +128,8 @@ def test_yolox_nano_through_every_door(tmp_path):
             assert all(torch.equal(one[field], other[field]) for field in one)
 
     names = [f'{layer}_{level}.jpg' for layer in ('backbone', 'neck') for level in range(3)]
-    photos = sorted(root.glob('*.jpg'))
-    assert pictures(tmp_path / 'option') == sorted(f'{photo.stem}/{name}' for photo in photos for name in names)
+    images = sorted(root.glob('*.jpg'))
+    assert pictures(tmp_path / 'option') == sorted(f'{image.stem}/{name}' for image in images for name in names)
     for name in pictures(tmp_path / 'option'):
         assert (tmp_path / 'option' / name).read_bytes() == (tmp_path / 'hook' / name).read_bytes()
         assert (tmp_path / 'option' / name).read_bytes() == (tmp_path / 'hp' / name).read_bytes()

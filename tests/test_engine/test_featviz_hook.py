@@ -31,8 +31,8 @@ RESNET_PICTURES = [f'backbone_{level}' for level in range(4)] + [f'neck_{level}'
 @pytest.fixture
 def data(tmp_path):
     sizes = [(90, 120), (120, 90), (64, 200), (77, 77), (90, 120)]
-    photos = {f'{number}.png': noise(*size, seed=number) for number, size in enumerate(sizes)}
-    return write_dataset(tmp_path / 'data', photos)
+    images = {f'{number}.png': noise(*size, seed=number) for number, size in enumerate(sizes)}
+    return write_dataset(tmp_path / 'data', images)
 
 
 def hook_count(model):
@@ -64,22 +64,22 @@ def test_default_folder_is_that_of_the_run_and_the_line_says_what_was_drawn(tmp_
     assert re.search(rf'Feature maps: 30 pictures of 5 images in {folder}\n', log)
 
 
-def test_a_missing_photo_is_told_in_the_line_and_the_evaluation_goes_on(tmp_path, data):
+def test_a_missing_image_is_told_in_the_line_and_the_evaluation_goes_on(tmp_path, data):
     @HOOKS.register_module(force=True)
-    class RemovePhoto(Hook):  # between the pipeline's reading and ours
+    class RemoveImage(Hook):  # between the pipeline's reading and ours
         def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
             if batch_idx == 1:
                 (data / 'images' / '1.png').unlink()
 
     cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook=dict(out_dir=str(tmp_path / 'out')))
-    cfg.custom_hooks = [dict(type='RemovePhoto', priority='VERY_HIGH')]
+    cfg.custom_hooks = [dict(type='RemoveImage', priority='VERY_HIGH')]
     cfg.log_level = 'INFO'
     predictions, metrics, runner = test_predictions(cfg)
     assert len(predictions) == 5
     assert 'coco/bbox_mAP' in metrics
     log = next((tmp_path / 'work' / runner.timestamp).glob('*.log')).read_text()
     assert '24 pictures of 4 images in' in log
-    assert 'skipped: 1 image, photo not readable (1.png)' in log
+    assert 'skipped: 1 image, image not readable (1.png)' in log
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_another_runs_folder_stops_the_run(tmp_path, data):
     assert before == {name: (tmp_path / 'out' / name).stat().st_mtime_ns for name in pictures(tmp_path / 'out')}
 
 
-def test_several_samples_of_one_photo_in_a_row_are_samples_of_their_own(tmp_path):
+def test_several_samples_of_one_image_in_a_row_are_samples_of_their_own(tmp_path):
     """As data sets of expressions have them."""
     data = write_dataset(tmp_path / 'data', {f'{name}.png': noise(seed=n) for n, name in enumerate('abc')})
     path = data / 'annotations.json'
@@ -169,8 +169,8 @@ def test_image_names_that_climb_out_stay_inside(tmp_path):
 
 
 def test_two_folders_with_one_file_name_and_boxes(tmp_path):
-    photos = {'a/1.png': noise(), 'b/1.png': noise(seed=1), '猫/1 (2).png': noise(seed=2)}
-    data = write_dataset(tmp_path / 'data', photos)
+    images = {'a/1.png': noise(), 'b/1.png': noise(seed=1), '猫/1 (2).png': noise(seed=2)}
+    data = write_dataset(tmp_path / 'data', images)
     hook = dict(out_dir=str(tmp_path / 'out'), boxes='both', score_thr=0.0, layers=['backbone'])
     Runner.from_cfg(runner_config(data, tmp_path / 'work', resnet_detector(), hook=hook)).test()
     folders = {name.rpartition('/')[0] for name in pictures(tmp_path / 'out')}
@@ -179,9 +179,9 @@ def test_two_folders_with_one_file_name_and_boxes(tmp_path):
 
 def test_each_pass_of_test_time_augmentation_is_kept_and_lies_right(tmp_path):
     """A bright left edge: mirrored in the first pass, and back on the left in both heatmaps."""
-    photo = np.full((90, 120, 3), 20, np.uint8)
-    photo[:, :24] = 250
-    data = write_dataset(tmp_path / 'data', {'a.png': photo})
+    image = np.full((90, 120, 3), 20, np.uint8)
+    image[:, :24] = 250
+    data = write_dataset(tmp_path / 'data', {'a.png': image})
     pipeline = keep_ratio_pipeline((128, 128))
     meta_keys = pipeline[-1]['meta_keys']
     pipeline[-2:] = [

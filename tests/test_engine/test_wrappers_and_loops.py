@@ -153,9 +153,9 @@ def test_all_branches_of_tridentnet_at_once_are_named_as_no_map(branch):
         assert [activation.values.shape for activation in pass_.maps] == [(2, 4, 6)]
 
 
-def drawn(tmp_path, photo, transforms, meta_keys=()):
+def drawn(tmp_path, image, transforms, meta_keys=()):
     """Heatmaps of BrightnessPools through a real pipeline, as grey values by level."""
-    cv2.imwrite(str(tmp_path / 'a.png'), photo)
+    cv2.imwrite(str(tmp_path / 'a.png'), image)
     keys = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction', *meta_keys)
     pipeline = [
         dict(type='LoadImageFromFile', to_float32=True),
@@ -171,7 +171,7 @@ def drawn(tmp_path, photo, transforms, meta_keys=()):
         forward(model, {key: [value] for key, value in data.items()})
     visualizer.draw(visualizer.taps.take())
     assert len(pictures(tmp_path / 'out')) == 12
-    np.testing.assert_array_equal(read(tmp_path / 'out' / 'a' / 'backbone_0.png'), photo)
+    np.testing.assert_array_equal(read(tmp_path / 'out' / 'a' / 'backbone_0.png'), image)
     return [read(tmp_path / 'out' / 'a' / f'backbone_{level}.heatmap.png')[..., 0] for level in range(6)]
 
 
@@ -188,7 +188,7 @@ def centre(heat):
 
 
 def test_border_in_place_of_a_scale(tmp_path):
-    """CenterNet's and CornerNet's test pipeline: the unscaled photo in the middle of a larger input."""
+    """CenterNet's and CornerNet's test pipeline: the unscaled image in the middle of a larger input."""
     crop = dict(
         type='mmdet.RandomCenterCropPad',
         ratios=None,
@@ -235,12 +235,12 @@ def _register():
 _register()
 
 
-def test_a_crop_leaves_the_unseen_part_of_the_photo_cold(tmp_path):
+def test_a_crop_leaves_the_unseen_part_of_the_image_cold(tmp_path):
     """mmdet's RandomCrop keeps its offset in the homography alone."""
     np.random.seed(0)
     crop = dict(type='mmdet.RandomCrop', crop_size=(96, 64), allow_negative_crop=True)
-    photo = np.full((128, 192, 3), 200, np.uint8)
-    heats = drawn(tmp_path, photo, [dict(type='AddNoBoxes'), crop], ('homography_matrix',))
+    image = np.full((128, 192, 3), 200, np.uint8)
+    heats = drawn(tmp_path, image, [dict(type='AddNoBoxes'), crop], ('homography_matrix',))
     seen = heats[0] > 0
     assert seen.sum() == 64 * 96
     rows, columns = np.nonzero(seen)

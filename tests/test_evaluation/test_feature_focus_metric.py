@@ -163,7 +163,7 @@ def test_boxes_without_a_pixel_are_none():
     assert BoxRegions(groups, NO_BOXES, SEEN).focus(np.zeros(SIZE, np.float32)) == {}
 
 
-def test_a_photo_that_a_crowd_covers_has_no_figures():
+def test_a_image_that_a_crowd_covers_has_no_figures():
     heat = RNG.random(SIZE).astype(np.float32)
     crowd = boxes([-1, -1, 90, 90])
     assert BoxRegions(dict(all=NO_BOXES), crowd, SEEN).focus(heat) == {}
@@ -174,19 +174,19 @@ def test_a_photo_that_a_crowd_covers_has_no_figures():
 
 
 def spot(height, width, box, value=250):
-    """A dark photo with a bright box [x, y, w, h]."""
-    photo = np.full((height, width, 3), 10, np.uint8)
+    """A dark image with a bright box [x, y, w, h]."""
+    image = np.full((height, width, 3), 10, np.uint8)
     x, y, w, h = box
-    photo[y : y + h, x : x + w] = value
-    return photo
+    image[y : y + h, x : x + w] = value
+    return image
 
 
 @pytest.fixture
 def spots(tmp_path):
     """Bright where their one box is: small, medium, large."""
     all_boxes = {'a.png': [16, 8, 24, 24], 'b.png': [40, 48, 64, 48], 'c.png': [24, 16, 120, 96]}
-    photos = {name: spot(128, 192, box) for name, box in all_boxes.items()}
-    return write_dataset(tmp_path / 'data', photos, {name: [box] for name, box in all_boxes.items()})
+    images = {name: spot(128, 192, box) for name, box in all_boxes.items()}
+    return write_dataset(tmp_path / 'data', images, {name: [box] for name, box in all_boxes.items()})
 
 
 def edit_annotations(data, edit):
@@ -204,23 +204,23 @@ def focus_run(data, work_dir, model=None, scale=(192, 128), pipeline=None, **opt
 
 
 def expected_of(data, stride):
-    """Figures of pools of the photos themselves: what an unscaled, unpadded run sees."""
+    """Figures of pools of the images themselves: what an unscaled, unpadded run sees."""
     content = json.loads((data / 'annotations.json').read_text())
     figures = []
-    for image in content['images']:
-        photo = cv2.imread(str(data / 'images' / image['file_name'])).astype(np.float64).mean(2)
-        rows, columns = photo.shape[0] // stride, photo.shape[1] // stride
-        cells = photo.reshape(rows, stride, columns, stride).mean((1, 3))
-        heat = cv2.resize(cells, photo.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    for entry in content['images']:
+        image = cv2.imread(str(data / 'images' / entry['file_name'])).astype(np.float64).mean(2)
+        rows, columns = image.shape[0] // stride, image.shape[1] // stride
+        cells = image.reshape(rows, stride, columns, stride).mean((1, 3))
+        heat = cv2.resize(cells, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
         corners = [
             [x, y, x + w, y + h]
-            for x, y, w, h in (one['bbox'] for one in content['annotations'] if one['image_id'] == image['id'])
+            for x, y, w, h in (one['bbox'] for one in content['annotations'] if one['image_id'] == entry['id'])
         ]
         figures.append(by_hand(heat, corners, [], np.ones(heat.shape, bool), 15))
     return np.array(figures)
 
 
-def test_a_run_equals_what_its_photos_say(tmp_path, spots):
+def test_a_run_equals_what_its_images_say(tmp_path, spots):
     found = focus_run(spots, tmp_path / 'run')
     for level, stride in enumerate((4, 8)):
         expected = expected_of(spots, stride)
@@ -270,7 +270,7 @@ def test_crowds_are_left_out_and_images_without_boxes_counted(tmp_path, spots):
         assert large == before[f'focus/backbone_0/{figure}_large']
         small = after[f'focus/backbone_0/{figure}_small']
         assert after[f'focus/backbone_0/{figure}'] == pytest.approx((small + large) / 2)
-    # The photo is as dark in the crowd as beside it: the heat is the same, the area smaller.
+    # The image is as dark in the crowd as beside it: the heat is the same, the area smaller.
     assert after['focus/backbone_0/energy_small'] == before['focus/backbone_0/energy_small']
     part = 1 - 60 * 60 / (128 * 192)
     assert after['focus/backbone_0/gain_small'] == pytest.approx(part * before['focus/backbone_0/gain_small'])
@@ -307,7 +307,7 @@ def test_classes_on_request(tmp_path, spots):
 
 
 def test_predictions_as_boxes(tmp_path, spots):
-    """A detector that predicts the ground truth, on a mirrored photo, gets the figures of the ground truth."""
+    """A detector that predicts the ground truth, on a mirrored image, gets the figures of the ground truth."""
 
     @MODELS.register_module(force=True)
     class Oracle(MODELS.get('SingleStageDetector')):
@@ -469,7 +469,7 @@ def test_values_follow_a_training_in_its_json_log(tmp_path, spots):
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp('project')
-    write_project(folder, photos=7)  # the second rank of two gets the first image again
+    write_project(folder, images=7)  # the second rank of two gets the first image again
     with open(folder / 'config.py', 'a') as config:
         config.write(
             "custom_imports = dict(imports=['mmdet_featviz', 'trouble'], allow_failed_imports=False)\n"

@@ -39,8 +39,8 @@ def level(layer='neck', number=0, stride=8.0, values=None):
     return Level(layer, number, 16, (stride, stride), np.asarray(values, np.float32))
 
 
-def photo_files(folder, *names, size=SIZE):
-    """Paths of new photos."""
+def image_files(folder, *names, size=SIZE):
+    """Paths of new images."""
     folder.mkdir(exist_ok=True)
     for seed, name in enumerate(names):
         (folder / name).write_bytes(cv2.imencode('.png', noise(*size, seed=seed))[1].tobytes())
@@ -48,7 +48,7 @@ def photo_files(folder, *names, size=SIZE):
 
 
 def saved_run(folder, images, root, truth=None, found=None, size=SIZE, save='maps'):
-    """A run over unpadded, unscaled photos, given as {path: [values of each level of the layer `neck`, stride 8]}."""
+    """A run over unpadded, unscaled images, given as {path: [values of each level of the layer `neck`, stride 8]}."""
     visualizer = FeatureVisualizer(out_dir=str(folder), save=save)
     visualizer.open(MODELS.build(pool_detector()), image_root=str(root))
     for path, levels in images.items():
@@ -164,7 +164,7 @@ def test_only_what_both_networks_saw_is_judged():
 
 
 def test_pixels_are_inside_a_box_by_their_centre():
-    """Overlaps count once; what lies beyond the photo counts nothing."""
+    """Overlaps count once; what lies beyond the image counts nothing."""
     corners = np.array([[1.6, 0.0, 3.6, 2.0], [-9.0, 1.0, 1.0, 99.0], [0.0, 1.0, 1.0, 2.0], [-5.0, -5.0, -1.0, -1.0]])
     x, y = np.meshgrid(np.arange(6) + 0.5, np.arange(4) + 0.5)
     expected = np.zeros((4, 6), bool)
@@ -213,10 +213,10 @@ def test_what_is_not_finite_or_was_cut_away_is_cold():
 # Pictures
 
 
-def tiles_of(a, b, photo=None):
+def tiles_of(a, b, image=None):
     pair, placement = LevelPair(level(values=a), level(values=b)), identity_placement(SIZE, SIZE)
     heats = HeatmapPair(*(heat_on_image(one, placement, 'center') for one in (pair.a, pair.b)), np.ones(SIZE, bool))
-    return draw_pair(pair, heats, ComparisonScores(0.5, 0.25, 0.125, 0.1), photo, Style(colormap='gray', alpha=1.0))
+    return draw_pair(pair, heats, ComparisonScores(0.5, 0.25, 0.125, 0.1), image, Style(colormap='gray', alpha=1.0))
 
 
 def test_a_and_b_share_one_scale():
@@ -233,9 +233,9 @@ def test_a_and_b_share_one_scale():
     assert np.ptp(difference[100, 10].astype(int)) <= 2  # white: zero
 
 
-@pytest.mark.parametrize('photo', [None, noise(*SIZE)])
-def test_equal_runs_differ_nowhere(photo):
-    difference = tiles_of(RANDOM, RANDOM, photo)[2][1][:, :320].astype(int)
+@pytest.mark.parametrize('image', [None, noise(*SIZE)])
+def test_equal_runs_differ_nowhere(image):
+    difference = tiles_of(RANDOM, RANDOM, image)[2][1][:, :320].astype(int)
     assert np.ptp(difference, axis=2).max() <= 2
     assert difference.min() > 100
 
@@ -255,12 +255,12 @@ def test_less_is_blue_and_more_is_red_by_as_much():
 
 def test_tables_and_manifest(tmp_path):
     """Level 0 is the same in both, level 1 twice as hot, level 2 constant in B, level 3 in A alone."""
-    paths = photo_files(tmp_path / 'photos', '1.png', '二 2.png')
+    paths = image_files(tmp_path / 'images', '1.png', '二 2.png')
     inside = np.zeros((8, 12))
     inside[3:6, 3:6] = 1
     box = [[16.0, 16.0, 56.0, 56.0]]  # a cell around the hot ones, too: interpolation spreads by half a cell and less
-    a = saved_run(tmp_path / 'a', {path: [RANDOM, inside, RANDOM, RANDOM] for path in paths}, tmp_path / 'photos', box)
-    b = saved_run(tmp_path / 'b', {path: [RANDOM, 2 * inside, RANDOM * 0] for path in paths}, tmp_path / 'photos')
+    a = saved_run(tmp_path / 'a', {path: [RANDOM, inside, RANDOM, RANDOM] for path in paths}, tmp_path / 'images', box)
+    b = saved_run(tmp_path / 'b', {path: [RANDOM, 2 * inside, RANDOM * 0] for path in paths}, tmp_path / 'images')
     one, data = compared(tmp_path, a, b)
 
     assert (
@@ -287,9 +287,9 @@ def test_tables_and_manifest(tmp_path):
 
 
 def test_many_levels_fill_several_sheets(tmp_path):
-    (path,) = photo_files(tmp_path / 'photos', '1.png')
-    levels = [RANDOM * 10**number for number in range(18)]  # the numbers beside the colour bars differ in length
-    a = saved_run(tmp_path / 'a', {path: levels}, tmp_path / 'photos')
+    (path,) = image_files(tmp_path / 'images', '1.png')
+    levels = [RANDOM * 10**number for number in range(18)]  # the numbers beside the color bars differ in length
+    a = saved_run(tmp_path / 'a', {path: levels}, tmp_path / 'images')
     assert len(compared(tmp_path, a, a)[1]['levels']) == 18
     assert pictures(tmp_path / 'out')[:2] == ['1/compare_1.png', '1/compare_2.png']
     assert [entry['files'][0] for entry in manifest(tmp_path / 'out')] == ['1/compare_1.png'] * 16 + [
@@ -300,11 +300,11 @@ def test_many_levels_fill_several_sheets(tmp_path):
 
 
 def test_images_enter_only_the_figures_that_are_defined_for_them(tmp_path):
-    paths = photo_files(tmp_path / 'photos', '1.png', '2.png', '3.png')
+    paths = image_files(tmp_path / 'images', '1.png', '2.png', '3.png')
     images = dict(zip(paths, ([RANDOM], [RANDOM * 0], [-RANDOM])))
     found = [[0.0, 0.0, 48.0, 64.0], [0.0, 0.0, 96.0, 64.0]], [0.9, 0.1]
-    a = saved_run(tmp_path / 'a', images, tmp_path / 'photos', found=found)
-    b = saved_run(tmp_path / 'b', {path: [RANDOM] for path in paths}, tmp_path / 'photos')
+    a = saved_run(tmp_path / 'a', images, tmp_path / 'images', found=found)
+    b = saved_run(tmp_path / 'b', {path: [RANDOM] for path in paths}, tmp_path / 'images')
     data = compared(tmp_path, a, b)[1]
     assert data['boxes'] == {'predictions of A with a score of at least 0.3': 3}
     figures = data['levels'][0]
@@ -341,11 +341,11 @@ def real_run(folder, strides, scale, path, root):
     return str(folder), data['inputs'].numpy().astype(np.float64).mean(axis=0)
 
 
-def test_other_input_sizes_and_other_levels_meet_on_the_photo(tmp_path):
+def test_other_input_sizes_and_other_levels_meet_on_the_image(tmp_path):
     size = (96, 128)
-    (path,) = photo_files(tmp_path / 'photos', '1.png', size=size)
-    a, input_a = real_run(tmp_path / 'a', (4, 8, 16), (128, 96), path, tmp_path / 'photos')
-    b, input_b = real_run(tmp_path / 'b', (8, 16, 32), (256, 192), path, tmp_path / 'photos')
+    (path,) = image_files(tmp_path / 'images', '1.png', size=size)
+    a, input_a = real_run(tmp_path / 'a', (4, 8, 16), (128, 96), path, tmp_path / 'images')
+    b, input_b = real_run(tmp_path / 'b', (8, 16, 32), (256, 192), path, tmp_path / 'images')
     assert (input_a.shape, input_b.shape) == ((96, 128), (192, 256))
     one, data = compared(tmp_path, a, b)
     names = [(row['level_a'], row['level_b'], row['stride']) for row in data['levels']]
@@ -360,13 +360,13 @@ def test_other_input_sizes_and_other_levels_meet_on_the_photo(tmp_path):
 
 
 def test_what_cannot_be_compared_is_named(tmp_path):
-    root = tmp_path / 'photos'
-    paths = photo_files(root, 'a.png', 'both.png', 'broken.png', 'gone.png', 'b.png')
-    large = photo_files(root, 'size.png', size=(64, 128))
+    root = tmp_path / 'images'
+    paths = image_files(root, 'a.png', 'both.png', 'broken.png', 'gone.png', 'b.png')
+    large = image_files(root, 'size.png', size=(64, 128))
     small = [np.zeros((8, 16))]
     a = saved_run(tmp_path / 'a', {path: [RANDOM] for path in paths[:4]}, root)
     b = saved_run(tmp_path / 'b', {path: [RANDOM] for path in paths[1:]}, root)
-    for run, size in ((a, (64, 128)), (b, (64, 256))):  # as if the photo had been replaced between the runs
+    for run, size in ((a, (64, 128)), (b, (64, 256))):  # as if the image had been replaced between the runs
         saved = saved_run(tmp_path / f'size {size[1]}', {large[0]: small}, root, size=size)
         (tmp_path / run / 'size').mkdir()
         (tmp_path / run / 'size' / 'maps.npz').write_bytes((tmp_path / saved / 'size' / 'maps.npz').read_bytes())
@@ -377,10 +377,10 @@ def test_what_cannot_be_compared_is_named(tmp_path):
     one, data = compared(tmp_path, a, b)
     assert one.summary() == (
         f'2 images compared in {tmp_path / "out"}; 1 image only in A (a); 1 image only in B (b); '
-        '1 image drawn without the photo, which is not readable (gone); '
-        '1 image skipped, maps not readable (broken); 1 image skipped, photos of different sizes (size)'
+        '1 image drawn without the image, which is not readable (gone); '
+        '1 image skipped, maps not readable (broken); 1 image skipped, images of different sizes (size)'
     )
-    assert (data['only_in_a'], data['only_in_b'], data['without_photo']) == (['a'], ['b'], ['gone'])
+    assert (data['only_in_a'], data['only_in_b'], data['without_image']) == (['a'], ['b'], ['gone'])
     assert data['levels'][0]['images'] == 2
     assert pictures(tmp_path / 'out') == ['both/compare.png', 'compare.json', 'compare.md', 'gone/compare.png']
 
@@ -388,20 +388,20 @@ def test_what_cannot_be_compared_is_named(tmp_path):
 def test_file_names_that_are_no_utf_8(tmp_path):
     name = os.fsdecode(b'\xff 1.png')
     try:
-        (path,) = photo_files(tmp_path / 'photos', name)
+        (path,) = image_files(tmp_path / 'images', name)
     except (OSError, UnicodeError):
         pytest.skip('this file system has no such names')
-    a = saved_run(tmp_path / 'a', {path: [RANDOM]}, tmp_path / 'photos')
-    (tmp_path / 'photos' / name).unlink()
+    a = saved_run(tmp_path / 'a', {path: [RANDOM]}, tmp_path / 'images')
+    (tmp_path / 'images' / name).unlink()
     RunComparison(Run(a), Run(a), str(tmp_path / 'out')).run()
     text = (tmp_path / 'out' / 'compare.json').read_text(encoding='utf-8', errors='surrogateescape')
-    assert json.loads(text)['without_photo'] == [name[:-4]]
+    assert json.loads(text)['without_image'] == [name[:-4]]
 
 
 def test_each_run_places_its_maps_by_its_own_alignment(tmp_path):
-    (path,) = photo_files(tmp_path / 'photos', '1.png')
-    a = saved_run(tmp_path / 'a', {path: [RANDOM]}, tmp_path / 'photos')
-    b = saved_run(tmp_path / 'b', {path: [RANDOM]}, tmp_path / 'photos')
+    (path,) = image_files(tmp_path / 'images', '1.png')
+    a = saved_run(tmp_path / 'a', {path: [RANDOM]}, tmp_path / 'images')
+    b = saved_run(tmp_path / 'b', {path: [RANDOM]}, tmp_path / 'images')
     facts = json.loads((tmp_path / 'b' / 'run.json').read_text())
     facts['style']['align'] = 'corner'
     (tmp_path / 'b' / 'run.json').write_text(json.dumps(facts))
@@ -414,8 +414,8 @@ def test_each_run_places_its_maps_by_its_own_alignment(tmp_path):
 
 
 def test_values_of_two_kinds_are_told_of(tmp_path):
-    (path,) = photo_files(tmp_path / 'photos', '1.png')
-    a, b = (saved_run(tmp_path / name, {path: [RANDOM]}, tmp_path / 'photos') for name in 'ab')
+    (path,) = image_files(tmp_path / 'images', '1.png')
+    a, b = (saved_run(tmp_path / name, {path: [RANDOM]}, tmp_path / 'images') for name in 'ab')
     for run, reduction in ((a, 'max'), (b, 'mean')):
         facts = Path(run) / 'run.json'
         facts.write_text(json.dumps({**json.loads(facts.read_text()), 'reduction': reduction}))
@@ -426,8 +426,8 @@ def test_values_of_two_kinds_are_told_of(tmp_path):
 
 
 def test_one_image_is_held_at_a_time(tmp_path, monkeypatch):
-    paths = photo_files(tmp_path / 'photos', *(f'{number}.png' for number in range(4)))
-    runs = [saved_run(tmp_path / name, {path: [RANDOM] for path in paths}, tmp_path / 'photos') for name in 'ab']
+    paths = image_files(tmp_path / 'images', *(f'{number}.png' for number in range(4)))
+    runs = [saved_run(tmp_path / name, {path: [RANDOM] for path in paths}, tmp_path / 'images') for name in 'ab']
     loaded, alive, load = [], [], run_comparison.load_with_image
 
     def watched(*args):
@@ -442,12 +442,12 @@ def test_one_image_is_held_at_a_time(tmp_path, monkeypatch):
 
 
 def test_mistakes_say_what_to_do(tmp_path):
-    first, second = photo_files(tmp_path / 'photos', '1.png', '2.png')
-    a = saved_run(tmp_path / 'a', {first: [RANDOM]}, tmp_path / 'photos')
-    b = saved_run(tmp_path / 'b', {second: [RANDOM]}, tmp_path / 'photos')
-    drawn = saved_run(tmp_path / 'drawn', {first: [RANDOM]}, tmp_path / 'photos', save='heatmap')
-    with pytest.raises(FileNotFoundError, match='photos is no run: .*name the out_dir of a run'):
-        Run(str(tmp_path / 'photos'))
+    first, second = image_files(tmp_path / 'images', '1.png', '2.png')
+    a = saved_run(tmp_path / 'a', {first: [RANDOM]}, tmp_path / 'images')
+    b = saved_run(tmp_path / 'b', {second: [RANDOM]}, tmp_path / 'images')
+    drawn = saved_run(tmp_path / 'drawn', {first: [RANDOM]}, tmp_path / 'images', save='heatmap')
+    with pytest.raises(FileNotFoundError, match='images is no run: .*name the out_dir of a run'):
+        Run(str(tmp_path / 'images'))
     with pytest.raises(ValueError, match=r"drawn holds no maps to draw from: run with save=\('maps',\)"):
         Run(drawn)
     with pytest.raises(ValueError, match="no image in common: .*a has '1', .*b has '2'. .*image_root"):
@@ -460,8 +460,8 @@ def test_mistakes_say_what_to_do(tmp_path):
 
 
 def test_a_former_comparison_is_replaced_only_on_request(tmp_path):
-    (path,) = photo_files(tmp_path / 'photos', '1.png')
-    a = saved_run(tmp_path / 'a', {path: [RANDOM]}, tmp_path / 'photos')
+    (path,) = image_files(tmp_path / 'images', '1.png')
+    a = saved_run(tmp_path / 'a', {path: [RANDOM]}, tmp_path / 'images')
     compared(tmp_path, a, a)
     with pytest.raises(ValueError, match='holds no maps'):
         Run(str(tmp_path / 'out'))
@@ -481,15 +481,15 @@ def run_tool(*arguments, cwd):
 
 
 def test_the_tool_runs_two_detectors_and_compares_their_runs(tmp_path):
-    photo_files(tmp_path / 'my photos', '猫 1.png', '2.png', size=(96, 128))
-    (tmp_path / 'my photos' / 'broken.jpg').write_bytes(b'no photo')
+    image_files(tmp_path / 'my images', '猫 1.png', '2.png', size=(96, 128))
+    (tmp_path / 'my images' / 'broken.jpg').write_bytes(b'no image')
     demo = ROOT / 'configs' / 'demo'
     result = run_tool(
         '--config-a', demo / 'atss_shapes_hp.py', '--config-b', demo / 'faster_rcnn_shapes_hook.py',
-        '--images', 'my photos', '--layers', 'neck', '--out-dir', 'out', cwd=tmp_path,
+        '--images', 'my images', '--layers', 'neck', '--out-dir', 'out', cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert f'skipped: {tmp_path / "my photos" / "broken.jpg"} is no readable photo' in result.stdout
+    assert f'skipped: {tmp_path / "my images" / "broken.jpg"} is no readable image' in result.stdout
     assert result.stdout.strip().splitlines()[-1] == (
         f'Feature maps: 2 images compared in {tmp_path / "out"}; '
         'levels without a partner of their stride: neck_4 of A, neck_0 of B'
@@ -504,6 +504,6 @@ def test_the_tool_runs_two_detectors_and_compares_their_runs(tmp_path):
     again = run_tool('out/a', 'out/b', '--out-dir', 'again', cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / 'again' / 'compare.json').read_text(encoding='utf-8')) == data
-    refused = run_tool('out/a', 'my photos', '--out-dir', 'third', cwd=tmp_path)
+    refused = run_tool('out/a', 'my images', '--out-dir', 'third', cwd=tmp_path)
     assert refused.returncode != 0
-    assert 'my photos is no run: it has no manifest.jsonl' in refused.stderr.strip().splitlines()[-1]
+    assert 'my images is no run: it has no manifest.jsonl' in refused.stderr.strip().splitlines()[-1]

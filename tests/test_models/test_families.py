@@ -78,15 +78,15 @@ def test_the_drawing_sibling_has_the_same_keys_and_predictions(tmp_path, monkeyp
     assert list(drawing.state_dict()) == list(plain.state_dict())
     drawing.load_state_dict(plain.state_dict())
 
-    photo = tmp_path / 'photo.png'
-    cv2.imwrite(str(photo), noise(240, 320))
+    image = tmp_path / 'image.png'
+    cv2.imwrite(str(image), noise(240, 320))
     pipeline = small(pipeline_of(cfg), LARGER.get(name, (320, 240)))
     results = []
     for model in (plain, drawing):
         torch.manual_seed(0)
         with torch.no_grad():
             try:
-                results.append(copy.deepcopy(model.test_step(packed(pipeline, photo))[0]))
+                results.append(copy.deepcopy(model.test_step(packed(pipeline, image))[0]))
             except (ImportError, TypeError, RuntimeError) as error:  # QueryInst's mask head, with untrained boxes
                 if model is plain:
                     pytest.skip(f'{name} does not predict here without the plugin either: {error}')

@@ -109,26 +109,26 @@ def demo_detector(tmp_path, **featviz):
 
 def test_inference_on_a_path_draws_beside_the_working_directory(tmp_path, in_tmp_path):
     model, _ = demo_detector(tmp_path, image_root=str(tmp_path))
-    cv2.imwrite('photo.png', noise())
-    result = inference_detector(model, 'photo.png')
-    assert result.img_path == 'photo.png'
-    assert len(pictures(tmp_path / 'work_dirs' / 'featviz' / 'photo')) == 9
+    cv2.imwrite('image.png', noise())
+    result = inference_detector(model, 'image.png')
+    assert result.img_path == 'image.png'
+    assert len(pictures(tmp_path / 'work_dirs' / 'featviz' / 'image')) == 9
 
 
 def test_without_a_root_the_folder_is_named_by_the_whole_path(tmp_path, in_tmp_path):
     model, _ = demo_detector(tmp_path)
-    cv2.imwrite('photo.png', noise())
-    inference_detector(model, 'photo.png')
-    assert len(pictures(f'work_dirs/featviz{os.getcwd()}/photo')) == 9
+    cv2.imwrite('image.png', noise())
+    inference_detector(model, 'image.png')
+    assert len(pictures(f'work_dirs/featviz{os.getcwd()}/image')) == 9
 
 
 def test_inference_on_an_array_and_on_several(tmp_path):
     model, _ = demo_detector(tmp_path, out_dir=str(tmp_path / 'out'), image_format='png', alpha=0)
-    photo = noise(120, 160)  # the size of the pipeline's scale: rebuilt without loss
-    inference_detector(model, photo)
-    inference_detector(model, [photo, noise(90, 60)])
+    image = noise(120, 160)  # the size of the pipeline's scale: rebuilt without loss
+    inference_detector(model, image)
+    inference_detector(model, [image, noise(90, 60)])
     assert len(pictures(tmp_path / 'out')) == 3 * 9
-    np.testing.assert_array_equal(read(tmp_path / 'out' / 'array_000000' / 'neck_0.png'), photo)
+    np.testing.assert_array_equal(read(tmp_path / 'out' / 'array_000000' / 'neck_0.png'), image)
     assert read(tmp_path / 'out' / 'array_000002' / 'neck_0.png').shape == (90, 60, 3)
 
 
@@ -165,8 +165,8 @@ def test_training_draws_only_when_asked(tmp_path, data):
 
 def test_test_time_augmentation_counts_images_not_passes_and_turns_the_boxes_back(tmp_path):
     """The detector sees the flipped pass first; its predictions there are flipped as well."""
-    photo = np.full((120, 160, 3), 30, np.uint8)
-    data = write_dataset(tmp_path / 'data', {'a.png': photo, 'b.png': photo})
+    image = np.full((120, 160, 3), 30, np.uint8)
+    data = write_dataset(tmp_path / 'data', {'a.png': image, 'b.png': image})
     featviz = dict(out_dir=str(tmp_path / 'out'), boxes='pred', score_thr=0.0, alpha=0, image_format='png')
     model = resnet_detector('LeftBoxHp', featviz={**featviz, 'max_images': 1, 'image_root': str(data / 'images')})
     tta_cfg = ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
@@ -177,7 +177,7 @@ def test_test_time_augmentation_counts_images_not_passes_and_turns_the_boxes_bac
 
     @MODELS.register_module(force=True)
     class LeftBox(SingleStageDetector):
-        """Finds one box at the left edge of the photo, wherever that lies in its input."""
+        """Finds one box at the left edge of the image, wherever that lies in its input."""
 
         def predict(self, batch_inputs, batch_data_samples, rescale=True):
             self.extract_feat(batch_inputs)

@@ -67,16 +67,16 @@ def snapshot(key, path, seed=0, levels=None, size=SIZE, matrix=None, **extra):
     return Snapshot(key, str(path), placement=placement, levels=levels, **extra)
 
 
-def write_run(folder, snapshots, classes=('cat', '<b>dog</b>'), photos=True, **style):
-    """Save the maps of snapshots, and their photos where they say they are."""
+def write_run(folder, snapshots, classes=('cat', '<b>dog</b>'), images=True, **style):
+    """Save the maps of snapshots, and their images where they say they are."""
     facts = dict(
         layers=['backbone', 'neck'], reduction='max', dataset_meta=dict(classes=classes), config='configs/<i>a</i>.py'
     )
     writer = RunWriter(RunFolder(str(folder)), Style(**{'save': 'maps', **style}), facts)
     for number, one in enumerate(snapshots):
-        if photos and not Path(one.path).exists():
+        if images and not Path(one.path).exists():
             Path(one.path).parent.mkdir(parents=True, exist_ok=True)
-            Path(one.path).write_bytes(cv2.imencode('.png', noise(*one.placement.photo_size, seed=number))[1].tobytes())
+            Path(one.path).write_bytes(cv2.imencode('.png', noise(*one.placement.image_size, seed=number))[1].tobytes())
         writer.write(one)
     writer.finish()
     return Run(str(folder))
@@ -177,7 +177,7 @@ def test_a_map_of_one_value_is_told_without_a_warning(value):
     np.testing.assert_array_equal(cells_of(data), values)
 
 
-def test_maps_with_a_cell_for_each_pixel_become_no_larger_than_the_photo_on_the_page():
+def test_maps_with_a_cell_for_each_pixel_become_no_larger_than_the_image_on_the_page():
     """The mean of passes has such. It is a slope here, which scaling down leaves as it is."""
     size = 1500, 2400
     values = np.add.outer(np.arange(size[0]), 2 * np.arange(size[1])).astype(np.float32)
@@ -224,13 +224,13 @@ def test_focus_is_the_energy_inside_boxes_in_float64(tmp_path):
         assert row[:9] == [snapshots[0].levels[number].name, *energies, '–', *gains, '–']
 
 
-def test_boxes_that_cover_the_whole_photo_are_as_good_as_chance(tmp_path):
+def test_boxes_that_cover_the_whole_image_are_as_good_as_chance(tmp_path):
     one = with_truth(snapshot('a', tmp_path / 'a.png'), np.array([[0.0, 0, SIZE[1], SIZE[0]]]))
     rows = list(read_tables(write_report(write_run(tmp_path / 'run', [one]))).values())[-1][2:]
     assert [(row[5], row[9]) for row in rows] == [('1.00', '100.0 %')] * 3
 
 
-def test_large_photos_are_judged_at_the_size_of_the_page(tmp_path):
+def test_large_images_are_judged_at_the_size_of_the_page(tmp_path):
     """The maximum lies in one cell of 16 pixels: 10 pixels beside a box are near, and 30 are not."""
     size = 1600, 2400
     values = np.zeros((100, 150), np.float32)
@@ -262,15 +262,15 @@ def test_the_list_of_images_has_their_figures(tmp_path):
     shot = data_of(run, '000001')
     assert shot['size'] == [130, 90]
     assert shot['sides'][0]['boxes'][0] == [20, 10, 60, 50, 0, None]
-    assert read(tmp_path / 'run' / 'report' / 'photos' / '000001.jpg').shape == (*SIZE, 3)
+    assert read(tmp_path / 'run' / 'report' / 'images' / '000001.jpg').shape == (*SIZE, 3)
 
 
-def test_photos_are_made_no_larger_than_a_screen(tmp_path):
+def test_images_are_made_no_larger_than_a_screen(tmp_path):
     size = 1400, 700
     levels = [Level('neck', 0, 4, (16.0, 16.0), shape(44, 22))]
     run = write_run(tmp_path / 'run', [snapshot('a', tmp_path / 'a.png', size=size, levels=levels)])
     write_report(run)
-    assert read(tmp_path / 'run/report/photos/000000.jpg').shape == (1000, 500, 3)
+    assert read(tmp_path / 'run/report/images/000000.jpg').shape == (1000, 500, 3)
     assert read(tmp_path / 'run/report/thumbs/000000.jpg').shape == (200, 100, 3)
     assert data_of(run, '000000')['canvas'] == [500, 1000]
 
@@ -291,7 +291,7 @@ def test_epochs_and_passes_of_one_image_are_its_shots(tmp_path):
         ('c (2)', ['epoch 2']),
     ]
     assert data_of(run)['images'][0]['lowest'] == 0.5  # of the last epoch
-    assert len(list((tmp_path / 'run/report/photos').iterdir())) == 4
+    assert len(list((tmp_path / 'run/report/images').iterdir())) == 4
 
 
 def test_only_some_images(tmp_path):
@@ -315,21 +315,21 @@ def test_what_is_missing_is_told(tmp_path):
     (tmp_path / '1.png').unlink()
     Path(run.paths[2]).write_bytes(b'no maps')
     report = write_report(run)
-    assert '1 skipped, maps not readable (p2/maps.npz); 1 without a photo (p1)' in report.summary()
+    assert '1 skipped, maps not readable (p2/maps.npz); 1 without a image (p1)' in report.summary()
     page = Path(report.page).read_text(encoding='utf-8')
     assert '1 left out, as their maps cannot be read: p2/maps.npz' in page
     assert data_of(run)['images'][1]['thumb'] is None
 
 
-def test_an_image_without_its_photo_counts_once_whatever_its_epochs(tmp_path, monkeypatch):
+def test_an_image_without_its_image_counts_once_whatever_its_epochs(tmp_path, monkeypatch):
     from mmdet_featviz.runs import reader
 
     snapshots = [snapshot(f'epoch_{n}/{key}', tmp_path / f'{key}.png', n) for n in range(5) for key in 'ab']
-    run = write_run(tmp_path / 'run', snapshots, photos=False)
+    run = write_run(tmp_path / 'run', snapshots, images=False)
     tries, real = [], reader.read_image
     monkeypatch.setattr(reader, 'read_image', lambda path, *args: tries.append(Path(path).name) or real(path, *args))
     report = write_report(run)
-    assert report.summary() == f'report of 2 images: {report.page}; 2 without a photo (a, b)'
+    assert report.summary() == f'report of 2 images: {report.page}; 2 without a image (a, b)'
     assert tries == ['a.png', 'b.png']
     said = '2 shown without the original image, which cannot be read: a, b'
     assert said in Path(report.page).read_text(encoding='utf-8')
@@ -528,7 +528,7 @@ def test_added_heat_on_the_screen_is_the_hooks_overlay(browser, run, tmp_path, a
 
 
 def test_a_pixel_of_the_canvas_has_the_value_of_the_map(page, run):
-    """Read back from the grey colour map, of each level."""
+    """Read back from the grey color map, of each level."""
     one = next(iter(run.snapshots()))
     for level in one.levels:
         page.open(f'image=street/0&level={level.name}&colormap=gray')
@@ -573,7 +573,7 @@ def test_sliders_are_dragged(page):
     np.testing.assert_array_equal(hidden[certain], (grey < threshold)[certain])
 
 
-def test_a_map_that_is_decoded_late_is_painted_in_the_colours_of_now(page):
+def test_a_map_that_is_decoded_late_is_painted_in_the_colors_of_now(page):
     page.open('level=neck_0&colormap=viridis')
     expected = page.pixels()
     page.open()
@@ -807,7 +807,7 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page, settings):
 @pytest.mark.parametrize('width', [375, 1300])
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_the_plot_of_focus_is_drawn_where_it_says(page, width, scheme):
-    """Its marks above the names of their levels, at the heights of their values, in colours that can be seen."""
+    """Its marks above the names of their levels, at the heights of their values, in colors that can be seen."""
     chosen = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
     page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', chosen)
     page.open(size=(width, 800))
@@ -836,7 +836,7 @@ def test_the_plot_of_focus_is_drawn_where_it_says(page, width, scheme):
         if row[5 + n] != '–'
     }
     assert len(marks) == len(values) >= 6
-    assert len({colour for *_, colour in marks}) == len({size for _, size in values})
+    assert len({color for *_, color in marks}) == len({size for _, size in values})
     (low, bottom), (high, top) = ticks[0], ticks[-1]
     names = page.js(
         "const left = document.querySelector('.plot > svg').getBoundingClientRect().left;"
@@ -844,11 +844,11 @@ def test_the_plot_of_focus_is_drawn_where_it_says(page, width, scheme):
         '.map((one) => [one.textContent, left + one.parentNode.x.baseVal.value]))'
     )
     assert list(names) == [row[0] for row in rows]
-    for text, x, y, colour in marks:
+    for text, x, y, color in marks:
         size, level = text.partition(':')[0].split(', ')
         assert low + (bottom - y) / (bottom - top) * (high - low) == pytest.approx(values[level, size], abs=0.06)
         assert x == pytest.approx(names[level], abs=0.6)
-        rgb = [int(part) for part in colour[4:-1].split(',')]
+        rgb = [int(part) for part in color[4:-1].split(',')]
         assert (max(rgb) < 190) == (scheme == 'light')
     assert list(names.values()) == sorted(names.values())
     assert page.js("return document.querySelector('.plot > svg').getAttribute('aria-label')").startswith(
@@ -929,14 +929,14 @@ def test_arrows_lead_the_focus_through_the_gallery(page):
     page.wait("document.getElementById('name').textContent === 'street/4'")
 
 
-def luminance(colour):
-    """Of a #rrggbb colour, as the Web Content Accessibility Guidelines define it."""
-    parts = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+def luminance(color):
+    """Of a #rrggbb color, as the Web Content Accessibility Guidelines define it."""
+    parts = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
     return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
-def test_colours_have_the_contrast_that_the_guidelines_ask_for(page, scheme):
+def test_colors_have_the_contrast_that_the_guidelines_ask_for(page, scheme):
     chosen = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
     page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', chosen)
     page.open()
@@ -944,7 +944,7 @@ def test_colours_have_the_contrast_that_the_guidelines_ask_for(page, scheme):
     read_all = (
         'return arguments[0].map((one) => getComputedStyle(document.documentElement).getPropertyValue(`--${one}`))'
     )
-    values = {name: luminance(colour) + 0.05 for name, colour in zip(names, page.js(read_all, names))}
+    values = {name: luminance(color) + 0.05 for name, color in zip(names, page.js(read_all, names))}
     for ground in ('ground', 'raised'):
         for name in names[2:]:
             low, high = sorted((values[ground], values[name]))
@@ -1117,9 +1117,9 @@ def test_an_epoch_of_which_the_file_is_missing_is_told(browser, long_run):
 
 
 def test_a_page_of_many_images_holds_only_the_visible_thumbnails(browser, tmp_path):
-    photo = tmp_path / 'a.png'
+    image = tmp_path / 'a.png'
     levels = [Level('neck', 0, 4, (32.0, 32.0), shape(2, 3))]
-    run = write_run(tmp_path / 'run', [snapshot(f'{n:04d}', photo, levels=levels, boxes=None) for n in range(300)])
+    run = write_run(tmp_path / 'run', [snapshot(f'{n:04d}', image, levels=levels, boxes=None) for n in range(300)])
     page = Page(browser, write_report(run))
     page.open()
     assert 4 < len(page.names()) < 60
@@ -1145,9 +1145,9 @@ def test_a_page_with_nothing_to_show_says_so(browser, tmp_path):
     assert page.errors() == []
 
 
-def test_an_image_without_boxes_photo_and_other_levels_says_so(browser, tmp_path):
+def test_an_image_without_boxes_image_and_other_levels_says_so(browser, tmp_path):
     one = snapshot('a', tmp_path / 'a.png', levels=[Level('neck', 0, 4, (8.0, 8.0), shape(8, 12))], boxes=None)
-    page = Page(browser, write_report(write_run(tmp_path / 'run', [one], photos=False)))
+    page = Page(browser, write_report(write_run(tmp_path / 'run', [one], images=False)))
     page.open()
     expected = (
         'The run has one level only. No boxes: neither predictions nor ground truth. The image file could not be read.'

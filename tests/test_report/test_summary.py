@@ -141,7 +141,7 @@ def test_metrics_that_cannot_be_written_are_told_of_and_stop_nothing(tmp_path, m
 
 
 def test_two_ranks_and_a_detector_that_draws_by_itself_leave_what_one_process_with_a_hook_does(tmp_path):
-    write_project(tmp_path, photos=3)
+    write_project(tmp_path, images=3)
     by_itself = '--cfg-options', 'model.type=SingleStageDetectorHp'
     for name, ranks, options in (('one', None, ()), ('two', 2, ()), ('hp', None, by_itself)):
         done = test_project(tmp_path, '--featviz-dir', name, '--save', 'maps', *options, ranks=ranks)

@@ -39,12 +39,12 @@ from mmdet_featviz.visualization.colors import get_colormap
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Views
 
-PHOTOS = 6
+IMAGES = 6
 
 
 @pytest.fixture
 def data(tmp_path):
-    return write_dataset(tmp_path / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(PHOTOS)})
+    return write_dataset(tmp_path / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(IMAGES)})
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def small_disk(tmp_path):
 
 
 def at(batch, work):
-    """A hook that does something once, after the pipeline has read the photo and before it is drawn."""
+    """A hook that does something once, after the pipeline has read the image and before it is drawn."""
 
     @HOOKS.register_module(name='Fault', force=True)
     class Fault(Hook):
@@ -80,7 +80,7 @@ def summary_of(tmp_path, data, fault=None, out_dir=None, model=None, **options):
         cfg.experiment_name = f'run_{hook is None}'
         results.append(test_predictions(cfg))
     (plain, plain_metrics, _), (drawn, metrics, runner) = results
-    assert len(plain) == len(drawn) == PHOTOS
+    assert len(plain) == len(drawn) == IMAGES
     for one, other in zip(plain, drawn):
         for field in one:
             np.testing.assert_array_equal(one[field], other[field])
@@ -93,7 +93,7 @@ def test_a_disk_that_is_full(tmp_path, data, small_disk, workers):
     line = summary_of(tmp_path, data, out_dir=small_disk / 'out', image_format='png', workers=workers)
     assert 'No space left on device (' in line
     written = pictures(small_disk / 'out')
-    assert 0 < len(written) < 6 * PHOTOS
+    assert 0 < len(written) < 6 * IMAGES
     assert all(read(small_disk / 'out' / name).shape == (90, 120, 3) for name in written)
     assert {file for entry in read_entries(get_storage(small_disk / 'out')) for file in entry['files']} <= set(written)
 
@@ -113,16 +113,16 @@ def test_features_that_are_not_finite(tmp_path, data):
     model = pool_detector((8, 16))
     model['backbone']['type'] = 'SickPools'
     line = summary_of(tmp_path, data, model=model, save=('heatmap',))
-    assert line == f'{2 * PHOTOS} pictures of {PHOTOS} images in {tmp_path / "out"}'
-    assert [entry['not_finite'] for entry in manifest(tmp_path / 'out')] == [4, 1] * PHOTOS
-    colours = get_colormap('jet')[:, 0]
-    for number in range(PHOTOS):
+    assert line == f'{2 * IMAGES} pictures of {IMAGES} images in {tmp_path / "out"}'
+    assert [entry['not_finite'] for entry in manifest(tmp_path / 'out')] == [4, 1] * IMAGES
+    colors = get_colormap('jet')[:, 0]
+    for number in range(IMAGES):
         first, second = (read(tmp_path / f'out/{number}/backbone_{level}.heatmap.png') for level in range(2))
         # The pipeline enlarges by 4/3: the last such cell of stride 8 has its centre at 12 * 3/4.
-        assert (first[:9, :9] == colours[0]).all()
-        assert (second[18, 0] == colours[:13]).all(1).any()
-        for picture in (first, second):  # the others are coloured by the range of the others
-            assert (picture[:, :, None] == colours[220:]).all(3).any()
+        assert (first[:9, :9] == colors[0]).all()
+        assert (second[18, 0] == colors[:13]).all(1).any()
+        for picture in (first, second):  # the others are colored by the range of the others
+            assert (picture[:, :, None] == colors[220:]).all(3).any()
 
 
 def test_a_disk_that_is_read_only_from_the_start(small_disk):
@@ -166,11 +166,11 @@ def test_a_folder_that_is_removed(tmp_path, data):
 
 @pytest.mark.parametrize('workers', [0, 2])
 @pytest.mark.parametrize('harm', [lambda path: path.unlink(), lambda path: path.write_bytes(b'no image')])
-def test_a_photo_that_vanishes_or_is_corrupted(tmp_path, data, harm, workers):
+def test_a_image_that_vanishes_or_is_corrupted(tmp_path, data, harm, workers):
     fault = at(1, lambda: harm(data / 'images' / '1.png'))
     line = summary_of(tmp_path, data, fault, workers=workers)
     assert '30 pictures of 5 images' in line
-    assert line.endswith('skipped: 1 image, photo not readable (1.png)')
+    assert line.endswith('skipped: 1 image, image not readable (1.png)')
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -197,7 +197,7 @@ def test_an_image_that_cannot_be_prepared(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr(visualizer, 'placement_from_metas', fails_once)
     line = summary_of(tmp_path, data)
-    assert line.startswith(f'{6 * (PHOTOS - 1)} pictures of {PHOTOS - 1} images in ')
+    assert line.startswith(f'{6 * (IMAGES - 1)} pictures of {IMAGES - 1} images in ')
     assert line.endswith('skipped: 1 image, ValueError while drawing (2.png)')
 
 
@@ -222,7 +222,7 @@ def test_a_report_that_cannot_be_made(tmp_path, data, monkeypatch):
     summary_of(tmp_path, data, report=True, save='maps')
     monkeypatch.undo()
     told = builder.write_report(str(tmp_path / 'out'))
-    assert told.startswith(f'report of {PHOTOS} images: ')
+    assert told.startswith(f'report of {IMAGES} images: ')
 
 
 def test_strict_stops_at_the_first(tmp_path, data):
@@ -230,7 +230,7 @@ def test_strict_stops_at_the_first(tmp_path, data):
     cfg.custom_hooks = [at(1, lambda: (data / 'images' / '1.png').unlink())]
     cfg.test_evaluator = [dict(type='KeepPredictions')]
     runner = Runner.from_cfg(cfg)
-    with pytest.raises(Exception, match=r'1.png: the photo cannot be read'):
+    with pytest.raises(Exception, match=r'1.png: the image cannot be read'):
         runner.test()
     assert {name.split('/')[0] for name in pictures(tmp_path / 'out')} == {'0'}
 
@@ -250,7 +250,7 @@ HEAR_INTERRUPTS = 'signal.signal(signal.SIGINT, signal.default_int_handler)'
     ids=['killed', 'terminated', 'error', 'interrupted'],
 )
 def test_a_process_that_ends_early_leaves_whole_files_and_can_be_gone_on_with(tmp_path, end, code, error):
-    write_project(tmp_path, PHOTOS, f'batch_idx == 3 and {end}')
+    write_project(tmp_path, IMAGES, f'batch_idx == 3 and {end}')
     ended = test_project(tmp_path, '--featviz-dir', 'out')
     assert ended.returncode == code, ended.stderr
     out = tmp_path / 'out'
@@ -276,4 +276,4 @@ def test_a_process_that_ends_early_leaves_whole_files_and_can_be_gone_on_with(tm
         cfg.default_hooks.featviz.update(out_dir=str(out), resume=True, alpha=0.5)
         cfg.experiment_name = 'other'
         test_predictions(cfg)
-    assert len(manifest(out)) == 9 * PHOTOS
+    assert len(manifest(out)) == 9 * IMAGES

@@ -12,7 +12,7 @@ from mmdet_featviz.runs.storage import get_storage
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    write_project(folder, photos=7)  # the second rank of two gets the first image again
+    write_project(folder, images=7)  # the second rank of two gets the first image again
     return folder
 
 
@@ -35,14 +35,14 @@ def test_two_ranks_write_what_one_process_does(project, tmp_path, options):
 
 
 def test_a_rank_that_is_killed_ends_the_others_and_the_run_can_be_gone_on_with(project, tmp_path):
-    write_project(tmp_path, photos=7, trouble='rank == 1 and batch_idx == 2 and os.kill(os.getpid(), signal.SIGKILL)')
+    write_project(tmp_path, images=7, trouble='rank == 1 and batch_idx == 2 and os.kill(os.getpid(), signal.SIGKILL)')
     killed = test_project(tmp_path, '--featviz-dir', 'two', ranks=2)
     assert killed.returncode != 0
     assert 'SIGKILL' in killed.stderr or 'Signal 9' in killed.stderr
     assert 'two' in {path.name for path in tmp_path.iterdir()}
     before = list(read_entries(get_storage(tmp_path / 'two')))
     assert all((tmp_path / 'two' / name).exists() for entry in before for name in entry['files'])
-    write_project(tmp_path, photos=7)
+    write_project(tmp_path, images=7)
     done = test_project(tmp_path, '--featviz-dir', 'two', '--resume')
     assert done.returncode == 0, done.stderr
     one = test_project(tmp_path, '--featviz-dir', 'one')
@@ -53,7 +53,7 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_run_can_be_gone_on_with(p
 
 @pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='tells threads by the names that Linux keeps')
 def test_no_thread_of_gloo_outlives_its_tool(tmp_path):
-    write_project(tmp_path, photos=2)
+    write_project(tmp_path, images=2)
     with open(tmp_path / 'trouble.py', 'a') as trouble:
         trouble.write(
             'import atexit, glob\n'

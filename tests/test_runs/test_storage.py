@@ -48,8 +48,8 @@ def draw(data, tmp_path, out_dir, **options):
 
 
 def write_bucket_project(folder, **options):
-    """A project of five photos whose processes know bucket://."""
-    write_project(folder, photos=5, **options)
+    """A project of five images whose processes know bucket://."""
+    write_project(folder, images=5, **options)
     code = f'import sys\nsys.path.append({str(Path(bucket.__file__).parent)!r})\nimport bucket\n'
     (folder / 'trouble.py').write_text(code + (folder / 'trouble.py').read_text())
 
@@ -72,8 +72,8 @@ def test_a_run_behind_a_url_is_read_like_one_in_a_folder(data, tmp_path, folder)
     by_key = [{one.key: one for one in run.snapshots()} for run in (there, here)]  # threads write in any order
     assert by_key[0].keys() == by_key[1].keys()
     for one, other in ((by_key[0][key], by_key[1][key]) for key in by_key[0]):
-        assert (one.key, one.placement.photo_size) == (other.key, other.placement.photo_size)
-        np.testing.assert_array_equal(one.photo(), other.photo())
+        assert (one.key, one.placement.image_size) == (other.key, other.placement.image_size)
+        np.testing.assert_array_equal(one.image(), other.image())
         for level, same in zip(one.levels, other.levels):
             np.testing.assert_array_equal(level.values, same.values)
             np.testing.assert_array_equal(level.raw, same.raw)

@@ -38,18 +38,18 @@ def render(run, out_dir, **style):
     return writer
 
 
-@pytest.mark.parametrize('photos', [True, False], ids=['files', 'arrays'])
+@pytest.mark.parametrize('images', [True, False], ids=['files', 'arrays'])
 @pytest.mark.parametrize('kept', ['maps', 'raw'])
-def test_drawn_later_is_drawn_at_once(model, tmp_path, photos, kept):
+def test_drawn_later_is_drawn_at_once(model, tmp_path, images, kept):
     style = dict(boxes='pred', colorbar=True, channels='top 2', attention_channels=2)
-    draw(model, tmp_path, save=(*EVERY_PICTURE, kept), photos=photos, **style)
+    draw(model, tmp_path, save=(*EVERY_PICTURE, kept), images=images, **style)
     render(tmp_path / 'run', tmp_path / 'later', save=EVERY_PICTURE, image_format='png', **style)
     names = pictures(tmp_path / 'later')
     assert len(names) == 3 * (4 * 3 + 2)
     for name in names:
         assert (tmp_path / 'later' / name).read_bytes() == (tmp_path / 'run' / name).read_bytes(), name
     others = {name.rpartition('/')[2] for name in set(pictures(tmp_path / 'run')) - set(names)}
-    expected = {'maps.npz'} | ({'photo.png'} if not photos else set())
+    expected = {'maps.npz'} | ({'image.png'} if not images else set())
     if kept == 'raw':
         expected |= {f'backbone_{number}.raw.npy' for number in range(3)}
     assert others == expected
@@ -157,17 +157,17 @@ def test_mistakes_are_told(model, tmp_path):
         load_snapshot(str(tmp_path / 'maps.npz'))
 
 
-def test_a_missing_photo_costs_only_its_overlays_and_is_counted(model, tmp_path):
+def test_a_missing_image_costs_only_its_overlays_and_is_counted(model, tmp_path):
     draw(model, tmp_path, save='maps', count=2)
     (tmp_path / '图 0.png').unlink()
     writer = render(tmp_path / 'run', tmp_path / 'later', save=('overlay', 'heatmap'))
-    assert 'skipped: 1 image, photo not readable (图 0.png)' in writer.summary()
+    assert 'skipped: 1 image, image not readable (图 0.png)' in writer.summary()
     names = pictures(tmp_path / 'later')
     assert len(names) == 3 + 6
     assert {file for entry in manifest(tmp_path / 'later') for file in entry['files']} == set(names)
 
 
-def test_photos_of_relative_paths_are_found_from_another_folder(model, tmp_path, monkeypatch):
+def test_images_of_relative_paths_are_found_from_another_folder(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw(model, tmp_path, count=1, save=('overlay', 'maps'))
     facts = tmp_path / 'run' / 'run.json'
@@ -178,12 +178,12 @@ def test_photos_of_relative_paths_are_found_from_another_folder(model, tmp_path,
     relative = tmp_path / 'relative' / 'maps.npz'
     relative.write_bytes(dump_snapshot(Snapshot(**{**vars(one), 'path': '图 0.png'})))
     monkeypatch.chdir(tmp_path / 'relative')
-    photo = load_with_image(str(relative), json.loads(facts.read_text())).photo()
-    np.testing.assert_array_equal(photo, read(tmp_path / '图 0.png'))
-    cv2.imwrite('there.png', photo)
+    image = load_with_image(str(relative), json.loads(facts.read_text())).image()
+    np.testing.assert_array_equal(image, read(tmp_path / '图 0.png'))
+    cv2.imwrite('there.png', image)
     (tmp_path / 'relative' / '图 0.png').write_bytes((tmp_path / 'relative' / 'there.png').read_bytes())
-    (tmp_path / '图 0.png').write_bytes(cv2.imencode('.png', np.zeros_like(photo))[1].tobytes())
-    np.testing.assert_array_equal(load_with_image(str(relative), json.loads(facts.read_text())).photo(), photo)
+    (tmp_path / '图 0.png').write_bytes(cv2.imencode('.png', np.zeros_like(image))[1].tobytes())
+    np.testing.assert_array_equal(load_with_image(str(relative), json.loads(facts.read_text())).image(), image)
 
 
 def test_the_folder_of_a_report_is_no_run(model, tmp_path):

@@ -37,7 +37,7 @@ class PadAllSides(BaseTransform):
 
 
 class Case:
-    """A pipeline, and what it does to a photo's coordinates: scaled, mirrored, then shifted."""
+    """A pipeline, and what it does to a image's coordinates: scaled, mirrored, then shifted."""
 
     def __init__(self, *after_resize, scale=(200, 200), offset=(0, 0), flip='', meta_keys=(), flip_height=None):
         self.pipeline = keep_ratio_pipeline(scale, *after_resize, meta_keys=meta_keys)
@@ -49,7 +49,7 @@ class Case:
         return tuple(int(side * ratio + 0.5) for side in size)
 
     def to_input(self, points, size):
-        """(N, 2) positions (x, y) in the photo to positions in the input."""
+        """(N, 2) positions (x, y) in the image to positions in the input."""
         height, width = self.content(size)
         x, y = points[:, 0] * width / size[1], points[:, 1] * height / size[0]
         if self.flip in ('horizontal', 'diagonal'):
@@ -88,7 +88,7 @@ CASES = {
 
 
 def dotted(size, dot, sigma):
-    """A dark photo with a soft bright dot around (x, y)."""
+    """A dark image with a soft bright dot around (x, y)."""
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
     bump = np.exp(-((x - dot[0]) ** 2 + (y - dot[1]) ** 2) / (2 * sigma**2))
     return np.repeat(np.round(20 + 230 * bump)[..., None], 3, 2).astype(np.uint8)
@@ -100,15 +100,15 @@ def centre_of_mass(heat):
     return np.array([(heat * x).sum(), (heat * y).sum()]) / heat.sum()
 
 
-def reference_heat(case, photo, stride, input_size):
-    """The heatmap in float64: block means of the placed photo, interpolated with np.interp along each axis."""
-    size = photo.shape[:2]
+def reference_heat(case, image, stride, input_size):
+    """The heatmap in float64: block means of the placed image, interpolated with np.interp along each axis."""
+    size = image.shape[:2]
     height, width = case.content(size)
-    resized = cv2.resize(photo[..., 0], (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float64)
+    resized = cv2.resize(image[..., 0], (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float64)
     placed = np.full(input_size, np.nan)
     rows, columns = np.mgrid[:height, :width]
     centres = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], 1)
-    # From the resized photo to the input: the same step without its scaling.
+    # From the resized image to the input: the same step without its scaling.
     x, y = case.to_input(centres * [size[1] / width, size[0] / height], size).T
     placed[y.astype(int), x.astype(int)] = resized.ravel()
     pad = np.isnan(placed)
@@ -127,7 +127,7 @@ def reference_heat(case, photo, stride, input_size):
     corners = case.to_input(np.array([[0.5, 0.5], [size[1] - 0.5, size[0] - 0.5]]), size)
     across = np.linspace(corners[0, 0], corners[1, 0], size[1]) / stride - 0.5
     down = np.linspace(corners[0, 1], corners[1, 1], size[0]) / stride - 0.5
-    # Only blocks with content take part: padding alone must not shine into the photo.
+    # Only blocks with content take part: padding alone must not shine into the image.
     rows, columns = (np.flatnonzero(_any_in_blocks(~pad.all(axis), stride)) for axis in (1, 0))
     wide = np.array([np.interp(across, columns, row[columns]) for row in blocks])
     return np.array([np.interp(down, rows, column[rows]) for column in wide.T]).T
@@ -137,9 +137,9 @@ def _any_in_blocks(flags, stride):
     return np.array([flags[start : start + stride].any() for start in range(0, len(flags), stride)])
 
 
-def run_heatmaps(tmp_path, case, photos, batch_size=1):
+def run_heatmaps(tmp_path, case, images, batch_size=1):
     """Run a real test with the hook; returns {name: {level: heatmap (H, W)}} of grey values."""
-    data = write_dataset(tmp_path / 'data', photos)
+    data = write_dataset(tmp_path / 'data', images)
     hook = dict(save=('heatmap',), colormap='gray', out_dir=str(tmp_path / 'out'), reduction='max', normalize=(0, 255))
     cfg = runner_config(data, tmp_path / 'work', pool_detector(), case.pipeline, batch_size, hook)
     Runner.from_cfg(cfg).test()
@@ -148,7 +148,7 @@ def run_heatmaps(tmp_path, case, photos, batch_size=1):
             level: read(tmp_path / 'out' / name[:-4] / f'backbone_{level}.heatmap.png')[..., 0]
             for level in range(len(STRIDES))
         }
-        for name in photos
+        for name in images
     }
 
 
@@ -163,12 +163,12 @@ def test_a_bright_dot_comes_back_where_it_was(tmp_path, name):
     if name == 'padded to a square':
         case.padded = (192, 192)
     input_size = tuple(-(-side // 32) * 32 for side in case.padded)
-    photo = dotted(SIZE, dot, sigma=6)
-    heatmaps = run_heatmaps(tmp_path, case, {'a.png': photo})['a.png']
+    image = dotted(SIZE, dot, sigma=6)
+    heatmaps = run_heatmaps(tmp_path, case, {'a.png': image})['a.png']
     for level, stride in enumerate(STRIDES):
         heat = heatmaps[level]
         assert heat.shape == SIZE
-        expected = reference_heat(case, photo, stride, input_size)
+        expected = reference_heat(case, image, stride, input_size)
         # The picture holds whole grey levels, cut off.
         assert np.abs(heat - expected).max() <= 1.01, (name, stride)
         if stride <= 16:  # cells no larger than the dot: also against the dot's own position
@@ -181,14 +181,14 @@ def test_a_bright_dot_comes_back_where_it_was(tmp_path, name):
 def test_batches_of_different_sizes_are_placed_each_on_its_own(tmp_path):
     """However much larger the padding of the batch, each image's heatmaps are those that it has alone."""
     case = Case(scale=(256, 160))
-    photos = {
+    images = {
         'wide.png': dotted((120, 300), (40.2, 90.9), 5),
         'tall.png': dotted((301, 140), (99.9, 33.3), 5),
         'small.png': dotted((64, 50), (25.0, 32.0), 5),
     }
-    together = run_heatmaps(tmp_path / 'together', case, photos, batch_size=3)
-    for name, photo in photos.items():
-        alone = run_heatmaps(tmp_path / name, case, {name: photo})[name]
+    together = run_heatmaps(tmp_path / 'together', case, images, batch_size=3)
+    for name, image in images.items():
+        alone = run_heatmaps(tmp_path / name, case, {name: image})[name]
         for level in range(3):  # up to stride 16, where no block of the image reaches into padding that it lacks alone
             assert np.abs(together[name][level].astype(int) - alone[level]).max() <= 1
 
@@ -250,7 +250,7 @@ def test_any_homography_agrees_with_the_separable_path_and_with_positions_by_han
 
 def test_what_was_cropped_away_has_no_heat_and_bounds_no_range():
     values = np.arange(1, 17, dtype=np.float32).reshape(4, 4)
-    # The input is the middle 40 x 40 pixels of a photo of 80 x 80.
+    # The input is the middle 40 x 40 pixels of a image of 80 x 80.
     placement = Placement(np.array([[1.0, 0, -20], [0, 1.0, -20], [0, 0, 1]]), (80, 80), (40, 40))
     heat = Grid((4, 4), (10, 10), placement).heatmap(values)
     assert not heat[:20].any()
@@ -293,7 +293,7 @@ def test_missing_ori_shape_says_what_to_add():
         placement_from_metas(dict(scale_factor=(1, 1)), torch.zeros(3, 8, 8))
 
 
-def test_metas_without_a_scale_are_an_unscaled_photo():
+def test_metas_without_a_scale_are_an_unscaled_image():
     placement = placement_from_metas(dict(ori_shape=(20, 30)), torch.zeros(3, 32, 32))
     np.testing.assert_array_equal(placement.matrix, np.eye(3))
     assert identity_placement((20, 30), (32, 32)).content_box == (0, 0, 30, 20)

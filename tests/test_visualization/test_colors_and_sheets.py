@@ -51,13 +51,13 @@ def test_the_largest_floats_do_not_overflow():
 
 @pytest.mark.parametrize('blend', ['alpha', 'add'])
 def test_overlay_is_its_formula(blend):
-    photo, heat = noise(seed=1), noise(seed=2)
-    photo_part = photo.astype(float) * (0.7 if blend == 'alpha' else 1)
-    expected = np.clip(photo_part + 0.3 * heat.astype(float), 0, 255)
-    assert np.abs(overlay(photo, heat, 0.3, blend) - expected).max() <= 0.5 + 1e-6
+    image, heat = noise(seed=1), noise(seed=2)
+    image_part = image.astype(float) * (0.7 if blend == 'alpha' else 1)
+    expected = np.clip(image_part + 0.3 * heat.astype(float), 0, 255)
+    assert np.abs(overlay(image, heat, 0.3, blend) - expected).max() <= 0.5 + 1e-6
 
 
-def test_colour_maps_of_opencv_come_first_then_matplotlibs():
+def test_color_maps_of_opencv_come_first_then_matplotlibs():
     grey = np.arange(256, dtype=np.uint8)[:, None]
     np.testing.assert_array_equal(get_colormap('jet'), cv2.applyColorMap(grey, cv2.COLORMAP_JET))
     np.testing.assert_array_equal(get_colormap('TURBO'), cv2.applyColorMap(grey, cv2.COLORMAP_TURBO))
@@ -65,8 +65,8 @@ def test_colour_maps_of_opencv_come_first_then_matplotlibs():
     assert get_colormap('Reds')[255, 0].tolist() == [13, 0, 103]  # BGR of the darkest red of ColorBrewer
 
 
-def test_unknown_colour_map_names_the_closest():
-    with pytest.raises(ValueError, match="unknown colour map 'virdis': .*viridis"):
+def test_unknown_color_map_names_the_closest():
+    with pytest.raises(ValueError, match="unknown color map 'virdis': .*viridis"):
         get_colormap('virdis')
 
 
@@ -76,7 +76,7 @@ def test_a_sheet_puts_the_tiles_in_rows_and_keeps_their_proportions(shape):
         return shrink_to_tile(np.full((*shape, 3), (value, 255 - value, 77), np.uint8))
 
     rows = [
-        [(['photo'], tile(10)), (['a_0'], tile(20))],
+        [(['image'], tile(10)), (['a_0'], tile(20))],
         [(['b_0'], tile(30)), (['b_1'], tile(40)), (['b_2'], tile(50))],
     ]
     picture = make_sheet(rows)
@@ -128,7 +128,7 @@ def test_a_title_stands_above_all_tiles_and_a_long_one_takes_more_lines():
     assert ((long == (50, 100, 200)).all(-1)).sum() == 60 * 300
 
 
-def test_a_colour_bar_leaves_the_picture_alone_and_goes_from_top_to_bottom():
+def test_a_color_bar_leaves_the_picture_alone_and_goes_from_top_to_bottom():
     picture, table = noise(200, 300), get_colormap('gray')
     drawn = add_colorbar(picture, table, (-1.5, 2.25))
     np.testing.assert_array_equal(drawn[:, :300], picture)

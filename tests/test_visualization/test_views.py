@@ -27,9 +27,9 @@ def channel_maps(channels, chosen, seed=0):
     return ChannelMaps(np.array(chosen), maps[chosen], maps.mean((1, 2)))
 
 
-def snapshot(levels, photo=None, **extra):
-    photo = noise(*SIZE) if photo is None else photo
-    return Snapshot('a', None, 0, identity_placement(SIZE, SIZE), levels, photo=lambda: photo, **extra)
+def snapshot(levels, image=None, **extra):
+    image = noise(*SIZE) if image is None else image
+    return Snapshot('a', None, 0, identity_placement(SIZE, SIZE), levels, image=lambda: image, **extra)
 
 
 def drawn(style, shot):
@@ -54,7 +54,7 @@ def sheets(monkeypatch):
 
 
 def expected_tile(values, limits, over=None):
-    """Resize, stretch, colour, blend: by OpenCV and a formula."""
+    """Resize, stretch, color, blend: by OpenCV and a formula."""
     unit = np.clip((values - limits[0]) / (limits[1] - limits[0]), 0, 1)
     heat = cv2.applyColorMap(np.uint8(255 * cv2.resize(unit, SIZE[::-1])), cv2.COLORMAP_JET)
     return heat if over is None else 0.6 * over.astype(float) + 0.4 * heat
@@ -62,15 +62,15 @@ def expected_tile(values, limits, over=None):
 
 @pytest.mark.parametrize('tiles', ['overlay', 'heatmap'])
 def test_each_channel_as_a_file(tiles):
-    maps, photo = channel_maps(120, [7, 119, 3]), noise(*SIZE)
+    maps, image = channel_maps(120, [7, 119, 3]), noise(*SIZE)
     style = Style(save='channels', channel_tiles=tiles, channel_files=True, image_format='png')
-    pictures = drawn(style, snapshot([level(channels=120, picked=maps)], photo))
+    pictures = drawn(style, snapshot([level(channels=120, picked=maps)], image))
     names = ['neck_0.channel_007.png', 'neck_0.channel_119.png', 'neck_0.channel_003.png']
     assert list(pictures) == names
     for name, values in zip(names, maps.maps):
-        expected = expected_tile(values, (values.min(), values.max()), photo if tiles == 'overlay' else None)
+        expected = expected_tile(values, (values.min(), values.max()), image if tiles == 'overlay' else None)
         difference = np.abs(pictures[name].pixels - expected)
-        assert np.quantile(difference, 0.99) <= 2  # a grey level more or less is another colour
+        assert np.quantile(difference, 0.99) <= 2  # a grey level more or less is another color
         assert pictures[name].levels == ['neck_0']
 
 
@@ -94,7 +94,7 @@ def test_a_range_from_zero_is_empty_where_all_is_negative(sheets, scale):
     drawn(style, snapshot([Level('neck', 0, 1, (8.0, 8.0), values, picked=picked)]))
     ends = '0 to 2' if scale > 0 else '0 to 0'
     assert [captions for _, captions in sheets] == [
-        [['photo'], ['neck_0', '1 channels, stride 8', ends]],
+        [['image'], ['neck_0', '1 channels, stride 8', ends]],
         [['channel 0', ends]],
     ]
     shades = len(np.unique(views.make_sheet.tiles[-1].reshape(-1, 3), axis=0))
@@ -116,13 +116,13 @@ def test_sheets_of_at_most_64_channels(sheets, count, pages):
 
 
 def test_tiles_of_a_sheet_show_the_channels_that_they_name(sheets):
-    maps, photo = channel_maps(100, list(range(99, -1, -1))), noise(*SIZE)
-    drawn(Style(save='channels', channels='all'), snapshot([level(channels=100, picked=maps)], photo))
+    maps, image = channel_maps(100, list(range(99, -1, -1))), noise(*SIZE)
+    drawn(Style(save='channels', channels='all'), snapshot([level(channels=100, picked=maps)], image))
     captions = [caption for _, page in sheets for caption in page]
     assert len(views.make_sheet.tiles) == len(captions) == 100
     for ((_, number),), tile in zip((map(str.split, caption) for caption in captions), views.make_sheet.tiles):
         values = maps.maps[99 - int(number)]
-        expected = shrink_to_tile(expected_tile(values, (values.min(), values.max()), photo).astype(np.uint8), 240)
+        expected = shrink_to_tile(expected_tile(values, (values.min(), values.max()), image).astype(np.uint8), 240)
         assert np.abs(tile.astype(int) - expected).mean() < 1
 
 
@@ -184,7 +184,7 @@ def test_the_chart_of_weights_marks_the_shown_channels(count):
     assert columns.min() > 450  # the marked ones are the last
 
 
-def test_colour_bars_stand_beside_the_photo():
+def test_color_bars_stand_beside_the_image():
     shot = snapshot([level()])
     plain, barred = (
         drawn(Style(save=('overlay', 'heatmap'), image_format='png', colorbar=bar), shot) for bar in (0, 1)
@@ -195,12 +195,12 @@ def test_colour_bars_stand_beside_the_photo():
         np.testing.assert_array_equal(barred[name].pixels[:, : SIZE[1]], plain[name].pixels)
 
 
-def test_without_a_photo_all_that_needs_none_is_drawn_before_the_error():
+def test_without_a_image_all_that_needs_none_is_drawn_before_the_error():
     def missing():
         raise ImageError('a.jpg: gone')
 
     shot = Snapshot('a', 'a.jpg', 0, identity_placement(SIZE, SIZE), [level(picked=channel_maps(16, [1]))])
-    shot = Snapshot(**{**vars(shot), 'photo': missing})
+    shot = Snapshot(**{**vars(shot), 'image': missing})
     found, made = Views(Style(save=('overlay', 'heatmap', 'channels'), channel_tiles='heatmap')), []
     with pytest.raises(ImageError):
         for picture in found.draw(shot, found.place(shot)):

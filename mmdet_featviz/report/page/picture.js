@@ -61,7 +61,7 @@ const picture = (() => {
   function outline(run, [left, top, right, bottom, label, score], [width, height]) {
     const box = dom.element('div', score === null ? 'box truth' : 'box');
     const name = run.classes[label] === undefined ? String(label) : run.classes[label];
-    const color = score === null ? [255, 255, 255] : run.colours[label] || [255, 255, 0];
+    const color = score === null ? [255, 255, 255] : run.colors[label] || [255, 255, 0];
     box.style.left = `${left / width * 100}%`;
     box.style.top = `${top / height * 100}%`;
     box.style.width = `${(right - left) / width * 100}%`;
