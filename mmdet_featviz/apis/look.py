@@ -67,7 +67,7 @@ class Look:
 
     def overlay(self, name: str) -> np.ndarray:
         """A level's heat over the image: (H, W, 3) uint8, RGB."""
-        laid = self._views.laid_over(self.snapshot.image(), self._find(name), self._all)
+        laid = self._views.overlay_level(self.snapshot.image(), self._find(name), self._all)
         return np.ascontiguousarray(laid[..., ::-1])
 
     def panel(self) -> np.ndarray:

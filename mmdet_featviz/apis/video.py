@@ -65,14 +65,14 @@ class FrameDrawer:
         tiles = [('frame', self._tile(frame, snapshot))] if self.with_frame else []
         placed = self._views.place(snapshot)
         for one in self._chosen(placed):
-            picture = self._views.laid_over(frame, one, placed)
+            picture = self._views.overlay_level(frame, one, placed)
             tiles.append((f'{one.level.name}, stride {one.level.stride_text}', self._tile(picture, snapshot)))
         return _join(tiles, self.direction)
 
     def _tile(self, picture: np.ndarray, snapshot: Snapshot) -> np.ndarray:
         """Scaled first, so that boxes and letters have the same size in every video."""
         tile = shrink_to_tile(picture, self.tile_size)
-        return self._views.with_boxes(tile, snapshot, len(tile) / len(picture))
+        return self._views.draw_boxes(tile, snapshot, len(tile) / len(picture))
 
     def _chosen(self, placed: Sequence[PlacedLevel]) -> list[PlacedLevel]:
         found = [one for one in placed if any(fnmatchcase(one.level.name, name) for name in self.levels)]

@@ -8,20 +8,19 @@ import inspect
 import logging
 import os
 import os.path as osp
-import posixpath
 import weakref
-from collections import Counter
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.visualization import Visualizer as MMVisualizer
-from torch import Tensor, nn
+from torch import nn
 
-from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder
+from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channel_choice
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
@@ -30,14 +29,9 @@ from mmdet_featviz.runs.image_selection import ImageSelection
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.visualizer_backends import PictureLogger
 from mmdet_featviz.runs.writer import RunWriter
-from mmdet_featviz.structures.boxes import Boxes, collect_boxes, ignored_boxes
-from mmdet_featviz.structures.grid import Grid
-from mmdet_featviz.structures.placement import Placement, identity_placement, placement_from_metas
-from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_whole_number
-from mmdet_featviz.visualization.images import read_image, rebuild_image
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
-from mmdet_featviz.visualization.value_ranges import finite_heat
 
 STAGES = ('train', 'val', 'test')
 _unfinished: weakref.WeakSet[FeatureVisualizer] = weakref.WeakSet()
@@ -136,10 +130,10 @@ class FeatureVisualizer:
         self.strict = strict
 
         self.taps: Taps | None = None
-        self._sources: dict[str, _Source] = {}  # of each stage
+        self._sources: dict[str, ImageSource] = {}  # of each stage
         self._batch: tuple = ()
         self._turns = ImageSelection(self.interval, self.max_images, self.image_names)
-        self._passes_of: Counter = Counter()  # image key: passes drawn
+        self._builder = SnapshotBuilder(self.style.align, average_passes)
 
     def open(
         self,
@@ -150,7 +144,7 @@ class FeatureVisualizer:
         image_paths: Iterable[str] = (),
         backend_args: dict | None = None,
         stage: str = 'test',
-        facts: dict | None = None,
+        info: dict | None = None,
         in_run: bool = False,
         log: MMVisualizer | None = None,
     ) -> None:
@@ -164,7 +158,7 @@ class FeatureVisualizer:
             image_paths: Of all images of the data set, so that names of folders do not depend on their order.
             backend_args: File backend of the data set, for the user who named none.
             stage: Whose data set this is: ``train``, ``val`` or ``test``.
-            facts: What else ``run.json`` should say of the run.
+            info: What else ``run.json`` should say of the run.
             in_run: Whether a runner opens this, and calls :meth:`close` at its end.
             log: Where `log_to_visualizer` sends pictures; None is the visualizer of the runner that was made last.
 
@@ -181,45 +175,36 @@ class FeatureVisualizer:
                 f'no image of the {stage} data set is called {missing[0]!r}: image_names takes ends of paths, as of '
                 f'{image_paths[0]!r}'
             )
-        source = self._source(image_root, backend_args, dataset_meta, image_paths)
+        keys = ImageKeys(self.image_root or image_root, image_paths)
+        source = ImageSource(keys, self.backend_args or backend_args, dataset_meta)
         if self.taps is None:
-            self._open_run(model, default_dir, source, facts or {}, in_run, log)
+            self._open_run(model, default_dir, source, info or {}, in_run, log)
         self._sources[stage] = source
 
     def _open_run(
         self,
         model: nn.Module,
         default_dir: str,
-        source: _Source,
-        facts: dict,
+        source: ImageSource,
+        info: dict,
         in_run: bool,
         log: MMVisualizer | None,
     ) -> None:
         picture_log = PictureLogger(log or _latest_visualizer()) if self.log_to_visualizer else None
         taps = self.make_taps(model)
-        facts = dict(
+        info = dict(
             layers=list(taps.modules),
             reduction=self.reduction_name,
             dataset_meta=_plain(source.dataset_meta),
             backend_args=source.backend_args,
             working_dir=os.getcwd(),  # from which the paths of images lead on
-            **facts,
+            **info,
         )
         self._in_run = in_run
-        sink = RunFolder(self.out_dir or default_dir, self.overwrite, self.resume, in_run)
+        run_folder = RunFolder(self.out_dir or default_dir, self.overwrite, self.resume, in_run)
         workers = self.workers if in_run else 0
-        self._writer = RunWriter(sink, self.style, facts, self.strict, workers=workers, log=picture_log)
+        self._writer = RunWriter(run_folder, self.style, info, self.strict, workers=workers, log=picture_log)
         self.taps = taps
-
-    def _source(
-        self,
-        image_root: str | None,
-        backend_args: dict | None,
-        dataset_meta: dict | None,
-        image_paths: Iterable[str] = (),
-    ) -> _Source:
-        keys = ImageKeys(self.image_root or image_root, image_paths)
-        return _Source(keys, self.backend_args or backend_args, dataset_meta)
 
     def make_taps(self, model: nn.Module) -> Taps:
         """Taps for a detector that catch what this visualizer draws.
@@ -250,7 +235,7 @@ class FeatureVisualizer:
     def begin(self, stage: str, images: int | None = None) -> None:
         """Begin a round over the data set of a stage, of so many images where a sampler may repeat some."""
         self._turns.begin(stage, images)
-        self._passes_of.clear()  # another test is no further pass over the images of the one before
+        self._builder.begin()
 
     def select(self, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> list[bool]:
         """Which images of a batch are drawn, by `interval` and `max_images` or by their names; for detectors.
@@ -301,7 +286,25 @@ class FeatureVisualizer:
             snapshots = partial(self.snapshots, passes, index, result, folder, stage)
             self._writer.write_made(path or 'an array', snapshots)
 
-    def keep_metrics(
+    def snapshots(
+        self, passes: Sequence[Pass], index: int, result: Any = None, folder: str = '', stage: str = 'test'
+    ) -> list[Snapshot]:
+        """Build the snapshots of one image of a batch: one per pass, and on request the mean of all passes.
+
+        Args:
+            passes: The passes over the batch.
+            index: Index of the image in the batch.
+            result: Data sample with its predictions.
+            folder: Folder below the run's own.
+            stage: ``train``, ``val`` or ``test``.
+        """
+        source = self._sources.get(stage)
+        if source is None:  # opened for no run: the detector may know its classes
+            dataset_meta = getattr(self.taps.model, 'dataset_meta', None)
+            source = ImageSource(ImageKeys(self.image_root), self.backend_args, dataset_meta)
+        return self._builder.build(self.taps.model, passes, index, source, result, folder, stage)
+
+    def record_metrics(
         self, metrics: dict[str, Any] | None, folder: str = '', focus: Mapping[str, dict] | None = None
     ) -> None:
         """Keep what evaluators told of a test, or of the validation that is drawn into `folder`, for the report.
@@ -312,7 +315,7 @@ class FeatureVisualizer:
             focus: The settings of each FeatureFocusMetric among the evaluators, by its prefix.
         """
         if metrics and self.taps is not None:
-            self._writer.keep_metrics(metrics, folder, focus)
+            self._writer.record_metrics(metrics, folder, focus)
 
     def close(self) -> None:
         """Wait for the workers, and draw what waited for the end of a stage: with ``normalize='run'`` every picture."""
@@ -322,11 +325,11 @@ class FeatureVisualizer:
             if not self._in_run:
                 self.write_report()
 
-    def tell_at_exit(self) -> None:
+    def summarize_at_exit(self) -> None:
         """See that a process which ends before :meth:`close`, of whatever error or signal, tells what it has drawn."""
         _unfinished.add(self)
 
-    def end_early(self) -> None:
+    def stop_early(self) -> None:
         """Wait for the workers, and log what was drawn until now."""
         if self.taps is not None:
             self.taps.detach()
@@ -338,7 +341,7 @@ class FeatureVisualizer:
         if self.report and self.taps is not None and is_main_process():
             from mmdet_featviz.report.builder import write_report  # only those who want one need its parts
 
-            print_log(write_report(self._writer.sink.out_dir), 'current')
+            print_log(write_report(self._writer.run_folder.out_dir), 'current')
 
     def summary(self) -> str:
         """One line: how many pictures of how many images, where, and what was skipped and why."""
@@ -350,108 +353,11 @@ class FeatureVisualizer:
             return line
         return f'{line}{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'
 
-    def snapshots(
-        self, passes: Sequence[Pass], index: int, result: Any = None, folder: str = '', stage: str = 'test'
-    ) -> list[Snapshot]:
-        """One image of a batch as each pass saw it, and on request the average of all passes.
-
-        Args:
-            passes: The passes over the batch.
-            index: Of the image in the batch.
-            result: Data sample with its predictions.
-            folder: Folder below the run's own.
-            stage: ``train``, ``val`` or ``test``.
-        """
-        sample = passes[0].samples[index]
-        source = self._sources.get(stage)
-        if source is None:  # opened for no run: the detector may know its classes
-            source = self._source(None, None, getattr(self.taps.model, 'dataset_meta', None))
-        boxes = collect_boxes(sample, result, mirrored=len(passes) == 1)
-        key = posixpath.join(folder, source.keys.key_of(sample.metainfo.get('img_path')))
-        snapshots = []
-        for pass_ in passes:
-            snapshots.append(self._snapshot(pass_, index, key, folder, source, boxes, stage == 'train'))
-            self._passes_of[key] += 1
-        # All are drawn over one image, read once.
-        image = lru_cache(maxsize=None)(snapshots[0].image)
-        snapshots = [replace(snapshot, image=image) for snapshot in snapshots]
-        if self.average_passes and len(passes) > 1:
-            snapshots.append(_averaged(snapshots, self.style.align))
-        return snapshots
-
-    def _snapshot(
-        self, pass_: Pass, index: int, key: str, folder: str, source: _Source, boxes: Boxes, training: bool
-    ) -> Snapshot:
-        inputs, meta = pass_.inputs[index], pass_.samples[index].metainfo
-        path = meta.get('img_path')
-        placement = self._placement(inputs, meta, training)
-        preprocessor = getattr(self.taps.model, 'data_preprocessor', None)
-        image = rebuild = partial(rebuild_image, inputs, preprocessor, placement)
-        is_file = path is not None and not training
-        if is_file:
-            image = partial(read_image, path, placement.image_size, source.backend_args, rebuild)
-        return Snapshot(
-            key,
-            path,
-            self._passes_of[key],
-            placement,
-            [_level(activation, index) for activation in pass_.maps],
-            [_level(activation, index) for activation in pass_.attention],
-            boxes,
-            ignored_boxes(pass_.samples[index]),
-            image,
-            is_file,
-            source.dataset_meta,
-            folder,
-        )
-
-    @staticmethod
-    def _placement(image: Tensor, meta: dict, training: bool) -> Placement:
-        """Where the image lies in the network's input (C, H, W)."""
-        if not training:
-            return placement_from_metas(meta, image)
-        input_size = tuple(image.shape[1:])
-        size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
-        return identity_placement(size, input_size)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What is known of the data set of one stage."""
-
-    keys: ImageKeys
-    backend_args: dict | None
-    dataset_meta: dict | None
-
-
-def _level(activation: ActivationMap, index: int) -> Level:
-    """One image of an activation map."""
-    details = activation.details[index] if activation.details is not None else {}
-    values = activation.values[index].numpy()
-    return Level(activation.layer, activation.level, activation.channels, activation.stride, values, **details)
-
-
-def _averaged(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
-    """The mean heatmap of each level that all passes have, as levels whose cells are the image's pixels."""
-    size, averaged = snapshots[0].placement.image_size, []
-    whole = identity_placement(size, size)
-    for level in snapshots[0].levels:
-        heats = []
-        for snapshot in snapshots:
-            for other in snapshot.levels:
-                if other.name == level.name:
-                    grid = Grid(other.values.shape, other.stride, snapshot.placement, align)
-                    heats.append(finite_heat(other.values, grid)[0])
-        if len(heats) == len(snapshots):
-            mean = np.mean(heats, axis=0, dtype=np.float64).astype(np.float32)
-            averaged.append(replace(level, stride=(1.0, 1.0), values=mean, picked=None, pooled=None, raw=None))
-    return replace(snapshots[0], augmentation='mean', placement=whole, levels=averaged, attention=())
-
 
 @atexit.register
-def _end_early() -> None:
+def _stop_early() -> None:
     for visualizer in list(_unfinished):
-        visualizer.end_early()
+        visualizer.stop_early()
 
 
 def _latest_visualizer() -> MMVisualizer:

@@ -102,7 +102,7 @@ def settle_weights(model, data):
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    def settle(norm, args):
+    def take_statistics(norm, args):
         features = args[0]
         if norm.track_running_stats and features.dim() == 4 and features[:, 0].numel() > 1:
             norm.running_mean.copy_(features.mean((0, 2, 3)))
@@ -112,7 +112,7 @@ def settle_weights(model, data):
     for norm in norms:
         if norm.affine and not norm.weight.any():
             torch.nn.init.ones_(norm.weight)
-    handles = [norm.register_forward_pre_hook(settle) for norm in norms]
+    handles = [norm.register_forward_pre_hook(take_statistics) for norm in norms]
     with torch.no_grad():
         for name, module in model.named_modules():
             weight = getattr(module, 'weight', None)  # the name may be that of a whole block

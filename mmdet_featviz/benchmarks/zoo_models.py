@@ -101,12 +101,12 @@ def packed(pipeline, image):
     """Model input of a image, given as a path or an array."""
     from mmcv.transforms import Compose
 
-    facts = dict(img_id=0, text=CAPTION, custom_entities=True)
+    info = dict(img_id=0, text=CAPTION, custom_entities=True)
     if any(transform['type'] == 'LoadProposals' for transform in pipeline):
-        facts['proposals'] = dict(bboxes=PROPOSALS, scores=np.ones(len(PROPOSALS), np.float32))
+        info['proposals'] = dict(bboxes=PROPOSALS, scores=np.ones(len(PROPOSALS), np.float32))
     if isinstance(image, np.ndarray):
         load = dict(type='mmdet.LoadImageFromNDArray', to_float32=pipeline[0].get('to_float32', False))
-        data = Compose([load, *pipeline[1:]])(dict(facts, img=image, img_path=None))
+        data = Compose([load, *pipeline[1:]])(dict(info, img=image, img_path=None))
     else:
-        data = Compose(pipeline)(dict(facts, img_path=str(image)))
+        data = Compose(pipeline)(dict(info, img_path=str(image)))
     return {key: [value] for key, value in data.items()}

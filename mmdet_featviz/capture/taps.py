@@ -16,10 +16,10 @@ from mmdet_featviz.capture.channel_attention import ChannelAttentionFinder
 from mmdet_featviz.capture.channel_selection import DetailRecorder
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
 from mmdet_featviz.capture.layer_selection import find_default_layers, find_layers, find_modules_of_type
-from mmdet_featviz.capture.module_outputs import QUERY_DECODERS, describe_tensor, tensors_in
+from mmdet_featviz.capture.module_outputs import describe_tensor, feature_maps_in, tensors_in
 from mmdet_featviz.capture.reductions import Reduction, reduce_feature_map
 from mmdet_featviz.capture.strides import stride_of
-from mmdet_featviz.capture.tokens import fold_tokens, window_shift
+from mmdet_featviz.capture.tokens import window_shift
 
 
 class Taps:
@@ -145,22 +145,16 @@ class Taps:
         if not self._passes:  # called outside a pass, for instance by another hook
             return
         current = self._passes[-1]
-        tokens = None  # how many there are on several levels: tokens beside them are a text, as in Grounding DINO
-        for tensor in tensors_in(output):
-            features = []
-            if tokens is None or tensor.dim() != 3 or tensor.shape[1] == tokens:
-                with torch.no_grad():
-                    features = self._feature_maps(layer, tensor.detach(), current)
-            if tensor.dim() == 3 and len(features) > 1:
-                tokens = tensor.shape[1]
-            if not features:
-                self._note_not_map(layer, tensor, current)
-            for level in features or [None]:  # what is no map is counted too: levels keep their number
-                number = current.outputs_seen.get(layer, 0)
-                current.outputs_seen[layer] = number + 1
-                if level is not None:
-                    stride = stride_of(level, current.inputs)
-                    current.maps.append(self._activation_map(layer, number, level, stride))
+        with torch.no_grad():
+            for tensor, feature_maps in feature_maps_in(output, layer, current, self._shifts.get(layer, 0)):
+                if not feature_maps:
+                    self._note_not_map(layer, tensor, current)
+                for features in feature_maps or [None]:  # what is no map is counted too: levels keep their number
+                    number = current.outputs_seen.get(layer, 0)
+                    current.outputs_seen[layer] = number + 1
+                    if features is not None:
+                        stride = stride_of(features, current.inputs)
+                        current.maps.append(self._activation_map(layer, number, features, stride))
 
     def _on_attention(self, layer: str, features: Tensor, weights: Tensor) -> None:
         if self._passes:
@@ -176,15 +170,6 @@ class Taps:
         values = reduce_feature_map(features, self.reduction)
         details = self.keeper.keep(features, weights) if self.keeper is not None else None
         return ActivationMap(layer, number, features.shape[1], stride, values, details)
-
-    def _feature_maps(self, layer: str, tensor: Tensor, current: Pass) -> list[Tensor]:
-        """The feature maps (N, C, H, W) in a tensor: itself, folded tokens, or none."""
-        if stride_of(tensor, current.inputs) is not None:
-            return [] if tensor.data_ptr() == current.inputs.data_ptr() else [tensor]
-        if not QUERY_DECODERS.isdisjoint(layer.split('.')):  # as many queries as some grid has cells are none
-            return []
-        maps = fold_tokens(tensor, current.inputs, current.grids.values(), self._shifts.get(layer, 0))
-        return maps if all(stride_of(level, current.inputs) for level in maps) else []
 
     def _on_levels(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         """Note the grids of backbone and neck, which tokens of other layers may lie on."""

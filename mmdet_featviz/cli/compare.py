@@ -76,7 +76,7 @@ def _run_detector(config: str, checkpoint: str | None, out_dir: str, args: argpa
     one = argparse.Namespace(**{**vars(args), **given})
     visualizer, model = load_detector(one, image_root=root)
     info = dict(config=config, checkpoint=one.checkpoint or 'random weights')
-    visualizer.open(model, dataset_meta=model.dataset_meta, facts=info)
+    visualizer.open(model, dataset_meta=model.dataset_meta, info=info)
     for image in draw_images(images, model, visualizer):
         print(f'skipped: {image} is no readable image')
     print(visualizer.summary())

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         return
     info = dict(config=args.config, checkpoint=args.checkpoint)
     try:
-        visualizer.open(model, dataset_meta=getattr(model, 'dataset_meta', None), facts=info)
+        visualizer.open(model, dataset_meta=getattr(model, 'dataset_meta', None), info=info)
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
     unreadable = draw_images(images, model, visualizer)

@@ -40,10 +40,10 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         raise SystemExit(str(error)) from error
     wanted_image, wanted_level = name_filter(args.images), name_filter(args.levels)
     limits = run_ranges(source.paths, style.align) if style.normalize == 'run' else None
-    writer = RunWriter(folder, style, source.facts_to_pass_on, limits=limits)
+    writer = RunWriter(folder, style, source.info_to_copy, limits=limits)
     found = 0
     for snapshot in tqdm(source.snapshots(), total=len(source.paths), unit='image'):
-        snapshot = snapshot.only(wanted_level)
+        snapshot = snapshot.with_levels(wanted_level)
         if wanted_image(snapshot.key) and snapshot.levels:
             if not found:
                 _check_kept(snapshot, style)
@@ -51,14 +51,14 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             writer.write(snapshot)
     if not found:
         raise SystemExit('no image or level of the run fits --images and --levels')
-    if not writer.tally.drawn:
+    if not writer.outcome.drawn:
         raise SystemExit(writer.summary())
     print(writer.summary())
 
 
 def _style_of(source: Run, args: argparse.Namespace) -> Style:
     """The run's own style with the options of the command line."""
-    style = Style(**{**source.facts.get('style', {}), **drawing_options(args, Style)})
+    style = Style(**{**source.info.get('style', {}), **drawing_options(args, Style)})
     if not hasattr(args, 'save'):
         style = replace(style, save=style.pictures or ('overlay',))
     return style

@@ -40,11 +40,11 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
         dataset_meta=getattr(datasets[0], 'metainfo', None),
         backend_args=getattr(datasets[0], 'backend_args', None),
         stage=stage,
-        facts=dict(config=runner.cfg.filename, checkpoint=runner._load_from),
+        info=dict(config=runner.cfg.filename, checkpoint=runner._load_from),
         in_run=True,
         log=runner.visualizer,
     )
-    visualizer.tell_at_exit()
+    visualizer.summarize_at_exit()
 
 
 def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:

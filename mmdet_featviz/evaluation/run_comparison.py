@@ -59,7 +59,7 @@ class RunComparison:
     ) -> None:
         self.runs = run_a, run_b
         self.style = style or Style()
-        self._aligns = [run.facts.get('style', {}).get('align', 'center') for run in self.runs]
+        self._aligns = [run.info.get('style', {}).get('align', 'center') for run in self.runs]
         maps_a, maps_b = (dict.fromkeys(osp.relpath(path, run.folder) for path in run.paths) for run in self.runs)
         self._common = [name for name in maps_a if name in maps_b]
         if not self._common:
@@ -75,7 +75,7 @@ class RunComparison:
         # Here, as this folder may be overwritten.
         if get_storage(out_dir).folder in [run.folder for run in self.runs]:
             raise ValueError(f'out_dir {out_dir!r} is one of the runs: choose another folder')
-        self.sink = RunFolder(out_dir, overwrite)
+        self.run_folder = RunFolder(out_dir, overwrite)
         self.means = ScoreMeans()
         self._boxes: dict[str, int] = {}  # what boxes were: images
         self._alone: tuple[dict, dict] = {}, {}  # names of levels without a partner
@@ -89,14 +89,14 @@ class RunComparison:
             self._compare(name)
         data = self.data()
         for name, text in ((DATA, json.dumps(data, ensure_ascii=False, indent=1)), (TABLE, comparison_table(data))):
-            self.sink.write(name, text.encode('utf-8', 'surrogateescape'))  # names of files may be no UTF-8
-        self.sink.settle()
+            self.run_folder.write(name, text.encode('utf-8', 'surrogateescape'))  # names of files may be no UTF-8
+        self.run_folder.flush()
 
     def data(self) -> dict[str, Any]:
         """All figures, as JSON can hold them."""
         return dict(
-            a=_facts(self.runs[0]),
-            b=_facts(self.runs[1]),
+            a=_info_of(self.runs[0]),
+            b=_info_of(self.runs[1]),
             images=len(self._compared),
             only_in_a=self._only[0],
             only_in_b=self._only[1],
@@ -110,7 +110,7 @@ class RunComparison:
 
     def summary(self) -> str:
         """One line: how many images were compared, where, and what was not and why."""
-        parts = [f'{count_noun(len(self._compared), "image")} compared in {self.sink.out_dir}']
+        parts = [f'{count_noun(len(self._compared), "image")} compared in {self.run_folder.out_dir}']
         noted = {
             'only in A': self._only[0],
             'only in B': self._only[1],
@@ -120,7 +120,7 @@ class RunComparison:
         parts += [
             f'{count_noun(len(keys), "image")} {what} ({first_names(keys)})' for what, keys in noted.items() if keys
         ]
-        reductions = [run.facts.get('reduction') for run in self.runs]
+        reductions = [run.info.get('reduction') for run in self.runs]
         if reductions[0] != reductions[1]:
             parts.append('values of two kinds: channels were reduced by {} in A and by {} in B'.format(*reductions))
         alone = [f'{name} of {letter}' for letter, names in zip('AB', self._alone) for name in names]
@@ -131,7 +131,7 @@ class RunComparison:
     def _compare(self, name: str) -> None:
         key = osp.dirname(name)
         try:
-            a, b = (load_with_image(osp.join(run.folder, name), run.facts) for run in self.runs)
+            a, b = (load_with_image(osp.join(run.folder, name), run.info) for run in self.runs)
         except ValueError as error:
             print_log(f'{error}. The image is skipped.', 'current', logging.WARNING)
             self._skipped.setdefault('maps not readable', []).append(key)
@@ -161,8 +161,8 @@ class RunComparison:
                 self.means.add(pair, figures)
                 rows.append(draw_pair(pair, heats, figures, image, self.style))
                 entries.append(_entry(a, pair, figures, name))
-            self.sink.write(name, encode_picture(draw_sheet(rows, f'{title}{page}'), name))
-            self.sink.record(entries)
+            self.run_folder.write(name, encode_picture(draw_sheet(rows, f'{title}{page}'), name))
+            self.run_folder.record(entries)
 
     def _inside(self, a: Snapshot, b: Snapshot) -> np.ndarray | None:
         """Which pixels the boxes hold; None without boxes."""
@@ -212,15 +212,15 @@ def _entry(snapshot: Snapshot, pair: LevelPair, figures: ComparisonScores, name:
     )
 
 
-def _facts(run: Run) -> dict[str, Any]:
-    known = dict(folder=run.folder, **{name: run.facts.get(name) for name in ('config', 'checkpoint', 'reduction')})
+def _info_of(run: Run) -> dict[str, Any]:
+    known = dict(folder=run.folder, **{name: run.info.get(name) for name in ('config', 'checkpoint', 'reduction')})
     return {name: value for name, value in known.items() if value is not None}
 
 
 def short_names(a: Run, b: Run) -> tuple[str, str]:
     """Short names of two runs: the first of config, checkpoint and folder in which they differ."""
     for fact in ('config', 'checkpoint'):
-        names = [osp.splitext(osp.basename(run.facts.get(fact) or ''))[0] for run in (a, b)]
+        names = [osp.splitext(osp.basename(run.info.get(fact) or ''))[0] for run in (a, b)]
         if all(names) and names[0] != names[1]:
             return names[0], names[1]
     names = osp.basename(a.folder), osp.basename(b.folder)

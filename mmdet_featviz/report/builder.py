@@ -79,15 +79,15 @@ class Report:
     def __init__(self, run: Run, other: Run | None = None, max_images: int | None = None) -> None:
         self.run = run
         self.other = other
-        self.style = Style(**run.facts.get('style', {}))
-        self._aligns = [one.facts.get('style', {}).get('align', 'center') for one in self._runs]
+        self.style = Style(**run.info.get('style', {}))
+        self._aligns = [one.info.get('style', {}).get('align', 'center') for one in self._runs]
         self._images = dict(list(passes_by_image(run).items())[:max_images])
         self._shown = 0
         self._levels: dict[str, str] = {}  # strides of all that any image has
         self._focus = FocusMeans()
         self._skipped: list[str] = []
         self._without_image: list[str] = []
-        self.sink = RunFolder(osp.join(run.folder, REPORT), overwrite=True)
+        self.run_folder = RunFolder(osp.join(run.folder, REPORT), overwrite=True)
 
     @property
     def _runs(self) -> list[Run]:
@@ -96,12 +96,12 @@ class Report:
     @property
     def page(self) -> str:
         """Path of the page."""
-        return osp.join(self.sink.out_dir, 'index.html')
+        return osp.join(self.run_folder.out_dir, 'index.html')
 
     def write(self) -> None:
         """Write the page and all that it shows."""
         shared = ['index.html', 'data/index.js', *(f'page/{name}' for name in (*SCRIPTS, 'report.css'))]
-        self.sink.record([dict(files=shared)])  # a report that is replaced takes them with it
+        self.run_folder.record([dict(files=shared)])  # a report that is replaced takes them with it
         numbers = iter(range(sum(map(len, self._images.values()))))
         names = distinct_names(key for key, _ in self._images)
         images = [
@@ -109,10 +109,10 @@ class Report:
         ]
         self._shown = len(images)
         for name in (*SCRIPTS, 'report.css'):
-            self.sink.write(f'page/{name}', (PAGE / name).read_bytes())
-        self.sink.write('data/index.js', script_call('run', self._index(images)))
-        self.sink.write('index.html', self._html().encode('utf-8', 'surrogateescape'))
-        self.sink.settle()
+            self.run_folder.write(f'page/{name}', (PAGE / name).read_bytes())
+        self.run_folder.write('data/index.js', script_call('run', self._index(images)))
+        self.run_folder.write('index.html', self._html().encode('utf-8', 'surrogateescape'))
+        self.run_folder.flush()
 
     def summary(self) -> str:
         """One line: how many images, where, and what is missing."""
@@ -127,7 +127,7 @@ class Report:
         written, image, last, tried = [], None, None, False
         for shot in shots:
             try:
-                snapshot = load_with_image(shot.path, self.run.facts)
+                snapshot = load_with_image(shot.path, self.run.info)
             except ValueError as error:
                 print_log(f'{error}. It is not in the report.', 'current', logging.WARNING)
                 self._skipped.append(shot.name)
@@ -136,8 +136,8 @@ class Report:
             files = [f'data/{number:06d}.js']
             if not tried or not snapshot.is_file:  # what training saw is another crop each time
                 image, tried = self._write_image(key, snapshot, number, files), True
-            self.sink.write(files[0], script_call('shot', number, self._shot(snapshot, shot, image)))
-            self.sink.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
+            self.run_folder.write(files[0], script_call('shot', number, self._shot(snapshot, shot, image)))
+            self.run_folder.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
             written.append([number, shot.label])
             # Figures are those of the last epoch; its first pass, as the mean of passes is no single look.
             if last is None or not snapshot.augmentation:
@@ -158,7 +158,7 @@ class Report:
         for folder, longest in (('photos', IMAGE_SIZE), ('thumbs', THUMB_SIZE)):
             small = shrink_to_tile(image, longest) if max(image.shape) > longest else image
             name = f'{folder}/{number:06d}.jpg'
-            self.sink.write(name, cv2.imencode('.jpg', small, JPEG)[1].tobytes())
+            self.run_folder.write(name, cv2.imencode('.jpg', small, JPEG)[1].tobytes())
             files.append(name)
         return number
 
@@ -182,7 +182,7 @@ class Report:
         if self.other is None:
             return None
         try:
-            return load_with_image(osp.join(self.other.folder, shot.name), self.other.facts)
+            return load_with_image(osp.join(self.other.folder, shot.name), self.other.info)
         except ValueError:
             return None
 
@@ -221,7 +221,7 @@ class Report:
 
     def _index(self, images: Sequence[dict]) -> dict:
         """What the page needs at its start."""
-        style, names = self.style, [self.run.facts.get('dataset_meta') or {}]
+        style, names = self.style, [self.run.info.get('dataset_meta') or {}]
         classes = names[0].get('classes') or ()
         colors = BoxStyle('both', 0, names[0])
         labels = range(max([len(classes) - 1, *(label for image in images for label in image['labels'])]) + 1)

@@ -17,7 +17,7 @@ class MetricHistory:
     """What evaluators told of one run.
 
     Args:
-        facts: What ``run.json`` says of the run.
+        info: What ``run.json`` says of the run.
 
     Attributes:
         rounds: {``epoch 4`` or ``iter 500`` or ``test``: {metric: value}} in the order of time, the test last. None is
@@ -28,14 +28,14 @@ class MetricHistory:
         drawn_with: The same of what the run has drawn.
     """
 
-    def __init__(self, facts: dict[str, Any]) -> None:
+    def __init__(self, info: dict[str, Any]) -> None:
         self.rounds: dict[str, dict[str, float | None]] = {}
         self.focus: dict[str, FocusTable] = {}
         self.focus_round = ''
-        self.focus_settings: dict[str, dict] = facts.get('focus') or {}
-        align = facts.get('style', {}).get('align')
-        self.drawn_with = dict(layers=facts.get('layers'), reduction=facts.get('reduction'), align=align, boxes='gt')
-        told = facts.get('metrics') or {}
+        self.focus_settings: dict[str, dict] = info.get('focus') or {}
+        align = info.get('style', {}).get('align')
+        self.drawn_with = dict(layers=info.get('layers'), reduction=info.get('reduction'), align=align, boxes='gt')
+        told = info.get('metrics') or {}
         for folder in by_time(told):
             name = folder.replace('_', ' ')
             values = {metric: None if value == UNDEFINED else value for metric, value in told[folder].items()}

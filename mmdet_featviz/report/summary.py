@@ -20,14 +20,14 @@ def summarize_runs(runs: Sequence[Run], focus: FocusMeans) -> dict:
         focus: Means over the images of the first that the page shows; for a run whose evaluators told none.
     """
     letters = 'AB' if len(runs) > 1 else ('',)
-    results = {letter: MetricHistory(run.facts) for letter, run in zip(letters, runs)}
+    results = {letter: MetricHistory(run.info) for letter, run in zip(letters, runs)}
     rounds = [
         (f'{letter} {name}'.strip(), told) for letter, one in results.items() for name, told in one.rounds.items()
     ]
     metrics = in_order(metric for _, told in rounds for metric in told)
     return dict(
         title=' and '.join(dict.fromkeys(map(_title, runs))),
-        runs=[_facts(run) for run in runs],
+        runs=[_info_of(run) for run in runs],
         metrics=metrics,
         rounds=[(name, [told.get(metric) for metric in metrics]) for name, told in rounds],
         latest=_latest(metrics[0], results) if metrics else [],
@@ -90,19 +90,19 @@ def _words(settings: Mapping[str, str]) -> str:
 
 def _title(run: Run) -> str:
     """Name of its config, or of its folder."""
-    return osp.splitext(osp.basename(run.facts.get('config') or ''))[0] or osp.basename(run.folder)
+    return osp.splitext(osp.basename(run.info.get('config') or ''))[0] or osp.basename(run.folder)
 
 
-def _facts(run: Run) -> dict[str, str]:
+def _info_of(run: Run) -> dict[str, str]:
     """What the page says of a run."""
-    facts = run.facts
+    info = run.info
     known = dict(
         folder=run.folder,
-        config=facts.get('config'),
-        checkpoint=facts.get('checkpoint'),
-        layers=', '.join(facts.get('layers') or ()),
-        reduction=facts.get('reduction'),
-        align=facts.get('style', {}).get('align'),
-        written_by=f'mmdet_featviz {facts["version"]}' if 'version' in facts else None,
+        config=info.get('config'),
+        checkpoint=info.get('checkpoint'),
+        layers=', '.join(info.get('layers') or ()),
+        reduction=info.get('reduction'),
+        align=info.get('style', {}).get('align'),
+        written_by=f'mmdet_featviz {info["version"]}' if 'version' in info else None,
     )
     return {name.replace('_', ' '): str(value) for name, value in known.items() if value}

@@ -28,7 +28,7 @@ class Outcome:
     pictures: int = 0
     map_files: int = 0
     drawn: set[str] = field(default_factory=set)
-    there: set[str] = field(default_factory=set)
+    drawn_before: set[str] = field(default_factory=set)
     pending: list[str] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
@@ -39,13 +39,13 @@ class Outcome:
         self.pictures += other.pictures
         self.map_files += other.map_files
         self.drawn |= other.drawn
-        self.there |= other.there
+        self.drawn_before |= other.drawn_before
         self.pending += other.pending
         for reason, names in other.skipped.items():
             self.skipped.setdefault(reason, []).extend(names)
         self.messages = {**other.messages, **self.messages}
 
-    def note(self, error: Exception, name: str) -> None:
+    def add_error(self, error: Exception, name: str) -> None:
         """Count an image of which something is missing."""
         if isinstance(error, ImageError):
             reason, message = 'image not readable', str(error)

@@ -22,7 +22,7 @@ class Run:
         folder: `out_dir` of the run.
 
     Attributes:
-        facts: What ``run.json`` says of it.
+        info: What ``run.json`` says of it.
         entries: Lines of the manifest by image key, pass, layer and level.
         paths: Files of its saved maps.
 
@@ -38,7 +38,7 @@ class Run:
             raise FileNotFoundError(
                 f'{self.folder} is no run: it has no {MANIFEST} (name the out_dir of a run, not a folder inside)'
             )
-        self.facts = read_run_info(store)
+        self.info = read_run_info(store)
         self.entries: dict[tuple, dict] = {}  # the last line of each map
         for entry in read_entries(store):
             if 'augmentation' in entry:  # not so in a report or a comparison of runs
@@ -51,28 +51,28 @@ class Run:
 
     def snapshots(self) -> Iterator[Snapshot]:
         """All that the run saved, in its order, with their images."""
-        return (load_with_image(path, self.facts) for path in self.paths)
+        return (load_with_image(path, self.info) for path in self.paths)
 
     @property
-    def facts_to_pass_on(self) -> dict:
+    def info_to_copy(self) -> dict:
         """What another run that is drawn from this one should know of it."""
-        return {name: value for name, value in self.facts.items() if name not in ('version', 'style')}
+        return {name: value for name, value in self.info.items() if name not in ('version', 'style')}
 
 
-def load_with_image(path: str, facts: dict) -> Snapshot:
+def load_with_image(path: str, info: dict) -> Snapshot:
     """A saved snapshot, with what its image takes.
 
     Args:
         path: File of maps.
-        facts: Of the run.
+        info: Of the run.
     """
     snapshot = load_snapshot(path)
     if snapshot.is_file:
-        image, backend_args = _found(snapshot.path, facts.get('working_dir')), facts.get('backend_args')
+        image, backend_args = _found(snapshot.path, info.get('working_dir')), info.get('backend_args')
     else:
         image, backend_args = osp.join(osp.dirname(path), snapshot.image_file), None
     read = partial(read_image, image, snapshot.placement.image_size, backend_args)
-    return replace(snapshot, image=read, dataset_meta=facts.get('dataset_meta'))
+    return replace(snapshot, image=read, dataset_meta=info.get('dataset_meta'))
 
 
 def _found(path: str, working_dir: str | None) -> str:

@@ -30,7 +30,7 @@ class RunFolder:
         out_dir: Folder of the run, made where it does not exist: a path, or a URL that mmengine has a file backend for.
         overwrite: Whether another run's pictures there may be replaced.
         resume: Whether another run may be gone on with.
-        in_run: Whether all ranks make their sink at once and merge at the end.
+        in_run: Whether all ranks make their run_folder at once and merge at the end.
 
     Attributes:
         finished: Of a run that is gone on with: {(image key, pass): names of the levels that are there}.
@@ -70,7 +70,7 @@ class RunFolder:
         if not is_main_process() or not manifest_names(self._store):
             return
         if self.resume:
-            self._store.remove_halves()
+            self._store.remove_partial_files()
             self.merge()
         elif overwrite:
             self._remove_run()
@@ -86,7 +86,7 @@ class RunFolder:
         if f'{REPORT}/{MANIFEST}' in self._store.all_names():
             stores.append(get_storage(self._store.path(REPORT)))
         for store in stores:
-            store.remove_halves()
+            store.remove_partial_files()
             for entry in read_entries(store):
                 for name in filter(is_below, entry.get('files', ())):
                     store.remove(name)
@@ -122,6 +122,6 @@ class RunFolder:
         lines = ''.join(json.dumps(entry, ensure_ascii=False) + '\n' for entry in entries)
         self._store.append(self._manifest, lines.encode('utf-8', 'surrogateescape'))
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """See that all that was recorded can be read by others."""
-        self._store.settle()
+        self._store.flush()

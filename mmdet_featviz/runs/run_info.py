@@ -31,5 +31,5 @@ def check_same_settings(folder: str, before: dict, known: dict) -> None:
             )
 
 
-def to_json(facts: dict) -> str:
-    return json.dumps(facts, ensure_ascii=False, indent=1, default=str)
+def to_json(info: dict) -> str:
+    return json.dumps(info, ensure_ascii=False, indent=1, default=str)

@@ -67,7 +67,7 @@ class DiskStorage:
             for name in names
         }
 
-    def remove_halves(self) -> None:
+    def remove_partial_files(self) -> None:
         """Remove the files that a process was killed in; nobody may be writing."""
         for name in self.all_names():
             if HALF.fullmatch(osp.basename(name)):
@@ -114,7 +114,7 @@ class DiskStorage:
         if osp.isfile(self.path(name)):
             os.remove(self.path(name))
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """All that was appended is there already."""
 
 
@@ -150,7 +150,7 @@ class BackendStorage:
     def all_names(self) -> set[str]:
         return set(self._backend.list_dir_or_file(self.folder, list_dir=False, recursive=True))
 
-    def remove_halves(self) -> None:
+    def remove_partial_files(self) -> None:
         """A backend that puts whole files leaves none."""
 
     def read(self, name: str) -> bytes:
@@ -162,7 +162,7 @@ class BackendStorage:
     def append(self, name: str, lines: bytes) -> None:
         with self._lock:
             if not self._tails:  # a run that is stopped lists what it has drawn, as on a disk
-                atexit.register(self.settle)
+                atexit.register(self.flush)
             if name not in self._tails:
                 self._tails[name] = self.read(name) if self._backend.exists(self.path(name)) else b''
             self._tails[name] += lines
@@ -174,12 +174,12 @@ class BackendStorage:
         if self._backend.exists(self.path(name)):
             self._backend.remove(self.path(name))
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Put all that was appended; from now on others may change these files."""
         with self._lock:
             self._put_tails()
             self._tails.clear()
-            atexit.unregister(self.settle)
+            atexit.unregister(self.flush)
 
     def _put_tails(self) -> None:
         for name, data in self._tails.items():

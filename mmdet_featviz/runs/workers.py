@@ -30,7 +30,7 @@ class Workers:
         self._pool: futures.ThreadPoolExecutor | None = None
         self._tasks: deque[futures.Future] = deque()
 
-    def give(self, task: Callable, *args: Any) -> None:
+    def submit(self, task: Callable, *args: Any) -> None:
         """Have a task done, now or soon."""
         if not self.count:
             self.on_done(task(*args))

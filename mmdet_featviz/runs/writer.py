@@ -40,9 +40,9 @@ class RunWriter:
     What is wrong with a single image or picture is counted and told in :meth:`summary`, or raised if `strict`.
 
     Args:
-        sink: Folder of the run.
+        run_folder: Folder of the run.
         style: How pictures look, and which are made.
-        facts: What ``run.json`` says of the run, besides its style: `dataset_meta`, `backend_args` and any others.
+        info: What ``run.json`` says of the run, besides its style: `dataset_meta`, `backend_args` and any others.
         strict: Whether a image that cannot be read, or a picture that cannot be written, is an error.
         limits: With ``normalize='run'``: the range of each level's name. None waits for :meth:`finish` to find it.
         workers: How many threads draw and write; none draws at once, and so does `strict`, to raise at once.
@@ -51,26 +51,26 @@ class RunWriter:
 
     def __init__(
         self,
-        sink: RunFolder,
+        run_folder: RunFolder,
         style: Style,
-        facts: dict,
+        info: dict,
         strict: bool = False,
         limits: Limits | None = None,
         workers: int = 0,
         log: PictureLogger | None = None,
     ) -> None:
-        self.sink = sink
+        self.run_folder = run_folder
         self.style = style
-        self.facts = facts
+        self.info = info
         self.strict = strict
-        self.tally = Outcome()
+        self.outcome = Outcome()
         self._log = log if is_main_process() else None
         self._views = Views(style, limits)
         self._workers = Workers(0 if strict else workers, self._take)
-        self._known = dict(version=__version__, style=asdict(style), **facts)
-        if sink.finished:
-            before = read_run_info(get_storage(sink.out_dir))
-            check_same_settings(sink.out_dir, before, json.loads(to_json(self._known)))
+        self._known = dict(version=__version__, style=asdict(style), **info)
+        if run_folder.finished:
+            before = read_run_info(get_storage(run_folder.out_dir))
+            check_same_settings(run_folder.out_dir, before, json.loads(to_json(self._known)))
             self._known.update({name: before.get(name, {}) for name in ('metrics', 'focus')})
         self._write_facts()
 
@@ -89,15 +89,17 @@ class RunWriter:
         Raises:
             ImageError, OSError: If strict, and a image cannot be read or a picture not be written.
         """
-        self._workers.give(self._write_all, snapshots)
+        self._workers.submit(self._write_all, snapshots)
 
     def write_made(self, name: str, make: Callable[[], Sequence[Snapshot]]) -> None:
         """The same for snapshots that are still to be made; an error in that is one in drawing the image so named."""
-        tally = Outcome()
-        self._guarded(tally, name, lambda _: self.write(*make()))
-        self._count(tally)
+        outcome = Outcome()
+        self._guarded(outcome, name, lambda _: self.write(*make()))
+        self._count(outcome)
 
-    def keep_metrics(self, metrics: dict[str, Any], folder: str = '', focus: Mapping[str, dict] | None = None) -> None:
+    def record_metrics(
+        self, metrics: dict[str, Any], folder: str = '', focus: Mapping[str, dict] | None = None
+    ) -> None:
         """Add what evaluators told to ``run.json``.
 
         Args:
@@ -121,21 +123,21 @@ class RunWriter:
 
     def _write_facts(self) -> None:
         if is_main_process():
-            self.sink.write(RUN_INFO_FILE, to_json(self._known).encode('utf-8', 'surrogateescape'))
+            self.run_folder.write(RUN_INFO_FILE, to_json(self._known).encode('utf-8', 'surrogateescape'))
 
     def finish(self, in_run: bool = False) -> None:
         """Wait for what was given, and draw what waits for the range of the run.
 
         Args:
-            in_run: Whether all ranks of a run finish: the range is that of all, and so are tally and manifest.
+            in_run: Whether all ranks of a run finish: the range is that of all, and so are outcome and manifest.
         """
         self._workers.wait()
-        pending, self.tally.pending = self.tally.pending, []
+        pending, self.outcome.pending = self.outcome.pending, []
         of_all = sum(all_gather_object(pending), []) if in_run else pending
         if of_all:
             views = Views(self.style, run_ranges(of_all, self.style.align))
             for path in pending:
-                self._workers.give(self._draw_saved, path, views)
+                self._workers.submit(self._draw_saved, path, views)
         self.stop()
         if in_run:
             self._join_ranks()
@@ -143,137 +145,139 @@ class RunWriter:
     def stop(self) -> None:
         """Wait for what was given; what waits for the range of the run stays to be drawn."""
         self._workers.wait()
-        self._guarded(self.tally, MANIFEST, lambda _: self.sink.settle())
+        self._guarded(self.outcome, MANIFEST, lambda _: self.run_folder.flush())
 
     def _join_ranks(self) -> None:
         """Let the first rank tell of all ranks, and make one manifest of theirs."""
-        tallies = all_gather_object(self.tally)  # also waits until all ranks have written
-        self.tally = Outcome()
+        outcomes = all_gather_object(self.outcome)  # also waits until all ranks have written
+        self.outcome = Outcome()
         if is_main_process():
-            for tally in tallies:
-                self.tally.add(tally)
-            if len(tallies) > 1:
-                self._guarded(self.tally, MANIFEST, lambda _: self.sink.merge())  # if not, the parts are read as well
+            for outcome in outcomes:
+                self.outcome.add(outcome)
+            if len(outcomes) > 1:
+                self._guarded(
+                    self.outcome, MANIFEST, lambda _: self.run_folder.merge()
+                )  # if not, the parts are read as well
         barrier()  # nobody adds to a part before it is merged
 
     def summary(self) -> str:
         """One line: how many pictures of how many images, where, and what was skipped and why."""
-        tally = self.tally
-        files = count_noun(tally.pictures, 'picture')
-        if tally.map_files:
-            files += f' and {count_noun(tally.map_files, "file")} of maps'
-        line = f'{files} of {count_noun(len(tally.drawn), "image")} in {self.sink.out_dir}'
-        if tally.pending:
-            line += f'; {count_noun(len(tally.pending), "image")} to be drawn at the end, on one scale'
-        if tally.there:
-            line += f'; {count_noun(len(tally.there), "image")} drawn before'
+        outcome = self.outcome
+        files = count_noun(outcome.pictures, 'picture')
+        if outcome.map_files:
+            files += f' and {count_noun(outcome.map_files, "file")} of maps'
+        line = f'{files} of {count_noun(len(outcome.drawn), "image")} in {self.run_folder.out_dir}'
+        if outcome.pending:
+            line += f'; {count_noun(len(outcome.pending), "image")} to be drawn at the end, on one scale'
+        if outcome.drawn_before:
+            line += f'; {count_noun(len(outcome.drawn_before), "image")} drawn before'
         skipped = [
             f'{count_noun(len(names), "image")}, {reason} ({first_names(names)})'
-            for reason, names in tally.skipped.items()
+            for reason, names in outcome.skipped.items()
         ]
         return f'{line}; skipped: {"; ".join(skipped)}' if skipped else line
 
-    def count_noun(self, tally: Outcome) -> None:
+    def count_noun(self, outcome: Outcome) -> None:
         """Take in what came of a task, and tell of each reason for skipping once."""
-        for reason in tally.skipped.keys() - self.tally.skipped.keys():
-            message = f'{tally.messages[reason]}. The image is skipped; others like it are counted.'
+        for reason in outcome.skipped.keys() - self.outcome.skipped.keys():
+            message = f'{outcome.messages[reason]}. The image is skipped; others like it are counted.'
             print_log(message, 'current', logging.WARNING)
-        self.tally.add(tally)
+        self.outcome.add(outcome)
 
-    def _count(self, tally: Outcome) -> None:
+    def _count(self, outcome: Outcome) -> None:
         """Take in what came of a task, and tell of each reason for skipping once."""
-        for reason in tally.skipped.keys() - self.tally.skipped.keys():
-            message = f'{tally.messages[reason]}. The image is skipped; others like it are counted.'
+        for reason in outcome.skipped.keys() - self.outcome.skipped.keys():
+            message = f'{outcome.messages[reason]}. The image is skipped; others like it are counted.'
             print_log(message, 'current', logging.WARNING)
-        self.tally.add(tally)
+        self.outcome.add(outcome)
 
-    def _take(self, tally: Outcome) -> None:
+    def _take(self, outcome: Outcome) -> None:
         """Take in what came of a task, by the thread that gave it: a log need not stand being used by several."""
-        logged, tally.logged = tally.logged, []
+        logged, outcome.logged = outcome.logged, []
         if logged:
-            self._guarded(tally, logged[0][0].path or logged[0][0].key, self._send, logged)
-        self._count(tally)
+            self._guarded(outcome, logged[0][0].path or logged[0][0].key, self._send, logged)
+        self._count(outcome)
 
-    def _send(self, tally: Outcome, logged: Sequence[tuple[Snapshot, Picture]]) -> None:
+    def _send(self, outcome: Outcome, logged: Sequence[tuple[Snapshot, Picture]]) -> None:
         self._log.add(logged)
 
     def _write_all(self, snapshots: Sequence[Snapshot]) -> Outcome:
-        tally = Outcome()
+        outcome = Outcome()
         for snapshot in snapshots:
-            self._guarded(tally, snapshot.path or snapshot.key, self._write, snapshot)
-        return tally
+            self._guarded(outcome, snapshot.path or snapshot.key, self._write, snapshot)
+        return outcome
 
     def _draw_saved(self, path: str, views: Views) -> Outcome:
-        tally = Outcome()
-        self._guarded(tally, path, self._draw_maps, path, views)
-        return tally
+        outcome = Outcome()
+        self._guarded(outcome, path, self._draw_maps, path, views)
+        return outcome
 
-    def _guarded(self, tally: Outcome, name: str, work: Callable, *args: Any) -> None:
+    def _guarded(self, outcome: Outcome, name: str, work: Callable, *args: Any) -> None:
         """Do a piece of work; an error of any kind costs its pictures, never the run."""
         try:
-            work(tally, *args)
+            work(outcome, *args)
         except Exception as error:
             if self.strict:
                 raise
-            tally.note(error, osp.basename(str(name)))
+            outcome.add_error(error, osp.basename(str(name)))
 
-    def _write(self, tally: Outcome, snapshot: Snapshot) -> None:
-        maps = self.sink.path(f'{snapshot.key}/{snapshot.maps_file}')
+    def _write(self, outcome: Outcome, snapshot: Snapshot) -> None:
+        maps = self.run_folder.path(f'{snapshot.key}/{snapshot.maps_file}')
         if self._is_finished(snapshot):
-            tally.there.add(snapshot.key)
+            outcome.drawn_before.add(snapshot.key)
             if self._waits:
-                tally.pending.append(maps)
+                outcome.pending.append(maps)
             return
         placed, shared = self._views.place(snapshot), []
         if self._saves_maps:
-            shared = self._save_maps(tally, snapshot)
+            shared = self._save_maps(outcome, snapshot)
         if self._waits:
-            tally.pending.append(maps)
+            outcome.pending.append(maps)
             self._record(snapshot, placed, {}, shared)
         else:
-            self._draw(tally, snapshot, self._views, placed, shared)
+            self._draw(outcome, snapshot, self._views, placed, shared)
 
     def _is_finished(self, snapshot: Snapshot) -> bool:
         """Whether the run that is gone on with has all of this."""
-        there = self.sink.finished.get((snapshot.key, snapshot.augmentation))
+        there = self.run_folder.finished.get((snapshot.key, snapshot.augmentation))
         return there is not None and there.issuperset(level.name for level in snapshot.levels)
 
-    def _draw_maps(self, tally: Outcome, path: str, views: Views) -> None:
-        snapshot = load_with_image(path, self.facts)
+    def _draw_maps(self, outcome: Outcome, path: str, views: Views) -> None:
+        snapshot = load_with_image(path, self.info)
         shared = [snapshot.maps_file] if snapshot.is_file else [snapshot.maps_file, snapshot.image_file]
-        self._draw(tally, snapshot, views, views.place(snapshot), shared)
+        self._draw(outcome, snapshot, views, views.place(snapshot), shared)
 
-    def _save_maps(self, tally: Outcome, snapshot: Snapshot) -> list[str]:
+    def _save_maps(self, outcome: Outcome, snapshot: Snapshot) -> list[str]:
         """Write what can be drawn later; returns the names of files that belong to all levels."""
         names = [snapshot.maps_file]
-        self._put_map(tally, snapshot, snapshot.maps_file, dump_snapshot(snapshot, self.style.maps_dtype))
+        self._put_map(outcome, snapshot, snapshot.maps_file, dump_snapshot(snapshot, self.style.maps_dtype))
         if not snapshot.is_file:
             names.append(snapshot.image_file)
-            self.sink.write(
+            self.run_folder.write(
                 f'{snapshot.key}/{snapshot.image_file}', encode_picture(snapshot.image(), snapshot.image_file)
             )
         for level in snapshot.levels:
             if level.raw is not None:
-                self._put_map(tally, snapshot, snapshot.raw_file(level), _npy(level.raw))
+                self._put_map(outcome, snapshot, snapshot.raw_file(level), _npy(level.raw))
         return names
 
-    def _put_map(self, tally: Outcome, snapshot: Snapshot, name: str, data: bytes) -> None:
-        self.sink.write(f'{snapshot.key}/{name}', data)
-        tally.map_files += 1
-        tally.drawn.add(snapshot.key)
+    def _put_map(self, outcome: Outcome, snapshot: Snapshot, name: str, data: bytes) -> None:
+        self.run_folder.write(f'{snapshot.key}/{name}', data)
+        outcome.map_files += 1
+        outcome.drawn.add(snapshot.key)
 
     def _draw(
-        self, tally: Outcome, snapshot: Snapshot, views: Views, placed: Sequence[PlacedLevel], shared: Sequence[str]
+        self, outcome: Outcome, snapshot: Snapshot, views: Views, placed: Sequence[PlacedLevel], shared: Sequence[str]
     ) -> None:
         files: dict[str, list[str]] = {}
         try:
             for picture in views.draw(snapshot, placed):
                 name = f'{snapshot.key}/{picture.name}'
-                self.sink.write(name, encode_picture(picture.pixels, name))
-                tally.pictures += 1
+                self.run_folder.write(name, encode_picture(picture.pixels, name))
+                outcome.pictures += 1
                 if self._log is not None:
-                    tally.logged.append((snapshot, picture))
-                tally.drawn.add(snapshot.key)
+                    outcome.logged.append((snapshot, picture))
+                outcome.drawn.add(snapshot.key)
                 for name in picture.levels:
                     files.setdefault(name, []).append(picture.name)
         except BaseException:
@@ -314,7 +318,7 @@ class RunWriter:
                     **notes,
                 )
                 lines.append(entry)
-        self.sink.record(lines)
+        self.run_folder.record(lines)
 
 
 def _figures(metrics: dict[str, Any]) -> Iterator[tuple[str, float | None]]:

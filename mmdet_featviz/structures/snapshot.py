@@ -104,6 +104,6 @@ class Snapshot:
         """Name of the file of a whole feature map in the image's folder."""
         return f'{level.name}{self.suffix}.raw.npy'
 
-    def only(self, keep: Callable[[str], bool]) -> Snapshot:
+    def with_levels(self, keep: Callable[[str], bool]) -> Snapshot:
         """The same with only those levels whose name is kept."""
         return replace(self, levels=[level for level in self.levels if keep(level.name)])

@@ -73,11 +73,11 @@ class Style:
     maps_dtype: str = 'float32'
 
     def __post_init__(self) -> None:
-        def settle(name: str, value: Any) -> None:
+        def assign(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        settle('normalize', check_choice_or_range('normalize', self.normalize, NORMALIZATIONS))
-        settle('save', tuple(check_choice('save', kind, KINDS) for kind in check_names('save', self.save)))
+        assign('normalize', check_choice_or_range('normalize', self.normalize, NORMALIZATIONS))
+        assign('save', tuple(check_choice('save', kind, KINDS) for kind in check_names('save', self.save)))
         check_number('alpha', self.alpha, 0, 1)
         check_number('score_thr', self.score_thr)
         check_choice('blend', self.blend, BLENDS)

@@ -11,6 +11,45 @@ from mmdet_featviz.structures.grid import Grid
 Limits = Mapping[str, 'tuple[float, float]']
 
 
+def picture_limits(
+    normalize: str | tuple[float, float],
+    own: tuple[float, float],
+    layer: Sequence[tuple[float, float]],
+    run: tuple[float, float] | None,
+) -> tuple[float, float]:
+    """The values that become 0 and 255 in the picture of a level.
+
+    Args:
+        normalize: As in :class:`mmdet_featviz.Style`.
+        own: Visible range of the level.
+        layer: Visible ranges of all levels of its layer in this image.
+        run: Range of the level in all images of the run; only of use with ``normalize='run'``.
+    """
+    if normalize == 'image':
+        return own
+    if normalize == 'max':
+        return 0.0, max(own[1], 0.0)  # empty where all values are negative
+    if normalize == 'layer':
+        return union_of_ranges(layer)
+    return run if normalize == 'run' else normalize
+
+
+def channel_limits(
+    normalize: str | tuple[float, float], ranges: Sequence[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """The values that become 0 and 255 in the picture of each channel; with ``layer`` and ``run`` the same for all.
+
+    Args:
+        normalize: As in :class:`mmdet_featviz.Style`.
+        ranges: Visible range of each channel.
+    """
+    if normalize == 'image':
+        return list(ranges)
+    if normalize == 'max':
+        return [(0.0, max(high, 0.0)) for _, high in ranges]
+    return [union_of_ranges(ranges) if normalize in ('layer', 'run') else normalize] * len(ranges)
+
+
 def finite_range(values: np.ndarray) -> tuple[float, float]:
     """Smallest and largest finite value; (0, 0) if there is none."""
     values = values[np.isfinite(values)]

@@ -22,7 +22,7 @@ from mmdet_featviz.visualization.colors import overlay, quantize, to_unit
 from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.sheets import add_colorbar, make_heading, make_sheet, shrink_to_tile
 from mmdet_featviz.visualization.style import Style
-from mmdet_featviz.visualization.value_ranges import Limits, union_of_ranges, visible_range
+from mmdet_featviz.visualization.value_ranges import Limits, channel_limits, picture_limits, visible_range
 
 SHEET_TILES, SHEET_COLUMNS, SMALL_TILE = 64, 8, 240
 CHART_WIDTH, CHART_HEIGHT = 1200, 240
@@ -139,7 +139,7 @@ class Views:
             if image is not None:
                 laid = overlay(image, heat, self.style.alpha, self.style.blend)
             if 'overlay' in kinds:
-                finished = self._with_colorbar(self.with_boxes(laid, snapshot), limits)
+                finished = self._with_colorbar(self.draw_boxes(laid, snapshot), limits)
                 yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
             if 'heatmap' in kinds:
                 yield Picture(f'{level.name}{suffix}.heatmap.png', self._with_colorbar(heat, limits), [level.name])
@@ -154,7 +154,7 @@ class Views:
         if rows:
             yield self._panel(snapshot, list(rows.values()), image)
 
-    def with_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
+    def draw_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
         if self.style.boxes is None or snapshot.boxes is None:
             return picture
         style = BoxStyle(self.style.boxes, self.style.score_thr, snapshot.dataset_meta)
@@ -167,8 +167,8 @@ class Views:
         """Image and all levels, a row for each layer."""
         small = shrink_to_tile(image)
         scale = max(small.shape) / max(image.shape)
-        tiles = [[(caption, self.with_boxes(tile, snapshot, scale)) for _, caption, tile in row] for row in rows]
-        tiles[0].insert(0, (['photo'], self.with_boxes(small, snapshot, scale)))
+        tiles = [[(caption, self.draw_boxes(tile, snapshot, scale)) for _, caption, tile in row] for row in rows]
+        tiles[0].insert(0, (['photo'], self.draw_boxes(small, snapshot, scale)))
         names = [level.name for row in rows for level, _, _ in row]
         return Picture(f'panel{snapshot.suffix}.{self.style.image_format}', make_sheet(tiles), names)
 
@@ -254,7 +254,7 @@ class Views:
         over = self.style.channel_tiles == 'overlay'
         return overlay(image, heat, self.style.alpha, self.style.blend) if over else heat
 
-    def laid_over(self, image: np.ndarray, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
+    def overlay_level(self, image: np.ndarray, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
         """The heat of one of the levels placed over a image, over that image (height, width, 3)."""
         heat = self.heat(one.level.values, one.grid, self.limits_of(one, placed))
         return overlay(image, heat, self.style.alpha, self.style.blend)
@@ -281,26 +281,15 @@ class Views:
         return level.pooled
 
     def limits_of(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
-        """The range of values that becomes 0-255, for one of the levels placed over a image."""
+        """The values that become 0 and 255, for one of the levels placed over an image."""
         normalize = self.style.normalize
-        if normalize == 'image':
-            return one.range
-        if normalize == 'max':
-            return 0.0, max(one.range[1], 0.0)  # empty where all is negative
-        if normalize == 'layer':
-            return union_of_ranges([other.range for other in placed if other.level.layer == one.level.layer])
-        if normalize == 'run':
-            return self.limits[one.level.name]
-        return normalize
+        layer = [other.range for other in placed if other.level.layer == one.level.layer] if normalize == 'layer' else []
+        run = self.limits[one.level.name] if normalize == 'run' else None
+        return picture_limits(normalize, one.range, layer, run)
 
     def _channel_limits(self, channels: ChannelMaps, grid: Grid) -> list[tuple[float, float]]:
-        """The range of each channel; with ``layer`` and ``run`` one for all of the level."""
-        ranges, normalize = [visible_range(values, grid) for values in channels.maps], self.style.normalize
-        if normalize == 'image':
-            return ranges
-        if normalize == 'max':
-            return [(0.0, max(high, 0.0)) for _, high in ranges]
-        return [union_of_ranges(ranges) if normalize in ('layer', 'run') else normalize] * len(ranges)
+        """The values that become 0 and 255, for each channel."""
+        return channel_limits(self.style.normalize, [visible_range(values, grid) for values in channels.maps])
 
     def _caption(self, level: Level, limits: tuple[float, float]) -> list[str]:
         return [level.name, f'{level.channels} channels, stride {level.stride_text}', *self._range_text(limits)]

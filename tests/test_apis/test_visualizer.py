@@ -255,7 +255,7 @@ def test_with_a_runner_pictures_are_drawn_beside_it_and_are_there_when_it_closes
 def test_a_image_is_decoded_once_for_all_levels_and_passes(tmp_path, monkeypatch):
     decoded = []
     monkeypatch.setattr(
-        'mmdet_featviz.apis.visualizer.read_image', lambda path, *args: decoded.append(path) or noise(*SIZE)
+        'mmdet_featviz.apis.snapshot_builder.read_image', lambda path, *args: decoded.append(path) or noise(*SIZE)
     )
     visualizer = FeatureVisualizer(out_dir=str(tmp_path / 'out'), workers=3)
     visualizer.open(MODELS.build(pool_detector()), in_run=True)

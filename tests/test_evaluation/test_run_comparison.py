@@ -402,9 +402,9 @@ def test_each_run_places_its_maps_by_its_own_alignment(tmp_path):
     (path,) = image_files(tmp_path / 'images', '1.png')
     a = saved_run(tmp_path / 'a', {path: [RANDOM]}, tmp_path / 'images')
     b = saved_run(tmp_path / 'b', {path: [RANDOM]}, tmp_path / 'images')
-    facts = json.loads((tmp_path / 'b' / 'run.json').read_text())
-    facts['style']['align'] = 'corner'
-    (tmp_path / 'b' / 'run.json').write_text(json.dumps(facts))
+    info = json.loads((tmp_path / 'b' / 'run.json').read_text())
+    info['style']['align'] = 'corner'
+    (tmp_path / 'b' / 'run.json').write_text(json.dumps(info))
     heats = [
         heat_on_image(level(values=RANDOM), identity_placement(SIZE, SIZE), align) for align in ('center', 'corner')
     ]
@@ -417,8 +417,8 @@ def test_values_of_two_kinds_are_told_of(tmp_path):
     (path,) = image_files(tmp_path / 'images', '1.png')
     a, b = (saved_run(tmp_path / name, {path: [RANDOM]}, tmp_path / 'images') for name in 'ab')
     for run, reduction in ((a, 'max'), (b, 'mean')):
-        facts = Path(run) / 'run.json'
-        facts.write_text(json.dumps({**json.loads(facts.read_text()), 'reduction': reduction}))
+        info = Path(run) / 'run.json'
+        info.write_text(json.dumps({**json.loads(info.read_text()), 'reduction': reduction}))
     one = RunComparison(Run(a), Run(b), str(tmp_path / 'out'))
     one.run()
     assert 'values of two kinds: channels were reduced by max in A and by mean in B' in one.summary()

@@ -69,10 +69,10 @@ def snapshot(key, path, seed=0, levels=None, size=SIZE, matrix=None, **extra):
 
 def write_run(folder, snapshots, classes=('cat', '<b>dog</b>'), images=True, **style):
     """Save the maps of snapshots, and their images where they say they are."""
-    facts = dict(
+    info = dict(
         layers=['backbone', 'neck'], reduction='max', dataset_meta=dict(classes=classes), config='configs/<i>a</i>.py'
     )
-    writer = RunWriter(RunFolder(str(folder)), Style(**{'save': 'maps', **style}), facts)
+    writer = RunWriter(RunFolder(str(folder)), Style(**{'save': 'maps', **style}), info)
     for number, one in enumerate(snapshots):
         if images and not Path(one.path).exists():
             Path(one.path).parent.mkdir(parents=True, exist_ok=True)
@@ -811,7 +811,7 @@ def test_the_plot_of_focus_is_drawn_where_it_says(page, width, scheme):
     chosen = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
     page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', chosen)
     page.open(size=(width, 800))
-    page.find('#facts summary').click()
+    page.find('#info summary').click()
     middle = (
         'const {left, right, top, bottom} = one.getBoundingClientRect(), at = [(left + right) / 2, (top + bottom) / 2];'
     )
@@ -979,7 +979,7 @@ def test_hostile_names_are_text(browser, tmp_path):
         page.choose('level', one.levels[0].name)
         assert page.texts('.box.truth span') == [HOSTILE[0]]
     assert page.js("return document.querySelectorAll('#grid img[onerror], h2 img, script:not([src])').length") == 0
-    assert '<i>a</i>' in page.text('#facts')
+    assert '<i>a</i>' in page.text('#info')
     assert page.errors() == []  # an alert would also have stopped the driver
 
 
@@ -1153,7 +1153,7 @@ def test_an_image_without_boxes_image_and_other_levels_says_so(browser, tmp_path
         'The run has one level only. No boxes: neither predictions nor ground truth. The image file could not be read.'
     )
     assert page.text('#notes') == expected
-    assert 'No ground truth in this run' in page.text('#facts')
+    assert 'No ground truth in this run' in page.text('#info')
     assert [option for option in page.texts('#sort option') if 'boxes' in option] == []
 
 

@@ -108,18 +108,18 @@ def test_only_numbers_are_kept_and_what_is_not_finite_is_null(tmp_path):
         a=1, b=np.float32(0.5), c=torch.tensor(2.0), d=float('nan'), e=np.inf, f=-1.0, g='words', h=[1], i=None
     )
     metrics['j'] = torch.zeros(2)
-    writer(tmp_path).keep_metrics(metrics)
+    writer(tmp_path).record_metrics(metrics)
     assert facts_in(tmp_path)['metrics'] == dict(test=dict(a=1, b=0.5, c=2, d=None, e=None, f=-1))
 
 
 def test_a_run_that_is_gone_on_with_keeps_what_it_was_told(tmp_path):
     first = writer(tmp_path / 'run')
     first.write(snapshot('a', tmp_path / 'a.png'))
-    first.keep_metrics(dict(mAP=0.1), 'epoch_1')
+    first.record_metrics(dict(mAP=0.1), 'epoch_1')
     first.finish()
     second = writer(tmp_path / 'run', resume=True)
     assert facts_in(tmp_path / 'run')['metrics'] == dict(epoch_1=dict(mAP=0.1))
-    second.keep_metrics(dict(mAP=0.2), 'epoch_2')
+    second.record_metrics(dict(mAP=0.2), 'epoch_2')
     assert facts_in(tmp_path / 'run')['metrics'] == dict(epoch_1=dict(mAP=0.1), epoch_2=dict(mAP=0.2))
 
 
@@ -131,13 +131,13 @@ def test_metrics_that_cannot_be_written_are_told_of_and_stop_nothing(tmp_path, m
     strict.strict = True
     monkeypatch.setattr(RunFolder, 'write', full)
     monkeypatch.setattr('mmdet_featviz.runs.writer.print_log', lambda message, *args: told.append(message))
-    lenient.keep_metrics(dict(mAP=0.1))
+    lenient.record_metrics(dict(mAP=0.1))
     assert len(told) == 1
     assert 'run.json cannot be written' in told[0]
     assert 'No space left on device' in told[0]
     assert 'skipped' not in lenient.summary()  # no image lacks anything
     with pytest.raises(OSError, match='No space left'):
-        strict.keep_metrics(dict(mAP=0.1))
+        strict.record_metrics(dict(mAP=0.1))
 
 
 def test_two_ranks_and_a_detector_that_draws_by_itself_leave_what_one_process_with_a_hook_does(tmp_path):
@@ -190,7 +190,7 @@ def report_of(folder, metrics, other=None):
     runs = []
     for name, told in (('a', metrics), ('b', other)):
         run = write_run(folder / name, [snapshot('a', folder / 'a.png')])
-        run.facts['metrics'] = told or {}
+        run.info['metrics'] = told or {}
         runs.append(run)
     return write_report(runs[0], runs[1] if other is not None else None)
 
@@ -281,8 +281,8 @@ def test_a_metric_of_other_settings_does_not_stand_in_for_what_is_drawn(tmp_path
     same = 'Focus, same: 2 images of the data set (reduction mean, align center, boxes gt)'
     assert tables[0] == same
     assert tables[1].endswith('(reduction max, align center, boxes pred)')
-    for metric in [name for name in run.facts['metrics']['test'] if name.startswith('same/')]:
-        del run.facts['metrics']['test'][metric]
+    for metric in [name for name in run.info['metrics']['test'] if name.startswith('same/')]:
+        del run.info['metrics']['test'][metric]
     tables = [name for name in read_tables(write_report(run)) if name.startswith('Focus')]
     assert tables[0] == 'Focus: 2 images of this page'
     assert tables[1].startswith('Focus, other: ')

@@ -28,7 +28,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from mmdet_featviz.apis import visualizer
+from mmdet_featviz.apis import snapshot_builder
 from mmdet_featviz.report import builder
 from mmdet_featviz.runs.manifest import read_entries
 from mmdet_featviz.runs.run_folder import RunFolder
@@ -195,7 +195,7 @@ def test_an_image_that_cannot_be_prepared(tmp_path, data, monkeypatch):
             raise ValueError('no place for it')
         return placement_from_metas(meta, image)
 
-    monkeypatch.setattr(visualizer, 'placement_from_metas', fails_once)
+    monkeypatch.setattr(snapshot_builder, 'placement_from_metas', fails_once)
     line = summary_of(tmp_path, data)
     assert line.startswith(f'{6 * (IMAGES - 1)} pictures of {IMAGES - 1} images in ')
     assert line.endswith('skipped: 1 image, ValueError while drawing (2.png)')

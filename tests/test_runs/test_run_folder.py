@@ -55,15 +55,15 @@ def test_known_paths_get_keys_that_do_not_depend_on_their_order():
 
 
 def test_untrusted_names_become_folders_that_every_file_system_takes(tmp_path):
-    sink, names = (
+    run_folder, names = (
         RunFolder(str(tmp_path / 'out')),
         ['x' * 300, 'x' * 299 + 'y', '猫' * 100, 'con', 'a\nb', 'manifest.jsonl'],
     )
     keys = ImageKeys('/data')
     found = [keys.key_of(f'/data/{name}.jpg') for name in names]
-    sink.record([dict(key=key) for key in found])
+    run_folder.record([dict(key=key) for key in found])
     for key in found:
-        sink.write(f'{key}/neck_0.pass_1.heatmap.png', b'')
+        run_folder.write(f'{key}/neck_0.pass_1.heatmap.png', b'')
     assert len(pictures(tmp_path / 'out')) == 6
     assert found[3].startswith('con~')
     assert found[4] == 'a\nb'
@@ -72,8 +72,8 @@ def test_untrusted_names_become_folders_that_every_file_system_takes(tmp_path):
 
 @pytest.mark.parametrize('ending', ['jpg', 'png', 'webp'])
 def test_pictures_are_written_whole_and_leave_nothing_behind(tmp_path, ending):
-    sink, picture = RunFolder(str(tmp_path / 'out')), noise()
-    sink.write(f'深い/folder/a.{ending}', encode_picture(picture, f'深い/folder/a.{ending}'))
+    run_folder, picture = RunFolder(str(tmp_path / 'out')), noise()
+    run_folder.write(f'深い/folder/a.{ending}', encode_picture(picture, f'深い/folder/a.{ending}'))
     assert pictures(tmp_path / 'out') == [f'深い/folder/a.{ending}']
     assert (
         np.abs(read(tmp_path / 'out' / f'深い/folder/a.{ending}').astype(int) - picture).mean()
@@ -82,15 +82,15 @@ def test_pictures_are_written_whole_and_leave_nothing_behind(tmp_path, ending):
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
-    sink, picture = RunFolder(str(tmp_path)), noise()
-    sink.write('a.png', encode_picture(picture, 'a.png'))
+    run_folder, picture = RunFolder(str(tmp_path)), noise()
+    run_folder.write('a.png', encode_picture(picture, 'a.png'))
 
     def fail(*paths):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr('os.replace', fail)
     with pytest.raises(OSError, match='No space left'):
-        sink.write('a.png', encode_picture(255 - picture, 'a.png'))
+        run_folder.write('a.png', encode_picture(255 - picture, 'a.png'))
     assert pictures(tmp_path) == ['a.png']
     np.testing.assert_array_equal(read(tmp_path / 'a.png'), picture)
 
@@ -119,10 +119,10 @@ def test_another_runs_folder_is_refused_unless_it_may_be_overwritten(tmp_path):
 
 
 def test_overwriting_removes_what_the_other_run_listed_and_nothing_else(tmp_path):
-    sink = RunFolder(str(tmp_path / 'out'))
-    sink.write('a/old.png', encode_picture(noise(), 'a/old.png'))
+    run_folder = RunFolder(str(tmp_path / 'out'))
+    run_folder.write('a/old.png', encode_picture(noise(), 'a/old.png'))
     whole_path = str(tmp_path / 'outside.txt')
-    sink.record([dict(image='a', files=['a/old.png', '../outside.txt', 'a/../../outside.txt', whole_path])])
+    run_folder.record([dict(image='a', files=['a/old.png', '../outside.txt', 'a/../../outside.txt', whole_path])])
     (tmp_path / 'out' / 'mine.txt').write_text('kept')
     (tmp_path / 'outside.txt').write_text('kept')
     with open(tmp_path / 'out' / 'manifest.jsonl', 'a') as file:
@@ -142,9 +142,9 @@ def test_a_picture_too_large_for_its_format_is_an_error_of_the_file(tmp_path, en
 
 
 def test_the_manifest_is_readable_after_each_record(tmp_path):
-    sink = RunFolder(str(tmp_path))
+    run_folder = RunFolder(str(tmp_path))
     for number in range(3):
-        sink.record([dict(image=f'名 {number}\n"'), dict(image='x')])
+        run_folder.record([dict(image=f'名 {number}\n"'), dict(image='x')])
         lines = (tmp_path / 'manifest.jsonl').read_text(encoding='utf-8').splitlines()
         assert len(lines) == 2 * (number + 1)
         assert json.loads(lines[-2])['image'] == f'名 {number}\n"'
@@ -155,10 +155,12 @@ def entry(key, *files, **notes):
 
 
 def test_what_is_gone_on_with_is_what_is_whole(tmp_path):
-    sink = RunFolder(str(tmp_path))
+    run_folder = RunFolder(str(tmp_path))
     for name in ('a/1.png', 'b/1.png', 'c/1.png'):
-        sink.write(name, b'')
-    sink.record([entry('a', 'a/1.png'), entry('b', 'b/1.png', 'b/gone.png'), entry('c', 'c/1.png', incomplete=True)])
+        run_folder.write(name, b'')
+    run_folder.record(
+        [entry('a', 'a/1.png'), entry('b', 'b/1.png', 'b/gone.png'), entry('c', 'c/1.png', incomplete=True)]
+    )
     (tmp_path / 'manifest.rank3.jsonl').write_text(json.dumps(entry('d', 'a/1.png')) + '\n')
     with open(tmp_path / 'manifest.jsonl', 'a') as file:
         file.write('{"image": "half a li')
@@ -170,7 +172,7 @@ def test_what_is_gone_on_with_is_what_is_whole(tmp_path):
 
 
 def test_a_line_that_could_not_be_written_whole_spoils_no_other(tmp_path, monkeypatch):
-    sink = RunFolder(str(tmp_path))
+    run_folder = RunFolder(str(tmp_path))
 
     class FullDisk(io.FileIO):
         def write(self, data):
@@ -178,19 +180,19 @@ def test_a_line_that_could_not_be_written_whole_spoils_no_other(tmp_path, monkey
 
     monkeypatch.setattr('mmdet_featviz.runs.storage.open', lambda path, *a, **k: FullDisk(path, 'a'), raising=False)
     with pytest.raises(OSError, match='No space left'):
-        sink.record([entry('a', 'a/1.png')])
+        run_folder.record([entry('a', 'a/1.png')])
     monkeypatch.undo()
     for key in 'bc':
-        sink.record([entry(key, f'{key}/1.png')])
+        run_folder.record([entry(key, f'{key}/1.png')])
     assert [one['key'] for one in read_entries(get_storage(tmp_path))] == ['b', 'c']
     assert len((tmp_path / 'manifest.jsonl').read_bytes().splitlines()) == 3  # half of a, and both others
 
 
 def test_a_run_is_replaced_with_its_report_and_halves_and_nothing_else(tmp_path):
     for folder, name in (('', 'a/1.png'), ('report', 'data/0.js')):
-        sink = RunFolder(str(tmp_path / folder))
-        sink.write(name, b'')
-        sink.record([entry('a', name)])
+        run_folder = RunFolder(str(tmp_path / folder))
+        run_folder.write(name, b'')
+        run_folder.record([entry('a', name)])
     for name in ('a/.2.png.4711.part', 'a/.mine.part', 'report/notes.txt'):
         (tmp_path / name).write_text('')
     RunFolder(str(tmp_path), overwrite=True)

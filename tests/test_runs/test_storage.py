@@ -61,8 +61,8 @@ def test_a_url_gets_the_same_files_as_a_folder(data, tmp_path, folder, normalize
     draw(data, tmp_path, tmp_path / 'disk', **style)
     assert len(manifest(tmp_path / 'disk')) == (8 if normalize == 'image' else 16)
     assert same_files(folder / 'data/run', tmp_path / 'disk')
-    facts = [json.loads((run / 'run.json').read_text()) for run in (folder / 'data/run', tmp_path / 'disk')]
-    assert facts[0] == facts[1]
+    info = [json.loads((run / 'run.json').read_text()) for run in (folder / 'data/run', tmp_path / 'disk')]
+    assert info[0] == info[1]
 
 
 def test_a_run_behind_a_url_is_read_like_one_in_a_folder(data, tmp_path, folder):
@@ -148,11 +148,11 @@ def test_what_threads_append_is_there_in_whole_lines(folder, eager_threads):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda line: store.append('lines', line), lines))
     assert len((folder / 'run' / 'lines').read_bytes().splitlines()) == len(lines) // PUT_EVERY * PUT_EVERY
-    store.settle()
+    store.flush()
     assert sorted((folder / 'run' / 'lines').read_bytes().splitlines(True)) == sorted(lines)
     store.remove('lines')  # as a merge does
     store.append('lines', b'next\n')
-    store.settle()
+    store.flush()
     assert (folder / 'run' / 'lines').read_bytes() == b'next\n'
 
 
@@ -178,9 +178,9 @@ def test_a_url_that_cannot_be_written_to_says_so(data, tmp_path, url, message):
 
 
 def test_nothing_outside_the_bucket_is_removed(folder, tmp_path):
-    sink = RunFolder('bucket://run')
+    run_folder = RunFolder('bucket://run')
     (tmp_path / 'bucket' / 'mine.txt').write_text('kept')
-    sink.record([dict(image='a', files=['../mine.txt'])])
-    sink.settle()
+    run_folder.record([dict(image='a', files=['../mine.txt'])])
+    run_folder.flush()
     RunFolder('bucket://run', overwrite=True)
     assert (tmp_path / 'bucket' / 'mine.txt').exists()

@@ -11,7 +11,7 @@ def test_results_come_back_in_order_to_the_thread_that_gives_tasks(count):
     done, before = [], threading.active_count()
     workers = Workers(count, lambda result: done.append((result, threading.current_thread())))
     for number in range(20):
-        workers.give(lambda number=number: number)
+        workers.submit(lambda number=number: number)
     workers.wait()
     assert done == [(number, threading.main_thread()) for number in range(20)]
     assert threading.active_count() == before
@@ -27,7 +27,7 @@ def test_who_gives_more_than_two_tasks_a_thread_waits_for_the_oldest():
 
     def give_all():
         for number in range(5):
-            workers.give(task, number)
+            workers.submit(task, number)
             given.append(number)
             if number == 3:
                 four_given.set()
@@ -51,10 +51,10 @@ def test_who_gives_more_than_two_tasks_a_thread_waits_for_the_oldest():
 def test_an_error_reaches_who_waits_and_the_rest_can_still_be_had():
     done = []
     workers = Workers(1, done.append)
-    workers.give(lambda: 1 / 0)
+    workers.submit(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         workers.wait()
-    workers.give(lambda: 1)
+    workers.submit(lambda: 1)
     workers.wait()
     assert done == [1]
 
@@ -69,8 +69,8 @@ def test_an_interpreter_that_ends_first_does_what_was_given(tmp_path, end):
         '    sum(range(10**6))\n'
         f'    Path({str(tmp_path)!r}, str(number)).touch()\n'
         'workers = Workers(1, print)\n'
-        'workers.give(work, 0)\n'
-        'workers.give(work, 1)\n'
+        'workers.submit(work, 0)\n'
+        'workers.submit(work, 1)\n'
         f'{end}'
     )
     result = python(code, ROOT)

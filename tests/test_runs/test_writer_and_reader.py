@@ -31,7 +31,7 @@ def model():
 def render(run, out_dir, **style):
     """What tools/render.py does."""
     kept = Run(str(run))
-    writer = RunWriter(RunFolder(str(out_dir)), Style(**style), kept.facts_to_pass_on)
+    writer = RunWriter(RunFolder(str(out_dir)), Style(**style), kept.info_to_copy)
     for snapshot in kept.snapshots():
         writer.write(snapshot)
     writer.finish()
@@ -138,12 +138,12 @@ def test_a_run_that_was_killed_before_its_end_can_be_drawn(model, tmp_path):
 
 def test_run_json_says_how_the_run_was_drawn(model, tmp_path):
     draw(model, tmp_path, save=('overlay', 'maps'), alpha=0.3, reduction='l2')
-    facts = json.loads((tmp_path / 'run' / 'run.json').read_text(encoding='utf-8'))
-    assert facts['style']['alpha'] == 0.3
-    assert facts['reduction'] == 'l2'
-    assert facts['layers'] == ['backbone']
-    assert facts['dataset_meta']['classes'] == ['猫', 'dog']
-    assert Style(**facts['style']) == Style(alpha=0.3, save=('overlay', 'maps'), image_format='png')
+    info = json.loads((tmp_path / 'run' / 'run.json').read_text(encoding='utf-8'))
+    assert info['style']['alpha'] == 0.3
+    assert info['reduction'] == 'l2'
+    assert info['layers'] == ['backbone']
+    assert info['dataset_meta']['classes'] == ['猫', 'dog']
+    assert Style(**info['style']) == Style(alpha=0.3, save=('overlay', 'maps'), image_format='png')
 
 
 def test_mistakes_are_told(model, tmp_path):
@@ -170,20 +170,20 @@ def test_a_missing_image_costs_only_its_overlays_and_is_counted(model, tmp_path)
 def test_images_of_relative_paths_are_found_from_another_folder(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw(model, tmp_path, count=1, save=('overlay', 'maps'))
-    facts = tmp_path / 'run' / 'run.json'
-    assert json.loads(facts.read_text())['working_dir'] == str(tmp_path)
+    info = tmp_path / 'run' / 'run.json'
+    assert json.loads(info.read_text())['working_dir'] == str(tmp_path)
     path = Run(str(tmp_path / 'run')).paths[0]
     one = load_snapshot(path)
     (tmp_path / 'relative').mkdir()
     relative = tmp_path / 'relative' / 'maps.npz'
     relative.write_bytes(dump_snapshot(Snapshot(**{**vars(one), 'path': '图 0.png'})))
     monkeypatch.chdir(tmp_path / 'relative')
-    image = load_with_image(str(relative), json.loads(facts.read_text())).image()
+    image = load_with_image(str(relative), json.loads(info.read_text())).image()
     np.testing.assert_array_equal(image, read(tmp_path / '图 0.png'))
     cv2.imwrite('there.png', image)
     (tmp_path / 'relative' / '图 0.png').write_bytes((tmp_path / 'relative' / 'there.png').read_bytes())
     (tmp_path / '图 0.png').write_bytes(cv2.imencode('.png', np.zeros_like(image))[1].tobytes())
-    np.testing.assert_array_equal(load_with_image(str(relative), json.loads(facts.read_text())).image(), image)
+    np.testing.assert_array_equal(load_with_image(str(relative), json.loads(info.read_text())).image(), image)
 
 
 def test_the_folder_of_a_report_is_no_run(model, tmp_path):

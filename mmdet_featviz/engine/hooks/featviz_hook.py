@@ -27,11 +27,11 @@ class MetricsHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'val' in self.visualizer.stages:
             focus = _focus_settings(runner.val_loop)
-            self.visualizer.keep_metrics(metrics, _validation_folder(runner), focus)
+            self.visualizer.record_metrics(metrics, _validation_folder(runner), focus)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'test' in self.visualizer.stages:
-            self.visualizer.keep_metrics(metrics, focus=_focus_settings(runner.test_loop))
+            self.visualizer.record_metrics(metrics, focus=_focus_settings(runner.test_loop))
 
 
 @HOOKS.register_module()

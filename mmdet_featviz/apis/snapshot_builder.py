@@ -1,0 +1,155 @@
+"""Snapshot builder: from the passes over a batch to the snapshots of each image."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.runs.image_keys import ImageKeys
+from mmdet_featviz.structures.boxes import Boxes, collect_boxes, ignored_boxes
+from mmdet_featviz.structures.grid import Grid
+from mmdet_featviz.structures.placement import Placement, identity_placement, placement_from_metas
+from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.visualization.images import read_image, rebuild_image
+from mmdet_featviz.visualization.value_ranges import finite_heat
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """What is known of the data set of one stage.
+
+    Attributes:
+        keys: Names the output folders of its images.
+        backend_args: Arguments of the file backend that reads its images.
+        dataset_meta: ``classes`` and ``palette`` (RGB).
+    """
+
+    keys: ImageKeys
+    backend_args: dict | None
+    dataset_meta: dict | None
+
+
+class SnapshotBuilder:
+    """Builds snapshots, and counts the passes over each image.
+
+    Args:
+        align: Where the value of a cell sits in its block, for the mean of passes.
+        average_passes: Whether the mean of all passes is added.
+    """
+
+    def __init__(self, align: str, average_passes: bool = False) -> None:
+        self.align = align
+        self.average_passes = average_passes
+        self._passes_of: Counter = Counter()  # image key: number of passes
+
+    def begin(self) -> None:
+        """Begin a test or validation: it is no further pass over the images of the one before."""
+        self._passes_of.clear()
+
+    def build(
+        self,
+        model: nn.Module,
+        passes: Sequence[Pass],
+        index: int,
+        source: ImageSource,
+        result: Any = None,
+        folder: str = '',
+        stage: str = 'test',
+    ) -> list[Snapshot]:
+        """Build the snapshots of one image of a batch: one per pass, and on request the mean of all passes.
+
+        Args:
+            model: The detector, whose preprocessor says how an image without a file is rebuilt from the input.
+            passes: The passes over the batch.
+            index: Index of the image in the batch.
+            source: What is known of the data set.
+            result: Data sample with the predictions of the image.
+            folder: Folder below the run's own.
+            stage: ``train``, ``val`` or ``test``.
+        """
+        sample = passes[0].samples[index]
+        boxes = collect_boxes(sample, result, mirrored=len(passes) == 1)
+        key = posixpath.join(folder, source.keys.key_of(sample.metainfo.get('img_path')))
+        snapshots = []
+        for pass_ in passes:
+            snapshots.append(self._build_one(model, pass_, index, key, folder, source, boxes, stage == 'train'))
+            self._passes_of[key] += 1
+        # All are drawn over one image, read once.
+        image = lru_cache(maxsize=None)(snapshots[0].image)
+        snapshots = [replace(snapshot, image=image) for snapshot in snapshots]
+        if self.average_passes and len(passes) > 1:
+            snapshots.append(average_snapshots(snapshots, self.align))
+        return snapshots
+
+    def _build_one(
+        self,
+        model: nn.Module,
+        pass_: Pass,
+        index: int,
+        key: str,
+        folder: str,
+        source: ImageSource,
+        boxes: Boxes,
+        training: bool,
+    ) -> Snapshot:
+        inputs, meta = pass_.inputs[index], pass_.samples[index].metainfo
+        path = meta.get('img_path')
+        placement = _placement(inputs, meta, training)
+        image = rebuild = partial(rebuild_image, inputs, getattr(model, 'data_preprocessor', None), placement)
+        is_file = path is not None and not training
+        if is_file:
+            image = partial(read_image, path, placement.image_size, source.backend_args, rebuild)
+        return Snapshot(
+            key,
+            path,
+            self._passes_of[key],
+            placement,
+            [_level(activation, index) for activation in pass_.maps],
+            [_level(activation, index) for activation in pass_.attention],
+            boxes,
+            ignored_boxes(pass_.samples[index]),
+            image,
+            is_file,
+            source.dataset_meta,
+            folder,
+        )
+
+
+def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
+    """The mean heatmap of each level that all passes have, as levels whose cells are the pixels of the image."""
+    size, averaged = snapshots[0].placement.image_size, []
+    whole = identity_placement(size, size)
+    for level in snapshots[0].levels:
+        heats = []
+        for snapshot in snapshots:
+            for other in snapshot.levels:
+                if other.name == level.name:
+                    grid = Grid(other.values.shape, other.stride, snapshot.placement, align)
+                    heats.append(finite_heat(other.values, grid)[0])
+        if len(heats) == len(snapshots):
+            mean = np.mean(heats, axis=0, dtype=np.float64).astype(np.float32)
+            averaged.append(replace(level, stride=(1.0, 1.0), values=mean, picked=None, pooled=None, raw=None))
+    return replace(snapshots[0], augmentation='mean', placement=whole, levels=averaged, attention=())
+
+
+def _placement(inputs: Tensor, meta: dict, training: bool) -> Placement:
+    """Where the image is in the network's input (C, H, W)."""
+    if not training:
+        return placement_from_metas(meta, inputs)
+    input_size = tuple(inputs.shape[1:])
+    size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
+    return identity_placement(size, input_size)
+
+
+def _level(activation: ActivationMap, index: int) -> Level:
+    """One image of an activation map."""
+    details = activation.details[index] if activation.details is not None else {}
+    values = activation.values[index].numpy()
+    return Level(activation.layer, activation.level, activation.channels, activation.stride, values, **details)
