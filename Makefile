@@ -10,7 +10,7 @@ ONEDL_TESTS := boxes channels checkpoints detectors geometry hooks looks photos 
 # Two at once, each with one thread: that is fastest on the two cores of most CI machines.
 PYTEST_OPTIONS ?= -n 2
 
-.PHONY: help demo test test-onedl lint format clean
+.PHONY: help demo test test-onedl lint format docs clean
 .DELETE_ON_ERROR:
 
 help:  ## List these commands
@@ -37,6 +37,12 @@ format: .venv/lint-installed  ## Mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/docs-installed  ## Build the documentation as a site in docs/_build; warnings are errors
+	set -e; for language in $(notdir $(patsubst %/conf.py,%,$(wildcard docs/*/conf.py))); do \
+		$(BIN)/python -m sphinx -W --keep-going -n -q docs/$$language docs/_build/$$language; \
+		echo "Look at docs/_build/$$language/index.html"; \
+	done
+
 clean:  ## Remove the environment, the demo's data and all results
 	rm -rf .venv .venv-onedl data/demo work_dirs build dist *.egg-info mmdet_featviz/.mim
 
@@ -60,6 +66,10 @@ clean:  ## Remove the environment, the demo's data and all results
 
 .venv/tests-installed: .venv/installed requirements/tests.txt
 	$(PIP) install -r requirements/tests.txt
+	touch $@
+
+.venv/docs-installed: .venv/installed requirements/docs.txt
+	$(PIP) install -r requirements/docs.txt
 	touch $@
 
 .venv/lint-installed: .venv/made requirements/lint.txt
