@@ -51,6 +51,12 @@ def english_pages():
     return ['README.md', *found]
 
 
+def chinese_pages():
+    """The same of the Chinese pages; none while docs/zh_cn does not exist."""
+    found = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'docs' / 'zh_cn').rglob('*.md'))
+    return ['README_zh-CN.md', *found] if found else []
+
+
 def chinese_page(page):
     """Path of the Chinese version of an English page."""
     return 'README_zh-CN.md' if page == 'README.md' else page.replace('docs/en/', 'docs/zh_cn/', 1)

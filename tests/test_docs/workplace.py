@@ -1,4 +1,4 @@
-"""The folder that the pages of the documentation assume: a config, its checkpoint, images, a video, a small data set."""
+"""The folder that the pages of the documentation assume: a config, its checkpoint, images, a video, a data set."""
 
 import json
 import os
@@ -38,18 +38,18 @@ def _copy(source, target):
 
 
 def _write_data(folder):
-    """Three scenes of the demo, half as large, in folders; for training the same."""
+    """Three scenes of the demo, a quarter as large, in folders; for training the same."""
     make_split(folder / 'scenes', 'val', len(SCENES))
     content = json.loads((folder / 'scenes' / 'val.json').read_text(encoding='utf-8'))
     for name, image in zip(SCENES, content['images']):
         path = folder / 'val' / f'{name}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         scene = cv2.imread(str(folder / 'scenes' / 'val' / image['file_name']))
-        cv2.imwrite(str(path), cv2.resize(scene, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-        image.update(file_name=f'{name}.jpg', width=image['width'] // 2, height=image['height'] // 2)
+        cv2.imwrite(str(path), cv2.resize(scene, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA))
+        image.update(file_name=f'{name}.jpg', width=image['width'] // 4, height=image['height'] // 4)
     for annotation in content['annotations']:
-        annotation['bbox'] = [side / 2 for side in annotation['bbox']]
-        annotation['area'] /= 4
+        annotation['bbox'] = [side / 4 for side in annotation['bbox']]
+        annotation['area'] /= 16
         annotation.pop('segmentation', None)
     for split in ('train', 'val'):
         (folder / f'{split}.json').write_text(json.dumps(content), encoding='utf-8')
@@ -77,9 +77,9 @@ def _write_config(path):
         loader.dataset.update(data_root='data/mine/', ann_file=f'{name}.json', data_prefix=dict(img='val/'))
         for transform in loader.dataset.pipeline:
             if transform.type in ('Resize', 'RandomResize'):
-                transform.scale = (320, 240)
+                transform.scale = (160, 120)
             elif transform.type == 'RandomCrop':
-                transform.crop_size = (128, 128)
+                transform.crop_size = (96, 96)
     cfg.dump(str(path))
 
 
