@@ -283,7 +283,9 @@ class Views:
     def limits_of(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
         """The values that become 0 and 255, for one of the levels placed over an image."""
         normalize = self.style.normalize
-        layer = [other.range for other in placed if other.level.layer == one.level.layer] if normalize == 'layer' else []
+        layer = (
+            [other.range for other in placed if other.level.layer == one.level.layer] if normalize == 'layer' else []
+        )
         run = self.limits[one.level.name] if normalize == 'run' else None
         return picture_limits(normalize, one.range, layer, run)
 
