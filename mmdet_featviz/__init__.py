@@ -1,4 +1,4 @@
-"""Heatmaps of what an mmdetection detector responds to, drawn while it runs."""
+"""Draws heatmaps of an mmdetection detector's feature maps over the original images, while the detector runs."""
 
 from importlib import import_module
 from typing import Any
@@ -19,11 +19,11 @@ from mmdet_featviz.visualization.style import Style  # noqa: E402
 
 allow_training_checkpoints()
 
-# Makes `_base_ = 'mmdet_featviz::...'` known to mmengine. It asks for a distribution, and would look for the configs
-# beside that one's metadata, where an editable install has none; by the path of a module it finds the package.
+# Lets configs use `_base_ = 'mmdet_featviz::...'`. mmengine expects the name of a distribution here and looks for the
+# configs next to its metadata, where an editable install has none. With a module's path it finds the package folder.
 MODULE2PACKAGE.setdefault('mmdet_featviz', 'mmdet_featviz.version')
 
-# Imported on first use: look() needs mmdet.apis, and the detectors need all of mmdet's models.
+# Imported on first use, as look() imports mmdet.apis and the detectors import all of mmdet's models.
 _LAZY = {
     'Look': 'mmdet_featviz.apis.look',
     'look': 'mmdet_featviz.apis.look',

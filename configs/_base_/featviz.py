@@ -1,50 +1,50 @@
-"""Draw heatmaps of backbone and neck: inherit this beside a config of your own.
+"""Draws heatmaps of backbone and neck. Inherit this file together with your own config:
 
     _base_ = ['./my_detector.py', 'mmdet_featviz::_base_/featviz.py']
 
-mmengine lets no two bases set the same variable. Where yours has `custom_hooks` already, write these lines into your
-config instead (`default_hooks` is merged key by key, so nothing of yours is lost):
+mmengine does not allow two bases to set the same variable. If your config already sets `custom_hooks`, add these lines
+to it instead (`default_hooks` is merged key by key, so your own hooks stay):
 
     custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
     default_hooks = dict(featviz=dict(type='FeatVizHook'))
 """
 
 custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
-# Every argument with its default; mmdet_featviz.FeatureVisualizer says what each means.
+# All arguments with their defaults; mmdet_featviz.FeatureVisualizer and mmdet_featviz.Style document them.
 custom_hooks = [
     dict(
         type='FeatVizHook',
-        layers=None,  # backbone and neck, where the detector has them
-        layer_type=None,  # or the modules of a class inside these, such as Conv2d
-        reduction=None,  # max (mean in an overview), or mean, sum, l2, select_max
-        normalize='image',  # or max, layer, run, or a pair of numbers
-        colormap='jet',  # any of OpenCV or matplotlib
+        layers=None,  # backbone and neck; also pixel decoder or encoder of transformers
+        layer_type=None,  # or only modules of this class inside the layers, such as Conv2d
+        reduction=None,  # max (mean if an overview is drawn), or mean, sum, l2, select_max
+        normalize='image',  # or max, layer, run, or two numbers
+        colormap='jet',  # any OpenCV or matplotlib color map
         alpha=0.4,
         blend='alpha',  # or add
         align='center',  # or corner
-        save=('overlay',),  # and heatmap, panel, channels, overview, attention, maps, raw
+        save=('overlay',),  # also heatmap, panel, channels, overview, attention, maps, raw
         out_dir=None,  # {work_dir}/{timestamp}/featviz
-        image_root=None,  # the data set's image folder
+        image_root=None,  # the image folder of the data set
         image_format='jpg',  # or png, webp
         boxes=None,  # or pred, gt, both
         score_thr=0.3,
         colorbar=False,
-        channels='top 16',  # or first 16, all, or a list of numbers
+        channels='top 16',  # or first 16, all, or a list of channel numbers
         channel_tiles='overlay',  # or heatmap
-        channel_files=False,  # a file for each channel instead of sheets
+        channel_files=False,  # one file per channel instead of sheets
         attention_channels=8,
         maps_dtype='float32',  # or float16
         interval=1,
         max_images=None,
-        image_names=None,  # the images of these names instead
-        stages=('test',),  # and train, val
+        image_names=None,  # draw only images with these names
+        stages=('test',),  # also train, val
         backend_args=None,
-        average_passes=False,  # of test-time augmentation
+        average_passes=False,  # also draw the mean of the passes of test-time augmentation
         overwrite=False,
         resume=False,
-        workers=2,  # threads that draw while the detector goes on
-        log_to_visualizer=False,  # pictures also go to TensorBoard, WandB, MLflow, ... that the config names
-        report=False,  # a page to look through the run in a browser; saves maps
+        workers=2,  # threads that draw while the detector continues
+        log_to_visualizer=False,  # also send pictures to the configured TensorBoard, WandB, MLflow, ...
+        report=False,  # write a page to browse the run; saves maps
         strict=False,
     )
 ]

@@ -1,1 +1,1 @@
-"""How feature maps are captured: hooks on layers, reduction to activation maps, tokens, strides."""
+"""Capture of feature maps: hooks on chosen layers, reduction to activation maps, tokens, strides."""

@@ -1,4 +1,4 @@
-"""Activation maps and the pass of the detector that they come from."""
+"""Activation maps and passes: what the taps capture while the detector runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class ActivationMap:
 
     Attributes:
         layer: Path of the module inside the detector.
-        level: Index among the outputs of the layer.
-        channels: How many channels the feature map had.
+        level: Index of the map among the outputs of the layer.
+        channels: Number of channels of the feature map.
         stride: Nominal stride (vertical, horizontal): pixels of the network's input per cell.
         values: (N, H, W), float32, on the device of the features.
-        details: What else was kept of each image: N times whatever the taps' `details` gave.
+        details: N dicts from the taps' :class:`DetailRecorder`, one per image; None without a recorder.
     """
 
     layer: str
@@ -35,25 +35,25 @@ class ActivationMap:
 
 
 def to_host(maps: Sequence[ActivationMap]) -> list[ActivationMap]:
-    """The maps with their values in the host's memory: one copy for all, so that a GPU is waited for only once."""
+    """Copy the values of all maps to CPU memory, in one transfer, so that the CPU waits for the GPU only once."""
     if not maps:
         return []
     values = torch.cat([activation.values.flatten() for activation in maps]).cpu()
     parts = values.split([activation.values.numel() for activation in maps])
-    return [replace(one, values=part.view(one.values.shape)) for one, part in zip(maps, parts)]
+    return [replace(activation, values=part.view(activation.values.shape)) for activation, part in zip(maps, parts)]
 
 
 @dataclass
 class Pass:
-    """One call of the detector on one batch, and what the taps caught in it.
+    """One call of the detector on one batch, and what the taps captured during it.
 
     Attributes:
-        inputs: The network's input (N, C, H, W), after normalisation and padding.
-        samples: The N data samples of the batch, with their metas.
+        inputs: The network's input (N, C, H, W), normalized and padded.
+        samples: The N data samples of the batch, with their meta information.
         maps: The activation maps, in the order in which the layers fired.
-        attention: Those of channel-attention modules; their details have the weights.
-        grids: (rows, columns) of each level of backbone and neck, whether tapped or not.
-        outputs_seen: How many outputs of each layer have been met.
+        attention: Activation maps of channel-attention modules; the channel weights are in their `details`.
+        grids: {layer: [(rows, columns) of each level]} of the default layers (backbone, neck, ...), tapped or not.
+        outputs_seen: {layer: number of its outputs so far}; the next output gets this number as its level.
     """
 
     inputs: Tensor

@@ -1,4 +1,4 @@
-"""Channel attention: finds the weights that modules such as SELayer give to channels."""
+"""Channel attention: finds the channel weights that modules such as SELayer compute."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ from torch import Tensor, nn
 
 
 class ChannelAttentionFinder:
-    """Finds channel attention: modules that make one weight for each channel of what they put out.
+    """Finds channel-attention modules by their outputs: modules that compute one weight for each output channel.
 
-    Such a module (mmdet's ``SELayer`` and ``ChannelAttention``, and their like) has a part whose output is
-    (N, C, 1, 1), the last of which are the weights, and puts out a map of as many channels itself.
+    A module counts as channel attention (mmdet's ``SELayer`` and ``ChannelAttention``, for example) if one of its
+    direct children outputs (N, C, 1, 1) and the module itself outputs a map with C channels. The last output of that
+    shape before the module returns is taken as the weights.
 
     Args:
         model: The detector.
-        layers: The modules of the detector that are tapped: weights are looked for inside these.
-        found: Called with the module's path, its output (N, C, rows, columns) and the weights (N, C).
+        layers: Paths of the tapped modules. Only these, the modules around them and the modules inside them are
+            searched.
+        on_found: Called with the path of an attention module, its output (N, C, rows, columns) and its weights (N, C).
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], found: Callable[[str, Tensor, Tensor], None]) -> None:
-        self.found = found
+    def __init__(
+        self, model: nn.Module, layers: Sequence[str], on_found: Callable[[str, Tensor, Tensor], None]
+    ) -> None:
+        self.on_found = on_found
         self._modules = {
             name: module
             for name, module in model.named_modules()
             if any(f'{name}.'.startswith(f'{layer}.') or name == layer.rpartition('.')[0] for layer in layers)
         }
-        self._weights: dict[str, Tensor] = {}  # of the module whose part put them out last
+        self._weights: dict[str, Tensor] = {}  # path of a module: the last (N, C, 1, 1) output of its children
 
     def hooks(self) -> Iterator[tuple[nn.Module, Callable]]:
-        """The modules to hook, and their hooks."""
+        """The modules to hook, each with its forward hook; forgets weights of earlier passes."""
         self._weights.clear()
         for name, module in self._modules.items():
             yield module, partial(self._on_output, name)
@@ -43,4 +47,4 @@ class ChannelAttentionFinder:
             return
         weights = self._weights.pop(name, None)
         if weights is not None and weights.shape == output.shape[:2]:
-            self.found(name, output.detach(), weights)
+            self.on_found(name, output.detach(), weights)

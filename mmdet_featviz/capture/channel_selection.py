@@ -1,4 +1,4 @@
-"""Selection of single channels of a feature map."""
+"""Channel selection: which single channels of a feature map are kept, and their maps."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from torch import Tensor
 from mmdet_featviz.structures.channel_maps import ChannelMaps
 
 ChannelChoice = Callable[[Tensor], Tensor]
-"""From the mean activation of each channel (C,) to the numbers of the chosen ones (K,)."""
+"""From the weight of each channel (C,), usually its mean activation, to the indices of the chosen channels (K,)."""
 
 
 def parse_channel_choice(channels: str | Sequence[int]) -> ChannelChoice:
-    """What ``first 16``, ``top 16``, ``all`` or a list of numbers stands for.
+    """Turn ``first 16``, ``top 16``, ``all``, or a list of channel numbers into a function that chooses channels.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If `channels` is none of these.
     """
     if isinstance(channels, str):
         words = re.fullmatch(r'\s*(?:(first|top)\s+([1-9]\d*)|all)\s*', channels)
         if words is None:
-            raise ValueError(f"channels={channels!r} is not known: 'first 16', 'top 16', 'all', or a list of numbers")
+            raise ValueError(
+                f"channels={channels!r} is not known: use 'first 16', 'top 16', 'all', or a list of channel numbers"
+            )
         if words[1] is None:
             return lambda means: torch.arange(len(means))
         count = int(words[2])
@@ -34,30 +36,30 @@ def parse_channel_choice(channels: str | Sequence[int]) -> ChannelChoice:
         return partial(top_channels, count)
     numbers = [channels] if isinstance(channels, int) else list(channels)
     if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
-        raise ValueError(f'channels={channels!r}: numbers of channels, counted from 0')
-    return partial(_listed, numbers)
+        raise ValueError(f'channels={channels!r} must be a list of channel numbers, counted from 0')
+    return partial(_listed_channels, numbers)
 
 
 def top_channels(count: int, means: Tensor) -> Tensor:
-    """The numbers of the channels with the largest means, the largest first."""
+    """The indices of the `count` channels with the largest means, the largest first; NaN comes last."""
     return means.nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:count]
 
 
-def _listed(numbers: Sequence[int], means: Tensor) -> Tensor:
+def _listed_channels(numbers: Sequence[int], means: Tensor) -> Tensor:
     if max(numbers) >= len(means):
         raise ValueError(
-            f'channel {max(numbers)} does not exist: a layer has {len(means)} channels, 0-{len(means) - 1}'
+            f'channel {max(numbers)} does not exist: a drawn layer has {len(means)} channels, 0-{len(means) - 1}'
         )
     return torch.tensor(numbers)
 
 
 def select_channels(features: Tensor, choice: ChannelChoice, weights: Tensor | None = None) -> ChannelMaps:
-    """Take the chosen channels out of the feature map of one image.
+    """Take the chosen channels from the feature map of one image.
 
     Args:
         features: (C, rows, columns), of any floating type, on any device.
-        choice: Which channels, by their weights.
-        weights: (C,); the mean activations where there are none.
+        choice: Chooses channels by their weights.
+        weights: (C,); None uses the mean activation of each channel.
     """
     if weights is None:
         weights = features.mean((1, 2), dtype=torch.float32)
@@ -69,33 +71,38 @@ def select_channels(features: Tensor, choice: ChannelChoice, weights: Tensor | N
 
 @dataclass(frozen=True)
 class DetailRecorder:
-    """Keeps more of a feature map than its activation map, at once and in the forward hook.
+    """Records details of a feature map that its activation map lacks: single channels, or the whole map.
 
     Attributes:
-        choice: Which channels are kept to be shown.
-        pooled: How many of the most weighted channels are kept.
-        raw: Whether the whole feature map is kept.
+        choice: Chooses the channels to record for channel pictures; None records none.
+        pooled: How many channels with the largest weights to record; None records none.
+        raw: Whether to record the whole feature map.
     """
 
     choice: ChannelChoice | None = None
     pooled: int | None = None
     raw: bool = False
 
-    def keep(self, features: Tensor, weights: Tensor | None = None) -> list[dict[str, Any]]:
-        """For each image of a feature map (N, C, rows, columns): `picked`, `pooled` and `raw`, as far as asked for.
+    def record(self, features: Tensor, weights: Tensor | None = None) -> list[dict[str, Any]]:
+        """Record the details of each image of a feature map.
 
         Args:
-            weights: (N, C) of channel attention; without them channels are weighted by their mean activation.
-        """
-        return [self._keep(image, None if weights is None else weights[n]) for n, image in enumerate(features)]
+            features: Feature map (N, C, rows, columns); it is copied.
+            weights: (N, C) from channel attention; None uses the mean activation of each channel.
 
-    def _keep(self, image: Tensor, weights: Tensor | None) -> dict[str, Any]:
-        kept = {}
+        Returns:
+            One dict per image with the requested details: ``picked`` and ``pooled`` (:class:`ChannelMaps`), and ``raw``
+            (C, rows, columns). With `weights`, only ``pooled`` is recorded.
+        """
+        return [self._record_image(image, None if weights is None else weights[n]) for n, image in enumerate(features)]
+
+    def _record_image(self, image: Tensor, weights: Tensor | None) -> dict[str, Any]:
+        details = {}
         if self.choice is not None and weights is None:
-            kept['picked'] = select_channels(image, self.choice)
+            details['picked'] = select_channels(image, self.choice)
         if self.pooled is not None:
-            kept['pooled'] = select_channels(image, partial(top_channels, self.pooled), weights)
+            details['pooled'] = select_channels(image, partial(top_channels, self.pooled), weights)
         if self.raw and weights is None:
-            has_dtype = image.dtype in (torch.float16, torch.float32)  # NumPy has no bfloat16
-            kept['raw'] = (image if has_dtype else image.float()).detach().cpu().clone().numpy()
-        return kept
+            numpy_has_type = image.dtype in (torch.float16, torch.float32)  # NumPy has no bfloat16
+            details['raw'] = (image if numpy_has_type else image.float()).detach().cpu().clone().numpy()
+        return details

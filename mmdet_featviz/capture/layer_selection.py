@@ -1,4 +1,4 @@
-"""Selection of layers by name, glob or class."""
+"""Layer selection: finds the modules of a detector by path, glob or class, and the default layers."""
 
 from __future__ import annotations
 
@@ -11,85 +11,89 @@ from torch import nn
 
 from mmdet_featviz.capture.detector import predicting_branch
 
-# What a detector is drawn by unless layers are named; those at the end only some families have.
+# Drawn if the user names no layers. Only mask transformers have a pixel decoder, and only DETRs an encoder.
 DEFAULT_LAYERS = ('backbone', 'neck', 'panoptic_head.pixel_decoder', 'encoder')
 
 
 def find_default_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Backbone and neck, the pixel decoder of mask transformers and the encoder of DETRs, as far as there are any."""
+    """The modules of `DEFAULT_LAYERS` that the detector has, in that order."""
     branch = predicting_branch(model)
     named = dict(model.named_modules())
     return {branch + name: named[branch + name] for name in DEFAULT_LAYERS if branch + name in named}
 
 
 def find_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
-    """The modules that layer names or globs stand for, in the order of the model.
+    """Find the modules that match layer paths or globs, in the order of the model.
 
-    In a semi-supervised wrapper the names may be those inside the branch that predicts.
+    Args:
+        model: The detector.
+        layers: Module paths as ``named_modules()`` prints them, or globs: ``*`` stands for any part of a path between
+            two dots, ``**`` for any number of parts. In a semi-supervised wrapper, paths inside the predicting branch
+            work too. None selects the default layers.
+
+    Returns:
+        {module path: module}.
 
     Raises:
-        ValueError: If a name or glob matches nothing, or only containers that are never called.
+        ValueError: If a path or glob matches nothing, or matches a container that is never called or a scripted module.
     """
     if layers is None:
-        found = find_default_layers(model)
-        if not found:
+        defaults = find_default_layers(model)
+        if not defaults:
             raise ValueError(
                 f'{type(model).__name__} has neither backbone nor neck: choose layers from its parts, '
                 f'{", ".join(name for name, _ in model.named_children())}'
             )
-        return found
+        return defaults
     named = {name: module for name, module in model.named_modules() if name}
     branch = predicting_branch(model)
     chosen = set()
     for layer in layers:
-        matches = _matching(layer, named) or _matching(branch + layer, named)
+        matches = _names_matching(layer, named) or _names_matching(branch + layer, named)
         if not matches:
-            raise ValueError(f'unknown layer {layer!r}: {_closest(layer, named)}')
+            raise ValueError(f'unknown layer {layer!r}: {_suggest_layers(layer, named)}')
         chosen |= matches
     for name in sorted(chosen):
         if isinstance(named[name], torch.jit.ScriptModule):
             raise ValueError(
-                f'layer {name!r} is scripted: forward hooks do not fire there. Draw with the plain detector'
+                f'layer {name!r} is scripted: forward hooks do not fire there. Use the detector without scripting'
             )
         if not _has_forward(named[name]):
             children = [f'{name}.{child}' for child, _ in named[name].named_children()]
             raise ValueError(
                 f'layer {name!r} never fires: a {type(named[name]).__name__} is a container that is not called itself. '
-                f'Tap its parts: {", ".join(children) or "it has none"}'
+                f'Choose its parts instead: {", ".join(children) or "it has none"}'
             )
     return {name: module for name, module in named.items() if name in chosen}
 
 
 def find_modules_of_type(modules: dict[str, nn.Module], layer_type: str) -> dict[str, nn.Module]:
-    """The modules of a class, by its name or that of a base, among these and inside them.
+    """Find the modules of a class among the given modules and inside them.
+
+    Args:
+        modules: {module path: module}.
+        layer_type: Name of the class or of one of its base classes, such as ``Conv2d``.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If no module is of that class.
     """
     inside = {name: part for outer, module in modules.items() for name, part in module.named_modules(prefix=outer)}
-    found = {
+    matches = {
         name: part
         for name, part in inside.items()
         if any(kind.__name__ == layer_type for kind in type(part).__mro__) and _has_forward(part)
     }
-    if not found:
+    if not matches:
         types = sorted({type(part).__name__ for part in inside.values() if not list(part.children())})
-        raise ValueError(f'there is no {layer_type} in {", ".join(modules)}; they consist of {", ".join(types)}')
-    return found
+        raise ValueError(f'there is no {layer_type} in {", ".join(modules)}; they contain {", ".join(types)}')
+    return matches
 
 
-def _matching(layer: str, named: dict[str, nn.Module]) -> set[str]:
-    if not _is_glob(layer):
+def _names_matching(layer: str, named: dict[str, nn.Module]) -> set[str]:
+    if not any(character in layer for character in '*?['):
         return {layer} & named.keys()
-    return {name for name, module in named.items() if _matches(name, layer) and _has_forward(module)}
-
-
-def _is_glob(layer: str) -> bool:
-    return any(character in layer for character in '*?[')
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return _parts_match(name.split('.'), pattern.split('.'))
+    patterns = layer.split('.')
+    return {name for name, module in named.items() if _parts_match(name.split('.'), patterns) and _has_forward(module)}
 
 
 def _parts_match(parts: list[str], patterns: list[str]) -> bool:
@@ -101,12 +105,12 @@ def _parts_match(parts: list[str], patterns: list[str]) -> bool:
 
 
 def _has_forward(module: nn.Module) -> bool:
-    """Whether the module can be called at all: a ModuleList inherits the forward that only raises."""
+    """Whether the module can be called: containers such as ModuleList inherit a forward that only raises."""
     return getattr(module.forward, '__func__', None) is not nn.Module.forward
 
 
-def _closest(layer: str, names: dict[str, nn.Module]) -> str:
-    close = difflib.get_close_matches(layer, names, n=5, cutoff=0.4)
+def _suggest_layers(layer: str, named: dict[str, nn.Module]) -> str:
+    close = difflib.get_close_matches(layer, named, n=5, cutoff=0.4)
     if close:
         return f'the closest are {", ".join(close)}'
-    return f'the detector has {", ".join(name for name in names if "." not in name)} and their parts'
+    return f'the detector has {", ".join(name for name in named if "." not in name)} and their parts'

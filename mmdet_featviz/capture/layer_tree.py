@@ -1,4 +1,4 @@
-"""Layer tree: a listing of the layers of a detector that can be tapped."""
+"""Layer tree: lists the layers of a detector that output feature maps, with their shapes and strides."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DEPTH = 3
 
 
 def layer_tree(model: nn.Module, run: Callable[[], object], depth: int = DEPTH) -> str:
-    """A tree of the modules that put out maps of the image, with the shapes and strides of these.
+    """Format a tree of the modules that output feature maps, with the shapes and strides of their maps.
 
-    Siblings that are alike are one line (``0-2  Bottleneck``); a star marks what is drawn unless layers are named.
+    Equal neighbors share a line (``0-2  Bottleneck``). A star marks the default layers.
 
     Args:
         model: The detector.
-        run: Lets it predict on a image.
-        depth: How deep the tree goes.
+        run: Runs the detector on one image.
+        depth: Number of levels of nested modules that are listed.
     """
     model = unwrap_detector(model)
     taps = Taps(model, ['**'], lambda features: features[:, 0], quiet=True)
@@ -41,42 +41,42 @@ def layer_tree(model: nn.Module, run: Callable[[], object], depth: int = DEPTH) 
 
 
 def _lines(module: nn.Module, path: str, maps: dict, defaults: set[str], depth: int, indent: str = '') -> Iterator[str]:
-    for names in _alike(module, path, maps):
+    for names in _groups_of_equal_children(module, path, maps):
         first = f'{path}{names[0]}'
         child = module.get_submodule(names[0])
         name = names[0] if len(names) == 1 else f'{names[0]}-{names[-1]}'
         star = '*' if first in defaults else ' '
-        outputs = _outputs(maps[first]) if maps.get(first) else 'its parts only'
+        outputs = _describe_maps(maps[first]) if maps.get(first) else 'its parts only'
         yield f'{star} {indent}{name}  {type(child).__name__}  {outputs}'
         if depth > 1:
             yield from _lines(child, f'{first}.', maps, defaults, depth - 1, f'{indent}  ')
 
 
-def _alike(module: nn.Module, path: str, maps: dict) -> Iterator[list[str]]:
-    """Names of the children that put out maps, or whose parts do; neighbours that look the same together."""
-    group, look = [], None
+def _groups_of_equal_children(module: nn.Module, path: str, maps: dict) -> Iterator[list[str]]:
+    """Names of the children that have maps themselves or in their parts; equal neighbors are in one group."""
+    group, group_content = [], None
     for name, child in module.named_children():
         inside = {
-            layer[len(path) + len(name) :]: _outputs(found)
-            for layer, found in maps.items()
+            layer[len(path) + len(name) :]: _describe_maps(layer_maps)
+            for layer, layer_maps in maps.items()
             if f'{layer}.'.startswith(f'{path}{name}.')
         }
         if not inside:
             continue
-        if group and name.isdigit() and look == (type(child), inside):
+        if group and name.isdigit() and group_content == (type(child), inside):
             group.append(name)
             continue
         if group:
             yield group
-        group, look = [name], (type(child), inside)
+        group, group_content = [name], (type(child), inside)
     if group:
         yield group
 
 
-def _outputs(found: list[ActivationMap]) -> str:
-    return ', '.join(_shape(activation) for activation in found)
+def _describe_maps(maps: list[ActivationMap]) -> str:
+    return ', '.join(_describe_map(activation) for activation in maps)
 
 
-def _shape(activation: ActivationMap) -> str:
+def _describe_map(activation: ActivationMap) -> str:
     rows, columns = activation.values.shape[1:]
     return f'{activation.channels} x {rows} x {columns} ({format_stride(activation.stride)})'

@@ -1,4 +1,4 @@
-"""Outputs of modules: finds the feature maps in them, whatever a module returns."""
+"""Module outputs: finds the feature maps in what a module returns, or describes why there are none."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ def feature_maps_in(output: Any, layer: str, current: Pass, shift: int = 0) -> I
         output: What the module returned: a tensor, or tensors in tuples, lists and dicts.
         layer: Path of the module inside the detector.
         current: The pass that the output belongs to.
-        shift: How far a shifted-window attention rolls the grid of its windows, in cells.
+        shift: How many cells a shifted-window attention rolls the grid of its windows.
 
     Yields:
-        Each tensor, and the feature maps (N, C, H, W) in it: itself, folded tokens, or none.
+        Each tensor with the feature maps (N, C, H, W) in it: the tensor itself, its folded tokens, or none.
     """
-    tokens = None  # how many there are on several levels: tokens beside them are a text, as in Grounding DINO
+    # Number of tokens that cover several levels. Other tokens in the same output are text, as in Grounding DINO.
+    token_count = None
     for tensor in tensors_in(output):
-        found = []
-        if tokens is None or tensor.dim() != 3 or tensor.shape[1] == tokens:
-            found = _feature_maps(tensor.detach(), layer, current, shift)
-        if tensor.dim() == 3 and len(found) > 1:
-            tokens = tensor.shape[1]
-        yield tensor, found
+        maps = []
+        if token_count is None or tensor.dim() != 3 or tensor.shape[1] == token_count:
+            maps = _feature_maps(tensor.detach(), layer, current, shift)
+        if tensor.dim() == 3 and len(maps) > 1:
+            token_count = tensor.shape[1]
+        yield tensor, maps
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:
-    """All tensors of a module's output, however nested, in order."""
+    """All tensors in a module's output, also in nested dicts, tuples and lists, in order."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, dict):
@@ -48,7 +49,7 @@ def tensors_in(output: Any) -> Iterator[Tensor]:
 
 
 def describe_tensor(tensor: Tensor, inputs: Tensor) -> str:
-    """What an output is that is no feature map of the input, in words."""
+    """Describe in words an output that is not a feature map of the input (N, C, H, W), for messages."""
     if tensor.numel() == 0:
         return 'an empty set'
     if not tensor.is_floating_point():
@@ -56,16 +57,16 @@ def describe_tensor(tensor: Tensor, inputs: Tensor) -> str:
     if tensor.data_ptr() == inputs.data_ptr():
         return 'the input image itself'
     if tensor.dim() == 4 and len(tensor) != len(inputs):
-        return 'crops of regions, or several maps for each image, as of queries or branches'
+        return 'crops of regions, or several maps for each image (one per query or branch)'
     if tensor.dim() == 4 and tensor.shape[2] == tensor.shape[3]:
-        return 'a grid that is square whatever the input'
-    return 'scores, queries or the like'
+        return 'a grid that is square for any input'
+    return 'scores, queries or similar'
 
 
 def _feature_maps(tensor: Tensor, layer: str, current: Pass, shift: int) -> list[Tensor]:
     if stride_of(tensor, current.inputs) is not None:
         return [] if tensor.data_ptr() == current.inputs.data_ptr() else [tensor]
-    if not QUERY_DECODERS.isdisjoint(layer.split('.')):  # as many queries as some grid has cells are no map
+    if not QUERY_DECODERS.isdisjoint(layer.split('.')):  # the number of queries may equal the cells of a grid by chance
         return []
     maps = fold_tokens(tensor, current.inputs, current.grids.values(), shift)
     return maps if all(stride_of(level, current.inputs) for level in maps) else []

@@ -1,4 +1,4 @@
-"""Pass recorder: records the latest pass of the detector that is being evaluated."""
+"""Pass recorder: finds the detector under evaluation by itself and captures its latest pass; for metrics."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mmdet_featviz.capture.taps import Taps
 
 
 class PassRecorder:
-    """Keeps what taps catch in the latest pass of a detector that predicts, without being told which detector.
+    """Captures the latest pass of a predicting detector, without a reference to the detector.
 
-    mmengine gives a metric neither the detector nor word of an evaluation that begins. So hooks on all modules look out
-    for the first detector that is called, and are gone as soon as it is found. From then on a single hook, on its data
-    preprocessor, tells when a pass begins; while the detector trains it does nothing. The taps are on the detector only
-    during a pass, and an error in the pass removes them too (with torch 1.x, which has no hooks that are called after
-    an error, the next pass or :meth:`close` does).
+    mmengine passes a metric neither the detector nor a signal that an evaluation begins. Therefore global forward hooks
+    wait for the first call of a detector; they are removed as soon as it is found. From then on, one hook on its data
+    preprocessor marks the start of each pass, and does nothing while the detector trains. The taps are attached only
+    during a pass. An error during the pass removes them too; torch 1.x has no hooks that run after an error, so there
+    the next pass or :meth:`close` removes them.
 
     Args:
-        make_taps: Makes the taps for the detector.
+        make_taps: Creates the taps for a detector.
 
     Attributes:
-        taps: Those of the detector; None until one is found.
+        taps: The taps of the detector; None until the detector is found.
     """
 
     def __init__(self, make_taps: Callable[[nn.Module], Taps]) -> None:
@@ -33,33 +33,33 @@ class PassRecorder:
         self.taps: Taps | None = None
         self._preprocessed: Any = None
         self._handles = [
-            register_module_forward_hook(self._on_any_output),
-            register_module_forward_pre_hook(self._on_any_call),
+            register_module_forward_hook(self._after_any_module),
+            register_module_forward_pre_hook(self._before_any_module),
         ]
-        self._end: Any = None
+        self._end_handle: Any = None
 
     def take(self) -> Pass | None:
-        """The latest pass since the last one was taken; the watch forgets it.
+        """Return the latest pass since the last call of this method and forget it; None if there was none.
 
         Raises:
-            ValueError: If a layer that was asked for by name did not fire.
+            ValueError: If a layer that was selected by its path, not by a glob, did not fire.
         """
         latest = self.taps.take() if self.taps is not None else []
         return latest[-1] if latest else None
 
     def close(self) -> None:
-        """Remove all hooks; may be called at any time."""
+        """Remove all hooks. Safe to call at any time, also repeatedly."""
         while self._handles:
             self._handles.pop().remove()
         self._end_pass()
         self._preprocessed = None
 
-    def _on_any_output(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Keep what a data preprocessor gives the detector, which is called next."""
+    def _after_any_module(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Keep the output of a data preprocessor, the input of the detector that is called next."""
         if isinstance(output, dict) and 'data_samples' in output:
             self._preprocessed = output
 
-    def _on_any_call(self, module: nn.Module, args: Any) -> None:
+    def _before_any_module(self, module: nn.Module, args: Any) -> None:
         if isinstance(module, BaseModel):
             preprocessed = self._preprocessed
             self.close()
@@ -71,20 +71,20 @@ class PassRecorder:
         self._end_pass()
         detector = self.taps.model
         if not detector.training:
-            self.taps.attach()  # and forget a pass that nobody took: the latest one counts
-            self.taps.begin_with(output)
-            self._end = _on_end(detector, self._end_pass)
+            self.taps.attach()  # also drops a pass that was not taken: only the latest one counts
+            self.taps.begin_preprocessed(output)
+            self._end_handle = _register_end_hook(detector, self._end_pass)
 
     def _end_pass(self, *call: Any) -> None:
-        if self._end is not None:
-            self._end.remove()
-            self._end = None
+        if self._end_handle is not None:
+            self._end_handle.remove()
+            self._end_handle = None
         if self.taps is not None:
             self.taps.detach()
 
 
-def _on_end(module: nn.Module, hook: Callable[..., None]) -> Any:
-    """Register a hook for the end of the module's forward, also by an error if this torch (2.0) knows how."""
+def _register_end_hook(module: nn.Module, hook: Callable[..., None]) -> Any:
+    """Register a hook that runs after the module's forward; from torch 2.0 on also after an error."""
     try:
         return module.register_forward_hook(hook, always_call=True)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Reductions: from a feature map (N, C, H, W) to an activation map (N, H, W)."""
+"""Reductions: the registered functions from a feature map (N, C, H, W) to an activation map (N, H, W)."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ Reduction = Callable[[Tensor], Tensor]
 def reduce_max(features: Tensor) -> Tensor:
     """The largest activation of each cell."""
     if features.device.type == 'cpu' and features.dtype == torch.float32:
-        # NumPy goes through memory row by row, several times as fast as torch with one thread; the result is the same.
+        # NumPy reads memory row by row and is several times as fast as single-threaded torch; the result is the same.
         return torch.from_numpy(features.detach().numpy().max(1))
     return features.amax(1)
 
 
 @REDUCTIONS.register_module(name='mean')
 def reduce_mean(features: Tensor) -> Tensor:
-    """The mean activation of each cell, summed in float32."""
+    """The mean activation of each cell, computed in float32."""
     return features.mean(1, dtype=torch.float32)
 
 
 @REDUCTIONS.register_module(name='sum')
 def reduce_sum(features: Tensor) -> Tensor:
-    """The sum of each cell's activations, in float32: half precision would overflow."""
+    """The sum of each cell's activations, computed in float32, as half precision would overflow."""
     return features.sum(1, dtype=torch.float32)
 
 
 @REDUCTIONS.register_module(name='l2')
 def reduce_l2(features: Tensor) -> Tensor:
-    """The Euclidean norm of each cell's activations, in float32."""
+    """The Euclidean norm of each cell's activations, computed in float32."""
     return torch.linalg.vector_norm(features, dim=1, dtype=torch.float32)
 
 
 @REDUCTIONS.register_module(name='select_max')
 def select_max(features: Tensor) -> Tensor:
-    """Of each image the one channel whose activations have the largest sum."""
+    """For each image, the one channel whose activations have the largest sum."""
     totals = features.sum((2, 3), dtype=torch.float32).nan_to_num(-torch.inf)
     images = torch.arange(len(features), device=features.device)
     return features[images, totals.argmax(1)]
 
 
 def get_reduction(name: str) -> Reduction:
-    """The registered reduction of that name.
+    """Look up a registered reduction by name.
 
     Raises:
-        ValueError: If no reduction of that name is registered.
+        ValueError: If no reduction of this name is registered.
     """
     if name not in REDUCTIONS.module_dict:
         names = sorted(REDUCTIONS.module_dict)
@@ -60,20 +60,20 @@ def get_reduction(name: str) -> Reduction:
         hint = f'did you mean {close[0]!r}? ' if close else ''
         raise ValueError(
             f'unknown reduction {name!r}: {hint}Registered are {", ".join(names)}; '
-            'a function of your own is registered with @mmdet_featviz.REDUCTIONS.register_module()'
+            'register your own function with @mmdet_featviz.REDUCTIONS.register_module()'
         )
     return REDUCTIONS.module_dict[name]
 
 
 def reduce_feature_map(features: Tensor, reduction: Reduction) -> Tensor:
-    """Reduce a feature map without touching it or the gradients.
+    """Reduce a feature map, without gradients and without changing it.
 
     Args:
         features: Feature map (N, C, H, W).
-        reduction: What brings it to (N, H, W).
+        reduction: Function that reduces it to (N, H, W).
 
     Returns:
-        Activation map (N, H, W), float32, sharing no memory with the features.
+        Activation map (N, H, W), float32, in memory of its own.
 
     Raises:
         ValueError: If the reduction returns another shape.
@@ -83,8 +83,8 @@ def reduce_feature_map(features: Tensor, reduction: Reduction) -> Tensor:
         expected = (features.shape[0], *features.shape[2:])
         if values.shape != expected:
             raise ValueError(
-                f'the reduction {getattr(reduction, "__name__", reduction)!r} gave the shape {tuple(values.shape)} '
+                f'the reduction {getattr(reduction, "__name__", reduction)!r} returned the shape {tuple(values.shape)} '
                 f'for features of shape {tuple(features.shape)}: it must be (N, H, W), here {tuple(expected)}'
             )
-        # A copy in any case: a registered reduction may return a view of the features.
+        # Always copy: a reduction may return a view of the features, which later layers may change in place.
         return values.to(torch.float32, copy=True)

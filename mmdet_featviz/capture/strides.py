@@ -1,4 +1,4 @@
-"""Strides of feature maps."""
+"""Strides: the nominal stride of a feature map, from its shape and the shape of the network's input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torch import Tensor
 
 
 def stride_of(tensor: Tensor, inputs: Tensor) -> tuple[float, float] | None:
-    """Nominal stride (vertical, horizontal) of a tensor, or None if it is no feature map of these inputs."""
+    """Nominal stride (vertical, horizontal) of a tensor, in pixels of the input; None if it is not a feature map.
+
+    Args:
+        tensor: Any output of a module. A feature map is (N, C, rows, columns), floating point, of the same N.
+        inputs: The network's input (N, ., H, W).
+    """
     if tensor.dim() != 4 or len(tensor) != len(inputs) or tensor.numel() == 0 or not tensor.is_floating_point():
         return None
     return nominal_stride(tuple(tensor.shape[2:]), tuple(inputs.shape[2:]))
@@ -19,20 +24,21 @@ def stride_of(tensor: Tensor, inputs: Tensor) -> tuple[float, float] | None:
 def nominal_stride(cells: tuple[int, int], pixels: tuple[int, int]) -> tuple[float, float] | None:
     """Stride of a map of (rows, columns) cells over an input of (height, width) pixels.
 
-    Strided layers round up, so a chain of them makes ceil(pixels / stride) cells: 13 rows over 800 pixels have the
-    stride 64 and cover 832, where the plain quotient would say 61.5. Pooling without padding rounds down. The power of
-    two for which either holds on both axes is taken; without one (a resampled map) the quotient of each axis.
+    Strided layers round up, so a chain of them outputs ceil(pixels / stride) cells: 13 rows over 800 pixels have the
+    stride 64 and cover 832 pixels, while 800 / 13 would give 61.5. Pooling without padding rounds down. The result is
+    the smallest power of two that gives this shape on both axes, rounded up or else rounded down. If there is none (a
+    resampled map), it is pixels / cells on each axis.
 
     Returns:
-        (vertical, horizontal), or None where no stride, rounded either way, makes that shape: the map's proportions
-        are not the input's.
+        (vertical, horizontal), or None if no single stride gives this shape, because the map has other proportions than
+        the input.
     """
     for rounded in (math.ceil, math.floor):
         for exponent in range(max(pixels).bit_length() + 1):
             stride = 2**exponent
             if all(rounded(p / stride) == c for p, c in zip(pixels, cells)):
                 return float(stride), float(stride)
-    # Some stride s with c - 1 < p / s < c + 1 on both axes, that is p / (c + 1) < s < p / (c - 1).
+    # A common stride s needs c - 1 < p / s < c + 1 on both axes, that is p / (c + 1) < s < p / (c - 1).
     lowest = max(p / (c + 1) for p, c in zip(pixels, cells))
     highest = min(p / (c - 1) if c > 1 else math.inf for p, c in zip(pixels, cells))
     if lowest >= highest:

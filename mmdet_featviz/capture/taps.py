@@ -1,4 +1,4 @@
-"""Taps: forward hooks that capture the outputs of chosen layers of a detector."""
+"""Taps: forward hooks that capture and reduce the outputs of chosen layers of a detector."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from mmdet_featviz.capture.tokens import window_shift
 class Taps:
     """Forward hooks on chosen layers of a detector, attached inside a ``with`` block.
 
-    A feature map is reduced at once, on its device, and never kept. A pass begins when the detector's data preprocessor
-    fires (its output alone has the metas of every pass, also under test-time augmentation), or with :meth:`begin`.
+    A feature map is reduced inside the forward hook, on its device, and is not kept. A pass begins when the detector's
+    data preprocessor fires, or with :meth:`begin`. (Only the preprocessor's output has the meta information of every
+    pass, also under test-time augmentation.)
 
     Args:
-        model: A detector; wrappers such as DDP or a TTA model are looked through.
-        layers: Module paths as ``named_modules()`` prints them. ``*`` stands for a part of a path between two dots,
-            ``**`` for any parts. None is all of `DEFAULT_LAYERS` that the detector has.
-        reduction: From (N, C, H, W) to (N, H, W).
-        strict: Whether a layer that gives no map of the image is an error.
-        layer_type: Only modules of this class (or one that inherits from it) inside the layers, such as ``Conv2d``.
-        keeper: Keeps more of each feature map than its activation map.
-        attention: Whether the weights of channel-attention modules inside the layers are kept, too.
-        quiet: Whether nothing is said of outputs that are no map.
+        model: A detector; wrappers such as DDP or a TTA model are handled transparently.
+        layers: Module paths or globs, as in :func:`find_layers`. None selects all of `DEFAULT_LAYERS` that the detector
+            has.
+        reduction: Function from (N, C, H, W) to (N, H, W).
+        strict: Whether a layer whose output is not a feature map raises an error instead of a warning.
+        layer_type: Tap only the modules of this class (or of a subclass) inside the layers, such as ``Conv2d``.
+        detail_recorder: Records more of each feature map than its activation map.
+        attention: Whether to capture channel-attention modules inside the layers too, with their channel weights.
+        quiet: Whether to skip outputs that are not feature maps without a warning.
 
     Raises:
-        ValueError: If a layer does not exist, or can never fire.
+        ValueError: If a layer does not exist or can never fire.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Taps:
         reduction: Reduction,
         strict: bool = False,
         layer_type: str | None = None,
-        keeper: DetailRecorder | None = None,
+        detail_recorder: DetailRecorder | None = None,
         attention: bool = False,
         quiet: bool = False,
     ) -> None:
@@ -58,7 +59,7 @@ class Taps:
         self.quiet = quiet
         self.reduction = reduction
         self.strict = strict
-        self.keeper = keeper
+        self.detail_recorder = detail_recorder
         self.modules = find_layers(self.model, layers)
         self._attention = (
             ChannelAttentionFinder(self.model, list(self.modules), self._on_attention) if attention else None
@@ -66,10 +67,10 @@ class Taps:
         if layer_type is not None:
             self.modules = find_modules_of_type(self.modules, layer_type)
         self._shifts = {name: window_shift(self.model, name) for name in self.modules}
-        self.not_maps: dict[str, str] = {}  # layer: what it puts out instead of a map of the image
+        self.not_maps: dict[str, str] = {}  # layer: description of its output, which is not a feature map
         branch = predicting_branch(self.model)
-        asked = {name for layer in layers or () for name in (layer, branch + layer)}
-        self._must_fire = asked & self.modules.keys()  # those that came by a glob may stay silent
+        named = {name for layer in layers or () for name in (layer, branch + layer)}
+        self._must_fire = named & self.modules.keys()  # layers selected by a glob or by default need not fire
         self._level_sources = find_default_layers(self.model)
         self._checked = False
         self._fired: set[str] = set()
@@ -84,72 +85,73 @@ class Taps:
         self.detach()
 
     def attach(self) -> None:
-        """Put the hooks on the detector, and forget passes that nobody took."""
+        """Register the hooks on the detector; drops passes that were not taken."""
         self.detach()
         self._passes = []
         preprocessor = getattr(self.model, 'data_preprocessor', None)
         if preprocessor is not None:
             self._handles.append(preprocessor.register_forward_hook(self._on_preprocessed))
         for name, module in self._level_sources.items():
-            self._handles.append(module.register_forward_hook(partial(self._on_levels, name)))
+            self._handles.append(module.register_forward_hook(partial(self._on_level_source, name)))
         for name, module in self.modules.items():
             self._handles.append(module.register_forward_hook(partial(self._on_output, name)))
         if self._attention is not None:
             self._handles += [module.register_forward_hook(hook) for module, hook in self._attention.hooks()]
-        if not self._checked:  # which children to propose, should a layer never fire
+        if not self._checked:  # note which children fire, to suggest them if a layer never does
             for parent in self._must_fire:
                 for name, module in self.modules[parent].named_modules(prefix=parent):
                     self._handles.append(module.register_forward_hook(partial(self._on_fired, name)))
 
     def detach(self) -> None:
-        """Remove all hooks from the detector; may be called at any time."""
+        """Remove all hooks from the detector. Safe to call at any time, also repeatedly."""
         while self._handles:
             self._handles.pop().remove()
 
     def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
-        """Begin a pass over these inputs (N, C, H, W) and their data samples."""
+        """Begin a pass over inputs (N, C, H, W) and their N data samples."""
         self._passes.append(Pass(inputs, samples))
 
-    def begin_with(self, preprocessed: Any) -> None:
-        """Begin a pass over what the detector's data preprocessor put out, if that is images with their samples."""
+    def begin_preprocessed(self, preprocessed: Any) -> None:
+        """Begin a pass over the output of the detector's data preprocessor, if it holds images and data samples."""
         if not isinstance(preprocessed, dict) or not preprocessed.get('data_samples'):
             return
         inputs, samples = preprocessed.get('inputs'), preprocessed['data_samples']
         if isinstance(inputs, dict) and isinstance(inputs.get('img'), Tensor) and inputs['img'].dim() == 5:
-            # Videos: (N, T, C, H, W), with a sample for each frame inside that of the video.
+            # Videos: (N, T, C, H, W); the sample of a video holds one sample per frame.
             inputs = inputs['img'].flatten(0, 1)
             samples = [frame for video in samples for frame in video.video_data_samples]
         if isinstance(inputs, Tensor):
             self.begin(inputs, samples)
 
     def take(self) -> list[Pass]:
-        """The passes since the taps were attached, their maps in the host's memory; the taps forget them.
+        """Return the passes since the last call or :meth:`attach`, with their maps in CPU memory, and forget them.
 
         Raises:
-            ValueError: If a layer that was asked for by name did not fire in the first pass.
+            ValueError: If a layer that was selected by its path, not by a glob, did not fire in the first pass.
         """
         passes, self._passes = self._passes, []
         if passes and not self._checked:
             self._check_fired()
             self._checked = True
-        return [replace(one, maps=to_host(one.maps), attention=to_host(one.attention)) for one in passes]
+        return [replace(taken, maps=to_host(taken.maps), attention=to_host(taken.attention)) for taken in passes]
 
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.begin_with(output)
+        self.begin_preprocessed(output)
 
     def _on_fired(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)
 
     def _on_output(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)
-        if not self._passes:  # called outside a pass, for instance by another hook
+        if not self._passes:  # called outside a pass, for example by another hook
             return
         current = self._passes[-1]
         with torch.no_grad():
             for tensor, feature_maps in feature_maps_in(output, layer, current, self._shifts.get(layer, 0)):
                 if not feature_maps:
-                    self._note_not_map(layer, tensor, current)
-                for features in feature_maps or [None]:  # what is no map is counted too: levels keep their number
+                    self._report_not_map(layer, tensor, current)
+                # Other outputs are counted too, so that the number of a level does not depend on them.
+                for features in feature_maps or [None]:
                     number = current.outputs_seen.get(layer, 0)
                     current.outputs_seen[layer] = number + 1
                     if features is not None:
@@ -168,22 +170,22 @@ class Taps:
         self, layer: str, number: int, features: Tensor, stride: tuple[float, float], weights: Tensor | None = None
     ) -> ActivationMap:
         values = reduce_feature_map(features, self.reduction)
-        details = self.keeper.keep(features, weights) if self.keeper is not None else None
+        details = None if self.detail_recorder is None else self.detail_recorder.record(features, weights)
         return ActivationMap(layer, number, features.shape[1], stride, values, details)
 
-    def _on_levels(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
-        """Note the grids of backbone and neck, which tokens of other layers may lie on."""
+    def _on_level_source(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
+        """Note the grids of the default layers: tokens of other layers are folded onto these grids."""
         if self._passes:
             current = self._passes[-1]
             maps = [tensor for tensor in tensors_in(output) if stride_of(tensor, current.inputs)]
             current.grids[layer] = [tuple(level.shape[2:]) for level in maps]
 
-    def _note_not_map(self, layer: str, tensor: Tensor, current: Pass) -> None:
+    def _report_not_map(self, layer: str, tensor: Tensor, current: Pass) -> None:
         if layer in self.not_maps:
             return
         self.not_maps[layer] = f'{describe_tensor(tensor, current.inputs)}, {tuple(tensor.shape)}'
         message = (
-            f'layer {layer!r} puts out no map of the input {tuple(current.inputs.shape)} but '
+            f'the output of layer {layer!r} is not a feature map of the input {tuple(current.inputs.shape)} but '
             f'{self.not_maps[layer]}; it is skipped'
         )
         if self.strict:
@@ -195,13 +197,12 @@ class Taps:
         if not self._fired:
             raise ValueError(
                 f'none of the layers {", ".join(self.modules)} fired in the first pass: forward hooks do not fire '
-                'inside a compiled or exported detector. Draw with the plain one (compile=False)'
+                'inside a compiled or exported detector. Use the plain detector (compile=False)'
             )
         for layer in sorted(self._must_fire - self._fired):
             children = sorted(name for name in self._fired if name.startswith(f'{layer}.'))
             children = [name for name in children if not any(name.startswith(f'{c}.') for c in children)]
-            hint = f'Of its parts these do: {", ".join(children)}.' if children else 'None of its parts is, either.'
+            hint = f'Of its parts, these do: {", ".join(children)}.' if children else 'None of its parts fires either.'
             raise ValueError(
-                f'layer {layer!r} never fires: the detector does not call it (its parts may be called one by one, '
-                f'past it). {hint}'
+                f'layer {layer!r} never fires: the detector does not call it (it may call its parts directly). {hint}'
             )

@@ -1,4 +1,4 @@
-"""Tokens of transformers, folded into feature maps."""
+"""Tokens: folds the token sequences and windows of transformers into feature maps."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def fold_tokens(
     """Fold tokens into feature maps.
 
     Args:
-        tokens: (N, L, C), row by row over one grid or over several one after another, perhaps behind class tokens; or
-            windows of such a grid, (N * windows, S * S, C).
+        tokens: (N, L, C), row by row over one grid or over several grids in sequence, optionally after class tokens; or
+            windows of a grid, (N * windows, S * S, C).
         inputs: The network's input (N, ., H, W).
-        levels_seen: Grids (rows, columns) of the levels of other layers, each in its layer's order: tokens of several
-            levels take over consecutive ones, in that order or its reverse.
-        shift: How far the grid was rolled up and left before it was cut into windows.
+        levels_seen: For each other layer, the grids (rows, columns) of its levels, in the layer's order. Tokens of
+            several levels use consecutive grids of one layer, in this order or reversed.
+        shift: How many cells the grid was rolled up and left before it was cut into windows.
 
     Returns:
-        Maps (N, C, rows, columns), in the order of the tokens. Empty if no grid fits.
+        Feature maps (N, C, rows, columns), in the order of the tokens. Empty if no grid fits.
     """
     if tokens.dim() != 3 or tokens.numel() == 0 or not tokens.is_floating_point():
         return []
@@ -35,21 +35,25 @@ def fold_tokens(
     if len(tokens) == len(inputs):
         for class_tokens in range(MAX_CLASS_TOKENS + 1):
             spatial = tokens[:, class_tokens:]
-            splits = {split for split in _splits(levels_seen, single) if sum(map(math.prod, split)) == spatial.shape[1]}
+            splits = {
+                split
+                for split in _candidate_splits(levels_seen, single)
+                if sum(map(math.prod, split)) == spatial.shape[1]
+            }
             if splits:
                 return min((_fold(spatial, split) for split in sorted(splits, reverse=True)), key=_roughness)
     return _fold_windows(tokens, len(inputs), single, shift)
 
 
 def _grids_of_strides(inputs: Tensor) -> list[tuple[int, int]]:
-    """The grids of all powers of two as stride, fine to coarse."""
+    """The grids (rows, columns) of the strides 1, 2, 4, ..., fine to coarse."""
     height, width = inputs.shape[-2:]
     strides = [2**exponent for exponent in range(max(height, width).bit_length() + 1)]
     return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
 
 
-def _splits(levels_seen: Iterable[list], single: Iterable[tuple[int, int]]) -> Iterable[tuple]:
-    """All sequences of grids that tokens may lie on."""
+def _candidate_splits(levels_seen: Iterable[list], single: Iterable[tuple[int, int]]) -> Iterable[tuple]:
+    """All sequences of grids that the tokens may cover."""
     for grid in single:
         yield (grid,)
     for grids in levels_seen:
@@ -64,18 +68,18 @@ def _fold(tokens: Tensor, split: Sequence[tuple[int, int]]) -> list[Tensor]:
 
 
 def _roughness(maps: Sequence[Tensor]) -> float:
-    """Mean squared difference of vertical neighbours: on a wrong grid these are no neighbours."""
+    """Mean squared difference of vertical neighbors. It is larger on a wrong grid, where they are not neighbors."""
     steps = [level.diff(dim=2).float().square() for level in maps if level.shape[2] > 1]
     count = sum(step.numel() for step in steps)
     return float(sum(step.sum() for step in steps) / count) if count else math.inf
 
 
 def _fold_windows(tokens: Tensor, batch: int, grids: Iterable[tuple[int, int]], shift: int) -> list[Tensor]:
-    """Put square windows (N * windows, S * S, C) together; the grid was padded to whole windows."""
+    """Join square windows (N * windows, S * S, C) into one map; the grid was padded to whole windows."""
     windows, side = len(tokens) / batch, math.isqrt(tokens.shape[1])
     if side * side != tokens.shape[1]:
         return []
-    for rows, columns in sorted(set(grids), reverse=True):  # the largest grid is padded least
+    for rows, columns in sorted(set(grids), reverse=True):  # the largest grid has the least padding
         down, across = math.ceil(rows / side), math.ceil(columns / side)
         if down * across == windows:
             whole = tokens.reshape(batch, down, across, side, side, -1).permute(0, 5, 1, 3, 2, 4)
@@ -86,7 +90,7 @@ def _fold_windows(tokens: Tensor, batch: int, grids: Iterable[tuple[int, int]], 
 
 
 def window_shift(model: nn.Module, layer: str) -> int:
-    """How far a shifted-window attention around this layer rolls its grid."""
+    """How many cells the shifted-window attention around this layer rolls its grid; 0 without one."""
     parents = layer.split('.')
     for depth in range(len(parents), 0, -1):
         shift = getattr(model.get_submodule('.'.join(parents[:depth])), 'shift_size', None)

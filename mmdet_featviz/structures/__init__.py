@@ -1,1 +1,1 @@
-"""Data of one image: activation maps, boxes, and where the image is in the input of the network."""
+"""Data of one image: activation maps, boxes, and where the image lies in the network's input."""

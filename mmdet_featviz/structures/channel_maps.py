@@ -1,4 +1,4 @@
-"""Maps of single channels of one image."""
+"""Channel maps: selected channels of the feature map of one image, with the weights of all channels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class ChannelMaps:
-    """Some channels of the feature map of one image.
+    """Selected channels of the feature map of one image.
 
     Attributes:
-        indices: (K,) numbers of the channels.
+        indices: (K,) indices of the selected channels.
         maps: (K, rows, columns) float32.
-        weights: (C,) float32, of all channels: their mean activation, or what channel attention gives them.
+        weights: (C,) float32, one for each channel of the feature map: its mean activation, or its weight in channel
+            attention.
     """
 
     indices: np.ndarray

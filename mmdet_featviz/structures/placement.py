@@ -1,6 +1,7 @@
-"""Placement of the original image in the network's input.
+"""Placement: where the original image lies in the network's input (scale, flip, padding, crop, homography).
 
-All coordinates are continuous and in pixels: the first pixel of a picture covers 0 to 1, and its centre is at 0.5."""
+All coordinates are continuous and in pixels: the first pixel covers 0 to 1, and its center is at 0.5.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +29,22 @@ class Placement:
 
     @cached_property
     def is_separable(self) -> bool:
-        """Whether rows stay rows and columns stay columns: scaling, shifting and flipping only."""
+        """Whether the placement only scales, shifts and flips, so that x and y can be handled separately."""
         rest = self.matrix.copy()
         rest[[0, 1, 0, 1, 2], [0, 1, 2, 2, 2]] = 0
         return not rest.any()
 
     @cached_property
     def content_box(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom edge of the image in the input, for a separable placement."""
+        """Left, top, right and bottom edge of the image in the input (separable placements)."""
         height, width = self.image_size
         corners = self.matrix @ np.array([[0, 0, 1], [width, height, 1]], np.float64).T
         (left, right), (top, bottom) = np.sort(corners[:2], axis=1)
         return left, top, right, bottom
 
     @cached_property
-    def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the centres of the image's rows and columns lie in the input, for a separable placement."""
+    def axis_positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Input coordinates of the centers of the image's rows (y) and columns (x) (separable placements)."""
         matrix, (height, width) = self.matrix, self.image_size
         rows = matrix[1, 1] * (np.arange(height) + 0.5) + matrix[1, 2]
         columns = matrix[0, 0] * (np.arange(width) + 0.5) + matrix[0, 2]
@@ -51,18 +52,20 @@ class Placement:
 
     @cached_property
     def seen_ranges(self) -> tuple[slice, slice]:
-        """Rows and columns of the image that the network saw, for a separable placement."""
-        rows, columns = (_seen(positions, size) for positions, size in zip(self.axes, self.input_size))
+        """Rows and columns of the image that the network saw (separable placements)."""
+        rows, columns = (
+            _range_inside(positions, size) for positions, size in zip(self.axis_positions, self.input_size)
+        )
         return rows, columns
 
     @cached_property
-    def sees_all(self) -> bool:
-        """Whether the pipeline cut nothing of the image away, for a separable placement."""
+    def all_seen(self) -> bool:
+        """Whether the network saw the whole image, so nothing was cropped (separable placements)."""
         return self.seen_ranges == tuple(slice(0, size) for size in self.image_size)
 
     @cached_property
-    def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the centres of the image's pixels lie in the input, as x and y (height, width); NaN behind it."""
+    def pixel_positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Input coordinates x and y (height, width) of the centers of the image's pixels; NaN behind the horizon."""
         height, width = self.image_size
         x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
         u, v, w = np.einsum('ij,jhw->ihw', self.matrix, np.stack([x, y, np.ones_like(x)]))
@@ -71,9 +74,9 @@ class Placement:
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """(height, width) bool: which pixels of the image the network saw; pipelines may cut some of it away."""
+        """(height, width) bool: which pixels of the image the network saw; pipelines may crop the image."""
         if not self.is_separable:
-            x, y = self.points
+            x, y = self.pixel_positions
             height, width = self.input_size
             return (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
         seen = np.zeros(self.image_size, bool)
@@ -82,28 +85,28 @@ class Placement:
 
 
 def identity_placement(size: tuple[int, int], input_size: tuple[int, int]) -> Placement:
-    """The top left `size` (height, width) of the input is itself the image."""
+    """The image of `size` (height, width) lies unscaled at the top left of the input."""
     return Placement(np.eye(3), size, input_size)
 
 
 def placement_from_metas(meta: Mapping[str, Any], image: Tensor) -> Placement:
-    """The placement that the metas of an image tell.
+    """Work out the placement of an image from its meta information.
 
-    A packed ``homography_matrix`` is taken as it is. Otherwise the steps of the pipeline are followed: scale, flip and
-    padding. ``img_shape`` is no help with the size of the content (mmdet's ``Pad`` overwrites it with the padded size).
-    No meta says whether the flip came before or after the padding; where it matters, the input decides: the side on
-    which it is even is the padding.
+    A packed ``homography_matrix`` is used unchanged. Otherwise the placement is computed from scale, flip and padding.
+    ``img_shape`` does not give the size of the content, as mmdet's ``Pad`` overwrites it with the padded size. No meta
+    key says whether the flip came before or after the padding. If this matters, the pixels of the input decide: padding
+    is uniform.
 
     Args:
-        meta: Metas of the image, as mmdet packs them.
-        image: Its network input (C, H, W), padding included.
+        meta: Meta information of the image, as mmdet packs it.
+        image: The network's input for this image (C, H, W), including padding.
 
     Raises:
-        ValueError: If the metas lack ``ori_shape``.
+        ValueError: If the meta information lacks ``ori_shape``.
     """
     if 'ori_shape' not in meta:
         raise ValueError(
-            "the metas have no 'ori_shape', so a heatmap cannot be brought back to the image: "
+            "the meta information has no 'ori_shape', so heatmaps cannot be placed on the original image: "
             'add it to meta_keys of PackDetInputs in the test pipeline'
         )
     image_size = tuple(int(v) for v in meta['ori_shape'][:2])
@@ -113,7 +116,7 @@ def placement_from_metas(meta: Mapping[str, Any], image: Tensor) -> Placement:
         return Placement(np.asarray(homography, np.float64), image_size, input_size)
 
     scale = np.array(meta.get('scale_factor', (1.0, 1.0))[:2], np.float64)
-    content = scale * image_size[::-1]  # width and height, as everything below
+    content = scale * image_size[::-1]  # (width, height), like all sizes below
     top, bottom, left, right = (float(v) for v in meta.get('pad_param', (0, 0, 0, 0)))
     offset = np.array([left, top])
     if 'border' in meta:  # RandomCenterCropPad: (top, bottom, left, right) edge of the unscaled content in the input
@@ -133,7 +136,7 @@ def placement_from_metas(meta: Mapping[str, Any], image: Tensor) -> Placement:
     padded_first = Placement(matrix, image_size, input_size)
     if np.abs(flipped_first.matrix - padded_first.matrix).max() < 1:
         return flipped_first
-    return min((flipped_first, padded_first), key=lambda placement: _unevenness_around(placement, image, padded))
+    return min((flipped_first, padded_first), key=lambda placement: _variation_around(placement, image, padded))
 
 
 def flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -144,10 +147,11 @@ def flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
     return direction in ('horizontal', 'diagonal'), direction in ('vertical', 'diagonal')
 
 
-def _unevenness_around(placement: Placement, image: Tensor, padded: np.ndarray) -> float:
-    """How much the input (C, H, W) varies around the content, where the pipeline's padding should be even.
+def _variation_around(placement: Placement, image: Tensor, padded: np.ndarray) -> float:
+    """How much the input (C, H, W) varies around the content, where the pipeline's padding should be uniform.
 
-    Only what the pipeline padded, to (width, height), is looked at: the preprocessor pads on with a value of its own.
+    Only the part that the pipeline padded, (width, height) large, is measured: the preprocessor may add more padding,
+    with another value.
     """
     width, height = np.round(padded).astype(int)
     left, top, right, bottom = (max(0, int(round(edge))) for edge in placement.content_box)
@@ -158,7 +162,7 @@ def _unevenness_around(placement: Placement, image: Tensor, padded: np.ndarray) 
     return float(image.detach().float().cpu().numpy()[:, :height, :width][:, around].std(axis=1).sum())
 
 
-def _seen(positions: np.ndarray, size: int) -> slice:
-    """Which of these monotonic input coordinates lie inside an input of that size."""
+def _range_inside(positions: np.ndarray, size: int) -> slice:
+    """Range of the indices of monotonic input coordinates that lie inside an input of `size` pixels."""
     inside = np.flatnonzero((positions >= 0) & (positions <= size))
     return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)

@@ -1,4 +1,4 @@
-"""Snapshot: the activation maps, boxes and placement of one image in one pass."""
+"""Snapshot: everything captured of one image in one pass: activation maps, boxes, placement."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mmdet_featviz.structures.placement import Placement
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One level of one image.
+    """One level of one image: an activation map, and details if they were recorded.
 
     Attributes:
         layer: Path of the module inside the detector.
-        level: Index among the outputs of the layer.
-        channels: How many channels the feature map had.
+        level: Index of the map among the outputs of the layer.
+        channels: Number of channels of the feature map.
         stride: Nominal stride (vertical, horizontal): pixels of the network's input per cell.
         values: (rows, columns), float32: the activation map.
-        picked: The channels to be shown.
-        pooled: The most weighted channels.
-        raw: (C, rows, columns): the whole feature map.
+        picked: The channels chosen for channel pictures.
+        pooled: The channels with the largest weights, for attention pictures.
+        raw: (C, rows, columns), float16 or float32: the whole feature map.
     """
 
     layer: str
@@ -46,28 +46,28 @@ class Level:
 
 
 def format_stride(stride: tuple[float, float]) -> str:
-    """A stride (vertical, horizontal) in words: one number where both are the same."""
+    """Format a stride (vertical, horizontal) as text, as one number if both are equal."""
     vertical, horizontal = stride
     return f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g} x {horizontal:.3g}'
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What one pass told of one image.
+    """Everything captured of one image in one pass.
 
     Attributes:
-        key: Names the output folder.
+        key: Image key, which names the output folder.
         path: Path or URL of the image; None for an array.
-        augmentation: Number of the pass over this image, or ``mean``.
+        augmentation: Number of the pass over this image, counted from 0, or ``mean`` for the mean of all passes.
         placement: Where the image lies in the network's input.
-        levels: In the order in which the layers fired.
-        attention: Outputs of channel-attention modules; their `pooled` has the weights.
+        levels: The levels, in the order in which the layers fired.
+        attention: Outputs of channel-attention modules; their `pooled` has the channel weights.
         boxes: Ground truth and predictions.
         ignored: Corners (M, 4) of ignored boxes (crowds), in pixels of the image.
-        image: Gives the image (height, width, 3), BGR; may raise ImageError.
-        is_file: Whether the image is the file at `path`, not something rebuilt from the network's input.
-        dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, as far as they are known.
-        folder: The part of `key` that tells of an epoch or iteration, such as ``epoch_3``; empty in a test.
+        image: Returns the image (height, width, 3), BGR, uint8; may raise ImageError.
+        is_file: Whether the image is the file at `path`; otherwise it is rebuilt from the network's input.
+        dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, if known.
+        folder: The first part of `key` that names an epoch or iteration, such as ``epoch_3``; empty in a test.
     """
 
     key: str
@@ -85,25 +85,25 @@ class Snapshot:
 
     @property
     def suffix(self) -> str:
-        """What names of files have after the level's: nothing for the first pass."""
+        """Part of file names after the level's name: empty for the first pass."""
         if self.augmentation == 'mean':
             return '.mean'
         return f'.pass_{self.augmentation}' if self.augmentation else ''
 
     @property
     def maps_file(self) -> str:
-        """Name of the file of maps in the image's folder."""
+        """Name of the file of saved maps in the image's folder."""
         return f'maps{self.suffix}.npz'
 
     @property
     def image_file(self) -> str:
-        """Name of the file of a rebuilt image in the image's folder."""
+        """Name of the file in the image's folder that holds the rebuilt image, if the original is not a file."""
         return f'photo{self.suffix}.png'
 
     def raw_file(self, level: Level) -> str:
-        """Name of the file of a whole feature map in the image's folder."""
+        """Name of the file in the image's folder that holds the whole feature map of a level."""
         return f'{level.name}{self.suffix}.raw.npy'
 
     def with_levels(self, keep: Callable[[str], bool]) -> Snapshot:
-        """The same with only those levels whose name is kept."""
+        """A copy with only the levels for whose name `keep` returns True."""
         return replace(self, levels=[level for level in self.levels if keep(level.name)])

@@ -1,1 +1,1 @@
-"""Checks of arguments, of the installed packages, and of checkpoints."""
+"""Helpers: checks of arguments and installed packages, loading of checkpoints, parts of messages."""

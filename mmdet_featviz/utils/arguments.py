@@ -1,4 +1,4 @@
-"""Checks of arguments, with messages that list the possible values."""
+"""Argument checks: return valid values, raise TypeError or ValueError with the valid choices otherwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Sequence
 
 
 def check_names(argument: str, value: Sequence[str] | str, may_be_empty: bool = False) -> tuple[str, ...]:
-    """One name or several, as a tuple."""
+    """Check one name or several; returns a tuple of names."""
     names = (value,) if isinstance(value, str) else tuple(value)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f'{argument} must be a name or a list of names, but is {value!r}')
@@ -17,21 +17,21 @@ def check_names(argument: str, value: Sequence[str] | str, may_be_empty: bool = 
 
 
 def check_choice(argument: str, value: str, choices: Sequence[str]) -> str:
-    """One of the names."""
+    """Check that the value is one of `choices`."""
     if value not in choices:
         raise ValueError(f'{argument}={value!r} is not known: choose from {", ".join(choices)}')
     return value
 
 
 def check_whole_number(argument: str, value: int, least: int = 1) -> int:
-    """A whole number of at least 1, or of at least another."""
+    """Check that the value is an int and not smaller than `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f'{argument} must be a whole number of at least {least}, but is {value!r}')
     return value
 
 
 def check_number(argument: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite number between two."""
+    """Check that the value is a finite number from `low` to `high`, both included."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError(f'{argument} must be a number, but is {value!r}')
     if not low <= value <= high:
@@ -42,7 +42,7 @@ def check_number(argument: str, value: float, low: float = -math.inf, high: floa
 def check_choice_or_range(
     argument: str, value: str | Sequence[float], choices: Sequence[str]
 ) -> str | tuple[float, float]:
-    """One of the names, or a pair of rising numbers."""
+    """Check that the value is one of `choices` or a pair of finite numbers, the smaller one first."""
     if isinstance(value, str):
         return check_choice(argument, value, choices)
     try:

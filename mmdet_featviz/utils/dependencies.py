@@ -1,7 +1,8 @@
-"""The packages below this one: are they there, and of a version that works?
+"""Dependencies: checks that mmengine, mmcv and mmdet are installed, in versions that work together.
 
-They are no requirements of the distribution, since two stacks carry the same module names (OpenMMLab's and OneDL's) and
-a requirement on one would be installed over the other."""
+They are not install requirements of this package: OpenMMLab's and OneDL's packages share their module names, and a
+requirement on one would overwrite the other.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ def check_dependencies() -> None:
     """Make sure that mmengine, mmcv with its compiled ops, and mmdet can be used.
 
     Raises:
-        ImportError: If one is missing, too old, or does not go with another; says what to install.
+        ImportError: If one of them is missing, too old, or incompatible with another; the message names the command
+            that installs a working set.
     """
     for name, minimum in MINIMUM.items():
         if importlib.util.find_spec(name) is None:
             raise ImportError(f'mmdet_featviz needs {name}, which is not installed; {REMEDY}')
         try:
             version = importlib.import_module(name).__version__
-        except AssertionError as error:  # mmdet's own check of the other two
+        except AssertionError as error:  # mmdet checks the versions of mmengine and mmcv
             raise ImportError(f'mmdet_featviz cannot use this {name}: {str(error).rstrip(".")}; {REMEDY}') from error
         if tuple(int(part) for part in re.findall(r'\d+', version)[:2]) < minimum:
             wanted = '.'.join(map(str, minimum))

@@ -1,4 +1,4 @@
-"""Parts of messages: counts and short lists of names."""
+"""Parts of messages: counts with a noun, short lists of names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Sequence
 
 
 def count_noun(number: int, noun: str) -> str:
-    """A number with its noun: ``1 image``, ``2 images``."""
+    """Format a number with its noun: ``1 image``, ``2 images``."""
     return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
 
 
 def first_names(names: Sequence[str]) -> str:
-    """The first three of many names: ``a, b, c, ...``."""
+    """Join at most three names: ``a, b, c, ...``."""
     return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')

@@ -1,1 +1,1 @@
-"""How maps become pictures: ranges, colors, overlays, sheets, boxes."""
+"""Drawing of pictures from activation maps: value ranges, colors, overlays, sheets, boxes, text."""

@@ -1,4 +1,4 @@
-"""Drawing of boxes on pictures."""
+"""Box drawing: outlines and captions of ground truth and predictions on pictures."""
 
 from __future__ import annotations
 
@@ -8,43 +8,49 @@ import numpy as np
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.visualization.text import Text, draw_texts
 
-BOXES = ('pred', 'gt', 'both')
+BOX_KINDS = ('pred', 'gt', 'both')
 GT_COLOR = (255, 255, 255)
 
 
 class BoxStyle:
-    """Which boxes are drawn, in which colors and with which words.
+    """Selects boxes and draws them, with colors and captions by class.
 
     Args:
-        which: ``pred``, ``gt`` or ``both``.
-        score_thr: Smallest score of a predicted box that is drawn.
-        dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, as far as they are known.
+        kind: ``pred`` (predictions), ``gt`` (ground truth) or ``both``.
+        score_thr: Lowest score of a predicted box that is drawn.
+        dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, if known.
     """
 
-    def __init__(self, which: str, score_thr: float, dataset_meta: dict | None = None) -> None:
-        self.which = which
+    def __init__(self, kind: str, score_thr: float, dataset_meta: dict | None = None) -> None:
+        self.kind = kind
         self.score_thr = score_thr
         meta = dataset_meta or {}
         self.classes = meta.get('classes') or ()
-        # A palette may also be the name of one, which is mmdet's to look up.
+        # A palette may also be a name, which only mmdet can look up.
         self.palette = meta['palette'] if isinstance(meta.get('palette'), (list, tuple)) else ()
 
     def select(self, boxes: Boxes) -> Boxes:
-        """Those that are drawn."""
-        truth = boxes.are_truth & (self.which in ('gt', 'both'))
+        """The boxes that are drawn."""
+        truth = boxes.are_truth & (self.kind in ('gt', 'both'))
         with np.errstate(invalid='ignore'):
-            found = (boxes.scores >= self.score_thr) & (self.which in ('pred', 'both'))
-        return boxes[truth | found]
+            predicted = (boxes.scores >= self.score_thr) & (self.kind in ('pred', 'both'))
+        return boxes[truth | predicted]
 
     def draw(self, picture: np.ndarray, boxes: Boxes, scale: float = 1.0) -> np.ndarray:
-        """A copy of the picture, which may be smaller than the image by `scale`, with outlines and captions."""
+        """Draw outlines and captions on a copy of the picture.
+
+        Args:
+            picture: (H, W, 3), BGR, uint8.
+            boxes: Boxes in pixels of the image.
+            scale: Size of the picture relative to the image.
+        """
         boxes = self.select(boxes)
         picture = picture.copy()
         width = max(2, round(min(picture.shape[:2]) / 250))
         corners = np.round(boxes.corners * scale).astype(int).tolist()
         colors = [self.color(label, score) for label, score in zip(boxes.labels.tolist(), boxes.scores.tolist())]
         for (left, top, right, bottom), color in zip(corners, colors):
-            # A dark rim keeps the line visible on any color of the heat.
+            # A dark border keeps the line visible on any color of the heatmap.
             cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), width + 2)
             cv2.rectangle(picture, (left, top), (right, bottom), color, width)
         size = max(11, round(min(picture.shape[:2]) / 36))
@@ -59,7 +65,7 @@ class BoxStyle:
         return name if np.isnan(score) else f'{name} {score:.2f}'
 
     def color(self, label: int, score: float) -> tuple[int, int, int]:
-        """White for ground truth; else BGR from the palette, or from the colors of a wheel."""
+        """BGR color of a box: white for ground truth (NaN score), else from the palette or a color wheel."""
         if np.isnan(score):
             return GT_COLOR
         if label < len(self.palette):

@@ -1,4 +1,4 @@
-"""Charts of channel weights."""
+"""Charts: bar chart or histogram of the channel weights of a layer."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ DPI = 100
 
 
 def weight_chart(weights: np.ndarray, marked: np.ndarray, quantity: str, size: tuple[int, int]) -> np.ndarray:
-    """A bar for each channel, or for more than 128 a histogram, with the marked channels in another color.
+    """Draw one bar per channel, or a histogram for more than 128 channels; marked channels have another color.
 
     Args:
-        weights: (C,).
-        marked: Numbers of channels.
-        quantity: What the weights are, for the axis.
+        weights: (C,); NaN and infinite weights are drawn as 0.
+        marked: Indices of the channels to mark.
+        quantity: Axis label of the weights.
         size: (width, height) of the picture, in pixels.
 
     Returns:
-        (height, width, 3), BGR.
+        (height, width, 3), BGR, uint8.
     """
-    # Comes with mmdet; slow to import, so only where a chart is asked for. Without pyplot no window system is touched.
+    # Imported here because it is slow to import. pyplot is not used, as it would look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

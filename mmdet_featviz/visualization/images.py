@@ -1,4 +1,4 @@
-"""Original images: read from their files, or rebuilt from the network's input."""
+"""Images: reads original images from their files, or rebuilds them from the network's input."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from torch import Tensor, nn
 
 from mmdet_featviz.structures.placement import Placement
 
-# Color whatever the file holds (grey becomes three channels, alpha is dropped), at the depth of the file.
-COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+# Three channels (gray is repeated, alpha is dropped), at the bit depth of the file.
+READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 ORIENTATION_TAG = 0x0112
 
 
 class ImageError(Exception):
-    """A image that cannot be shown: missing, corrupt, or not the one that the network saw."""
+    """An image that cannot be shown: missing, corrupt, or of another size than the one that the network saw."""
 
 
 def read_image(
     path: str, size: tuple[int, int], backend_args: dict | None = None, seen: Callable[[], np.ndarray] | None = None
 ) -> np.ndarray:
-    """Read the original image as the pipeline read it.
+    """Read the original image in the way the test pipeline does.
 
     Args:
-        path: Path or URL, through mmengine's file backends.
-        size: (height, width) that the pipeline met: ``ori_shape``.
+        path: Path or URL that one of mmengine's file backends can read.
+        size: (height, width) of the image in the pipeline (``ori_shape``).
         backend_args: Arguments of the file backend.
-        seen: Gives the image as the network saw it. It decides for a file with an EXIF orientation whether the pipeline
-            had turned it (mmcv's default) or not.
+        seen: Returns the image as the network saw it. For a file with an EXIF orientation, the comparison with it
+            decides whether the pipeline rotated the image (mmcv's default) or not.
 
     Returns:
         BGR (height, width, 3), uint8.
 
     Raises:
-        ImageError: If the file cannot be read, is no image, or is of another size than the pipeline met.
+        ImageError: If the file cannot be read, is not an image, or has another size than `size`.
     """
     try:
         data = fileio.get(path, backend_args=backend_args)
-    except Exception as error:  # each backend raises errors of its own
+    except Exception as error:  # each backend raises its own types
         raise ImageError(f'{path}: the image cannot be read ({type(error).__name__}: {error})') from error
-    image = _decode(data, COLOR)
+    image = _decode(data, READ_FLAGS)
     if image is None:
-        raise ImageError(f'{path}: the image cannot be decoded: the file is corrupt, or no image')
+        raise ImageError(f'{path}: the image cannot be decoded: the file is corrupt or not an image')
     if _has_orientation(data):
-        candidates = [image, _decode(data, COLOR | cv2.IMREAD_IGNORE_ORIENTATION)]
+        candidates = [image, _decode(data, READ_FLAGS | cv2.IMREAD_IGNORE_ORIENTATION)]
         candidates = [candidate for candidate in candidates if candidate.shape[:2] == size]
         if len(candidates) > 1 and seen is not None:
             reference = seen().astype(np.float32)
@@ -55,34 +55,35 @@ def read_image(
         image = candidates[0] if candidates else image
     if image.shape[:2] != size:
         raise ImageError(
-            f'{path}: the image is {image.shape[1]}x{image.shape[0]} pixels large, '
-            f'but the pipeline read {size[1]}x{size[0]} (ori_shape)'
+            f'{path}: the image has {image.shape[1]}x{image.shape[0]} pixels, '
+            f'but in the pipeline it had {size[1]}x{size[0]} (ori_shape): has the file changed?'
         )
     return image
 
 
 def rebuild_image(inputs: Tensor, preprocessor: nn.Module | None, placement: Placement) -> np.ndarray:
-    """Undo what pipeline and preprocessor did to a image; detail that was scaled away stays lost.
+    """Rebuild an image from the network's input: undo normalization, padding, flip and scaling.
 
     Args:
-        inputs: Network input (C, H, W), normalized and padded.
-        preprocessor: The detector's data preprocessor, for its mean, std and channel order.
+        inputs: The network's input (C, H, W), normalized and padded.
+        preprocessor: The detector's data preprocessor, which has mean, std and channel order.
         placement: Where the image lies in the input.
 
     Returns:
-        BGR (height, width, 3), uint8, of the image's size. Black where the pipeline cut the image away.
+        BGR (height, width, 3), uint8, of the size of the original image. Details lost by scaling down stay lost. With a
+        homography, black where the pipeline cropped the image.
     """
     pixels = inputs.detach().float().cpu()
     if getattr(preprocessor, '_enable_normalize', False):
         pixels = pixels * preprocessor.std.cpu() + preprocessor.mean.cpu()
     pixels = pixels.numpy().transpose(1, 2, 0)
-    if pixels.shape[2] not in (1, 3):  # other sensors: show the first channel
+    if pixels.shape[2] not in (1, 3):  # other sensors than cameras: show the first channel
         pixels = pixels[..., :1]
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     elif getattr(preprocessor, '_channel_conversion', False):  # mmcv reads BGR, so this network sees RGB
         pixels = pixels[..., ::-1]
-    # OpenCV counts from the centre of the first pixel, the placement from its corner.
+    # OpenCV counts from the center of the first pixel, the placement from its corner.
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     image_to_input = np.linalg.inv(half) @ placement.matrix @ half
     height, width = placement.image_size
@@ -91,19 +92,19 @@ def rebuild_image(inputs: Tensor, preprocessor: nn.Module | None, placement: Pla
         image_to_input,
         (width, height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        # Half a pixel of the image may lie beyond the outermost centres of the input.
+        # Up to half a pixel of the image may lie beyond the outermost pixel centers of the input.
         borderMode=cv2.BORDER_REPLICATE if placement.is_separable else cv2.BORDER_CONSTANT,
     )
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    """BGR (H, W, 3) uint8, or None."""
+    """Decode an image to BGR (H, W, 3), uint8; None if it cannot be decoded."""
     encoded = np.frombuffer(data, np.uint8)
-    for attempt in (flags, cv2.IMREAD_UNCHANGED):  # OpenCV does not turn grey float TIFFs into color
+    for attempt in (flags, cv2.IMREAD_UNCHANGED):  # OpenCV cannot read gray float TIFFs as color
         try:
             image = cv2.imdecode(encoded, attempt)
-        except cv2.error:  # an empty file, or one whose header promises what no memory holds
+        except cv2.error:  # an empty file, or a header with a size that does not fit into memory
             return None
         if image is not None:
             break
@@ -116,9 +117,9 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
 
 
 def _to_8_bit(image: np.ndarray) -> np.ndarray:
-    """Bring 16-bit and float pixels to 0-255.
+    """Scale 16-bit and float pixels to 0-255.
 
-    Sensors store 10, 12 or 14 bits in 16: the smallest such depth that holds the image is its white.
+    Cameras store 10, 12 or 14 bits in 16: white is the largest value of the smallest depth that fits the image.
     """
     largest = float(image.max())
     if image.dtype == np.uint16:
@@ -132,7 +133,7 @@ def _has_orientation(data: bytes) -> bool:
     """Whether the file has an EXIF orientation other than upright."""
     if b'Exif' not in data and b'eXIf' not in data:
         return False
-    from PIL import Image, UnidentifiedImageError  # comes with mmcv; only images with EXIF need it
+    from PIL import Image, UnidentifiedImageError  # imported here, as only images with EXIF need it
 
     try:
         with Image.open(io.BytesIO(data)) as image:

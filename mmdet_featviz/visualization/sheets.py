@@ -1,4 +1,4 @@
-"""Sheets: tiles with captions, titles and color bars."""
+"""Sheets: contact sheets of captioned tiles, headings, and color bars beside a picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdet_featviz.visualization.text import (
     CAPTION_SIZE,
-    LEADING,
+    LINE_SPACING,
     TITLE_SIZE,
     Text,
     draw_texts,
@@ -17,12 +17,12 @@ from mmdet_featviz.visualization.text import (
     wrap_lines,
 )
 
-TILE_SIZE, MIN_PITCH, GAP, MAX_COLUMNS = 320, 240, 6, 6
-INK, BAR_WIDTH = (30, 30, 30), 14
+TILE_SIZE, MIN_TILE_WIDTH, GAP, MAX_COLUMNS = 320, 240, 6, 6
+TEXT_COLOR, BAR_WIDTH = (30, 30, 30), 14
 
 
 def shrink_to_tile(picture: np.ndarray, longest: int = TILE_SIZE) -> np.ndarray:
-    """The picture as a tile whose longer side has so many pixels."""
+    """Resize a picture to a tile whose longer side has `longest` pixels."""
     height, width = picture.shape[:2]
     scale = longest / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -32,53 +32,56 @@ def shrink_to_tile(picture: np.ndarray, longest: int = TILE_SIZE) -> np.ndarray:
 def make_sheet(
     rows: Sequence[Sequence[tuple[Sequence[str], np.ndarray]]], title: str = '', columns: int = MAX_COLUMNS
 ) -> np.ndarray:
-    """A contact sheet of captioned tiles.
+    """Arrange captioned tiles on a contact sheet.
 
     Args:
-        rows: Lines of a caption and tile (h, w, 3), all tiles of one size. A row of more tiles than columns goes on in
-            the next line. A caption's line that is too wide is broken, at a dot or comma where there is one.
-        title: Above all tiles.
+        rows: Rows of (lines of the caption, tile (h, w, 3)); all tiles have the same size. A row with more tiles than
+            `columns` continues on the next line. A line of a caption that is too wide is wrapped.
+        title: Heading above all tiles.
+        columns: Largest number of tiles side by side.
 
     Returns:
-        White sheet (H, W, 3).
+        (H, W, 3), BGR, uint8, with a white background.
     """
     lines = [row[start : start + columns] for row in rows for start in range(0, len(row), columns)]
     height, width = rows[0][0][1].shape[:2]
-    pitch = max(width, MIN_PITCH) + GAP
+    pitch = max(width, MIN_TILE_WIDTH) + GAP
     captions = [[wrap_lines(caption, pitch - GAP - 6) for caption, _ in line] for line in lines]
-    whole_width = GAP + pitch * max(map(len, lines))
-    top = make_heading(title, whole_width)
+    sheet_width = GAP + pitch * max(map(len, lines))
+    top = make_heading(title, sheet_width)
     texts, strips, y = [], [], 0
     for line, wrapped in zip(lines, captions):
-        label_height = max(map(len, wrapped)) * (CAPTION_SIZE + LEADING) + 2
-        strip = np.full((label_height + height + GAP, whole_width, 3), 255, np.uint8)
+        caption_height = max(map(len, wrapped)) * (CAPTION_SIZE + LINE_SPACING) + 2
+        strip = np.full((caption_height + height + GAP, sheet_width, 3), 255, np.uint8)
         for column, ((_, tile), words) in enumerate(zip(line, wrapped)):
             x = GAP + column * pitch
-            strip[label_height : label_height + height, x : x + width] = tile
+            strip[caption_height : caption_height + height, x : x + width] = tile
             for number, text in enumerate(words):
-                texts.append(Text(text, (x - 3, y + number * (CAPTION_SIZE + LEADING)), CAPTION_SIZE, INK))
+                texts.append(Text(text, (x - 3, y + number * (CAPTION_SIZE + LINE_SPACING)), CAPTION_SIZE, TEXT_COLOR))
         strips.append(strip)
         y += len(strip)
     return np.concatenate([top, draw_texts(np.concatenate(strips), texts)])
 
 
 def make_heading(title: str, width: int) -> np.ndarray:
-    """A white strip (h, width, 3) with a title, in as many lines as it takes."""
+    """A white strip (h, width, 3) with a title, wrapped to as many lines as it needs."""
     lines = wrap_lines([title], width - 2 * GAP - 6, TITLE_SIZE) if title else []
-    texts = [Text(text, (GAP, GAP + k * (TITLE_SIZE + LEADING)), TITLE_SIZE, INK) for k, text in enumerate(lines)]
-    return draw_texts(np.full((GAP + len(lines) * (TITLE_SIZE + LEADING), width, 3), 255, np.uint8), texts)
+    texts = [
+        Text(text, (GAP, GAP + k * (TITLE_SIZE + LINE_SPACING)), TITLE_SIZE, TEXT_COLOR) for k, text in enumerate(lines)
+    ]
+    return draw_texts(np.full((GAP + len(lines) * (TITLE_SIZE + LINE_SPACING), width, 3), 255, np.uint8), texts)
 
 
 def add_colorbar(picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """The picture with a bar of the colors beside it, and the values that its ends and its middle stand for."""
+    """Put a color bar to the right of a picture, labeled with the values at its ends and its middle."""
     height = len(picture)
     size = min(CAPTION_SIZE, max(8, height // 8))
-    ends = [f'{value:.4g}' for value in (limits[1], sum(limits) / 2, limits[0])]
-    width = 3 * GAP + BAR_WIDTH + max(text_width(text, size) for text in ends)
+    labels = [f'{value:.4g}' for value in (limits[1], sum(limits) / 2, limits[0])]
+    width = 3 * GAP + BAR_WIDTH + max(text_width(text, size) for text in labels)
     strip = np.full((height, width, 3), 255, np.uint8)
     top, bottom = size // 2 + 2, height - size // 2 - 4
     steps = np.linspace(255, 0, max(bottom - top, 1)).round().astype(np.uint8)
     strip[top : top + len(steps), GAP : GAP + BAR_WIDTH] = colormap[steps]
-    marks = [(top, ends[0]), ((top + bottom) // 2, ends[1]), (bottom, ends[2])]
-    texts = [Text(text, (GAP + BAR_WIDTH + 2, y - size // 2 - 2), size, INK) for y, text in marks]
+    marks = [(top, labels[0]), ((top + bottom) // 2, labels[1]), (bottom, labels[2])]
+    texts = [Text(text, (GAP + BAR_WIDTH + 2, y - size // 2 - 2), size, TEXT_COLOR) for y, text in marks]
     return np.concatenate([picture, draw_texts(strip, texts)], axis=1)

@@ -16,7 +16,7 @@ from mmdet_featviz.utils.arguments import (
     check_number,
     check_whole_number,
 )
-from mmdet_featviz.visualization.box_drawing import BOXES
+from mmdet_featviz.visualization.box_drawing import BOX_KINDS
 from mmdet_featviz.visualization.colors import get_colormap
 from mmdet_featviz.visualization.encoding import ENCODINGS
 
@@ -30,30 +30,37 @@ MAPS_DTYPES = ('float32', 'float16')
 
 @dataclass(frozen=True)
 class Style:
-    """How pictures look, and which are made.
+    """Which pictures are drawn, and how they look.
 
     Args:
-        normalize: The range that becomes 0-255, of what the image shows and never of padding: ``image`` (this
-            heatmap's smallest to largest value), ``max`` (zero to largest), ``layer`` (smallest to largest of all
-            levels of the layer in this image), ``run`` (of all images of the run, for each level: its 0.5th to 99.5th
-            percentile; pictures are then drawn at the end, from saved maps), or a pair of numbers.
-        colormap: Any color map of OpenCV or matplotlib.
+        normalize: How values map to colors. Padding is ignored. ``image``: smallest to largest value of this heatmap;
+            ``max``: zero to largest value; ``layer``: smallest to largest value of all levels of the layer in this
+            image; ``run``: 0.5th to 99.5th percentile of the level over all images of the run (pictures are then drawn
+            at the end, from saved maps); or two numbers.
+        colormap: Any OpenCV or matplotlib color map.
         alpha: Weight of the heat in the overlay, 0 to 1.
-        blend: ``alpha`` is ``(1 - alpha) * image + alpha * heat``, ``add`` is ``image + alpha * heat``, saturated.
-        align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
-        save: Any of ``overlay``, ``heatmap`` (colors alone, always PNG), ``panel`` (image and all levels on one
-            sheet), ``channels`` (single channels of each level), ``overview`` (all levels in forward order, on titled
-            sheets), ``attention`` (the weights that channel attention gives the channels), ``maps`` (activation maps,
-            to be drawn later) and ``raw`` (whole feature maps; `maps` go with them).
-        image_format: ``jpg``, ``png`` or ``webp``.
-        boxes: ``pred``, ``gt`` or ``both`` on overlays and panels.
-        score_thr: Smallest score of a predicted box that is drawn.
-        colorbar: Whether values are told: a color bar beside overlays and heatmaps, ranges in captions.
-        channels: Which channels are shown: ``first 16``, ``top 16`` (by mean activation), ``all``, or their numbers.
-        channel_tiles: A channel as ``overlay`` over the image, or as ``heatmap`` alone.
-        channel_files: Whether each channel gets a file of its own, instead of sheets of at most 64.
-        attention_channels: How many of the most weighted channels ``attention`` shows.
-        maps_dtype: ``float32`` or ``float16`` in saved maps.
+        blend: ``alpha``: ``(1 - alpha) * image + alpha * heatmap``; ``add``: ``image + alpha * heatmap``, clipped at
+            white.
+        align: Where the value of a cell lies in the block of input pixels that the cell covers: at its ``center``, or
+            at its top left ``corner``.
+        save: What to save, one or several of ``overlay`` (heatmap over the image), ``heatmap`` (colors only, always
+            PNG), ``panel`` (image and all levels on one sheet), ``overview`` (all levels in forward order, on titled
+            sheets), ``channels`` (single channels of each level), ``attention`` (weights of channel attention, or mean
+            activations of the channels without it), ``maps`` (activation maps, to draw later) and ``raw`` (whole
+            feature maps, with ``maps``).
+        image_format: File format of pictures: ``jpg``, ``png`` or ``webp``.
+        boxes: Boxes on overlays and panels: ``pred`` (predictions), ``gt`` (ground truth) or ``both``.
+        score_thr: Lowest score of a predicted box that is drawn.
+        colorbar: Show values: a color bar beside overlays and heatmaps, value ranges in captions.
+        channels: Which channels to show: ``first 16``, ``top 16`` (largest mean activation), ``all``, or channel
+            numbers, counted from 0.
+        channel_tiles: Draw each channel as ``overlay`` on the image, or as ``heatmap`` only.
+        channel_files: Write one file per channel instead of sheets of up to 64 channels.
+        attention_channels: How many channels ``attention`` shows, those with the largest weights.
+        maps_dtype: Precision of saved activation maps: ``float32`` or ``float16``.
+
+    Raises:
+        TypeError, ValueError: If an argument has another type or value.
     """
 
     normalize: str | Sequence[float] = 'image'
@@ -87,18 +94,18 @@ class Style:
         check_choice('maps_dtype', self.maps_dtype, MAPS_DTYPES)
         check_whole_number('attention_channels', self.attention_channels)
         if self.boxes is not None:
-            check_choice('boxes', self.boxes, BOXES)
+            check_choice('boxes', self.boxes, BOX_KINDS)
         parse_channel_choice(self.channels)
-        self.table  # noqa: B018  an unknown color map is an error here, not at the first image
+        self.table  # noqa: B018  raise for an unknown color map now, not at the first image
 
     @property
     def table(self) -> np.ndarray:
-        """Look-up table (256, 1, 3) of the color map, BGR."""
+        """Lookup table (256, 1, 3) of the color map, BGR, uint8."""
         return get_colormap(self.colormap)
 
     @property
     def pictures(self) -> tuple[str, ...]:
-        """The kinds to save that are pictures."""
+        """The entries of `save` that are pictures, not map files."""
         return tuple(kind for kind in self.save if kind in PICTURES)
 
 

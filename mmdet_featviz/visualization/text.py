@@ -1,4 +1,4 @@
-"""Text on pictures."""
+"""Text: draws, measures and wraps lines of text on pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Sequence
 import numpy as np
 from mmengine.logging import print_log
 
-CAPTION_SIZE, TITLE_SIZE, LEADING = 14, 20, 6  # pixels
+CAPTION_SIZE, TITLE_SIZE, LINE_SPACING = 14, 20, 6  # pixels
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Text:
 
     Attributes:
         text: The line.
-        position: Its top left corner (x, y).
-        size: Height in pixels.
+        position: Top left corner (x, y), in pixels.
+        size: Font size in pixels.
         color: BGR.
-        background: BGR of a darkened area behind it, if any.
+        background: BGR color that is darkened and drawn behind the text; None for no background.
     """
 
     text: str
@@ -33,8 +33,8 @@ class Text:
     background: tuple[int, int, int] | None = None
 
 
-# Fonts that systems bring along for what the built-in one lacks, Chinese, Japanese and Korean above all.
-WIDE_FONTS = (
+# Common system fonts for letters that the built-in font lacks, mainly Chinese, Japanese and Korean.
+FALLBACK_FONTS = (
     'NotoSansCJK-Regular.ttc',
     'NotoSansSC-Regular.otf',
     'SourceHanSansSC-Regular.otf',
@@ -49,31 +49,33 @@ WIDE_FONTS = (
 
 
 def _font_for(text: str, size: int):
-    return _font(size, wide=max(map(ord, text), default=0) > 0x24F)
+    return _font(size, beyond_latin=max(map(ord, text), default=0) > 0x24F)
 
 
 @lru_cache(maxsize=None)
-def _font(size: int, wide: bool = False):
-    """The built-in font, or for letters beyond Latin one of the system's, if it has any."""
-    from PIL import ImageFont  # comes with mmcv; smooth letters, where OpenCV's are strokes
+def _font(size: int, beyond_latin: bool = False):
+    """Load the built-in font or, for letters beyond Latin, the first of `FALLBACK_FONTS` that the system has."""
+    from PIL import ImageFont  # has smooth fonts; OpenCV only has stroke fonts
 
-    for name in WIDE_FONTS if wide else ():
+    for name in FALLBACK_FONTS if beyond_latin else ():
         try:
             return ImageFont.truetype(name, size)
         except OSError:
             continue
-    if wide:
+    if beyond_latin:
         print_log(
-            f'no font for letters beyond Latin: install one of {", ".join(WIDE_FONTS[:5])}', 'current', logging.WARNING
+            f'no font for letters beyond Latin: install one of {", ".join(FALLBACK_FONTS[:5])}',
+            'current',
+            logging.WARNING,
         )
     try:
         return ImageFont.load_default(size)
-    except (TypeError, OSError):  # Pillow before 10.1, or without FreeType: one size only
+    except (TypeError, OSError):  # Pillow before 10.1 or without FreeType has one size only
         return ImageFont.load_default()
 
 
 def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
-    """A copy of the picture with lines of text, each moved inside where it would cross the edge."""
+    """Draw lines of text on a copy of the picture; text that would cross an edge is moved inside."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
@@ -91,19 +93,19 @@ def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
 
 
 def text_width(text: str, size: int) -> int:
-    """Pixels that a line of text takes."""
+    """Width of a drawn line of text, in pixels."""
     return math.ceil(_font_for(text, size).getlength(text)) + 6
 
 
 def wrap_lines(lines: Sequence[str], width: int, size: int = CAPTION_SIZE) -> list[str]:
-    """The lines, each broken into as many as it takes to fit a width."""
-    broken = []
+    """Wrap lines to a width in pixels, after a dot, comma, underscore, slash or blank if possible."""
+    wrapped = []
     for line in lines:
         while text_width(line, size) > width and len(line) > 1:
             fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or text_width(line[:n], size) <= width)
-            at = max(line.rfind(sign, 0, fits) for sign in '.,_/ ') + 1
-            at = at if at > fits // 3 else fits
-            broken.append(line[:at])
-            line = line[at:]
-        broken.append(line)
-    return broken
+            split = max(line.rfind(sign, 0, fits) for sign in '.,_/ ') + 1
+            split = split if split > fits // 3 else fits
+            wrapped.append(line[:split])
+            line = line[split:]
+        wrapped.append(line)
+    return wrapped

@@ -1,4 +1,4 @@
-"""Value ranges: which values of a map become 0 to 255 in a picture."""
+"""Value ranges: computes the range of values that the colors of a picture span (option ``normalize``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mmdet_featviz.structures.grid import Grid
 
-Limits = Mapping[str, 'tuple[float, float]']
+Limits = Mapping[str, 'tuple[float, float]']  # level name: (low, high)
 
 
 def picture_limits(
@@ -17,18 +17,18 @@ def picture_limits(
     layer: Sequence[tuple[float, float]],
     run: tuple[float, float] | None,
 ) -> tuple[float, float]:
-    """The values that become 0 and 255 in the picture of a level.
+    """The values that are drawn in the first and the last color in the picture of a level.
 
     Args:
         normalize: As in :class:`mmdet_featviz.Style`.
         own: Visible range of the level.
-        layer: Visible ranges of all levels of its layer in this image.
-        run: Range of the level in all images of the run; only of use with ``normalize='run'``.
+        layer: Visible ranges of all levels of its layer in this image; used with ``normalize='layer'``.
+        run: Range of the level over all images of the run; used with ``normalize='run'``.
     """
     if normalize == 'image':
         return own
     if normalize == 'max':
-        return 0.0, max(own[1], 0.0)  # empty where all values are negative
+        return 0.0, max(own[1], 0.0)  # an empty range if all values are negative
     if normalize == 'layer':
         return union_of_ranges(layer)
     return run if normalize == 'run' else normalize
@@ -37,7 +37,9 @@ def picture_limits(
 def channel_limits(
     normalize: str | tuple[float, float], ranges: Sequence[tuple[float, float]]
 ) -> list[tuple[float, float]]:
-    """The values that become 0 and 255 in the picture of each channel; with ``layer`` and ``run`` the same for all.
+    """The values that are drawn in the first and the last color, for the picture of each channel.
+
+    ``layer`` and ``run`` both use the common range of these channels.
 
     Args:
         normalize: As in :class:`mmdet_featviz.Style`.
@@ -57,11 +59,16 @@ def finite_range(values: np.ndarray) -> tuple[float, float]:
 
 
 def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
-    """Smallest and largest finite value that the image shows; (0, 0) if there is none."""
+    """Smallest and largest finite value visible in the image, without padding; (0, 0) if there is none.
+
+    Args:
+        values: (rows, columns) of the level.
+        grid: The grid of the level over the image.
+    """
     finite = np.isfinite(values)
     if finite.all():
         return finite_range(grid.visible(values))
-    # What is not finite must neither spread into its neighbours nor bound the range.
+    # NaN and infinite values must neither spread into their neighbors nor be part of the range.
     low, high = finite_range(values)
     lowest = finite_range(grid.visible(np.where(finite, values, np.float32(high))))[0]
     highest = finite_range(grid.visible(np.where(finite, values, np.float32(low))))[1]
@@ -69,10 +76,11 @@ def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
 
 
 def finite_heat(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.float32]:
-    """The heatmap (height, width) of values in which what is not finite is as cold as the coldest, and that value."""
+    """The heatmap (height, width) with NaN and infinite values set to the smallest visible value, and that value."""
     lowest = np.float32(visible_range(values, grid)[0])
     return grid.heatmap(np.where(np.isfinite(values), values, lowest)), lowest
 
 
 def union_of_ranges(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The smallest range that contains all given ranges."""
     return min(low for low, _ in ranges), max(high for _, high in ranges)

@@ -1,4 +1,4 @@
-"""Views: the pictures of a snapshot."""
+"""Views: draws the pictures of a snapshot (overlays, heatmaps, panels, overviews, channels, attention)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import cv2
 import numpy as np
 import torch
 
-from mmdet_featviz.capture.channel_selection import parse_channel_choice, select_channels, top_channels
+from mmdet_featviz.capture.channel_selection import (
+    ChannelChoice,
+    parse_channel_choice,
+    select_channels,
+    top_channels,
+)
 from mmdet_featviz.structures.channel_maps import ChannelMaps
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement
@@ -33,9 +38,9 @@ class Picture:
     """A picture of a snapshot.
 
     Attributes:
-        name: Of the file in the image's folder.
-        pixels: (H, W, 3) BGR uint8.
-        levels: Names of the levels that it shows.
+        name: File name in the image's folder.
+        pixels: (H, W, 3), BGR, uint8.
+        levels: Names of the levels that the picture shows.
     """
 
     name: str
@@ -45,7 +50,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class PlacedLevel:
-    """A level over its image, and the range of values that the image shows."""
+    """A level laid over its image, with the range of its values visible in the image."""
 
     level: Level
     grid: Grid
@@ -53,11 +58,11 @@ class PlacedLevel:
 
 
 class _Pages:
-    """Collects tiles for sheets of at most 64, so that of a thousand tiles only one sheet's are held at once.
+    """Collects tiles for sheets of at most 64, so that only the tiles of one sheet are in memory.
 
     Args:
-        name: Of the files, with braces where the page's number goes; a single page has none.
-        count: How many tiles there will be.
+        name: File name with ``{}`` in place of the page number; a single page has no number.
+        count: Total number of tiles.
     """
 
     def __init__(self, name: str, count: int) -> None:
@@ -76,7 +81,7 @@ class _Pages:
         return len(self._tiles) == SHEET_TILES or self._added == self.count
 
     def take(self) -> tuple[str, str, list]:
-        """File name, what the title says of the page, and its tiles."""
+        """Return file name, page number for the title, and tiles of the current page, and begin the next page."""
         tiles, self._tiles = self._tiles, []
         self._taken += 1
         if self._pages == 1:
@@ -86,11 +91,11 @@ class _Pages:
 
 
 class Views:
-    """Draws snapshots.
+    """Draws the pictures of snapshots.
 
     Args:
-        style: How pictures look, and which are made.
-        limits: With ``normalize='run'``: the range of each level's name.
+        style: Which pictures are drawn, and how they look.
+        limits: Value range of each level by its name; needed with ``normalize='run'`` only.
     """
 
     def __init__(self, style: Style, limits: Limits | None = None) -> None:
@@ -102,29 +107,29 @@ class Views:
         return [self._place(level, snapshot.placement) for level in snapshot.levels]
 
     def draw(self, snapshot: Snapshot, placed: Sequence[PlacedLevel]) -> Iterator[Picture]:
-        """All pictures that the style asks for.
+        """Draw all pictures that the style selects, one at a time.
 
         Raises:
-            ImageError: If the image is needed and cannot be read.
+            ImageError: If the image is needed and cannot be read, after all pictures that do not need it.
         """
         kinds, image, error = set(self.style.pictures), None, None
-        if kinds & self._kinds_over_image:
+        if kinds & self._kinds_with_image:
             try:
                 image = snapshot.image()
-            except ImageError as reason:  # what needs no image is drawn all the same
-                kinds, error = kinds - self._kinds_over_image, reason
+            except ImageError as reason:  # still draw the pictures that do not need the image
+                kinds, error = kinds - self._kinds_with_image, reason
         if kinds & {'overlay', 'heatmap', 'panel', 'overview'}:
             yield from self._level_pictures(snapshot, placed, image, kinds)
         if 'channels' in kinds:
-            for one in placed:
-                yield from self._channel_pictures(one, image, snapshot.suffix)
+            for placed_level in placed:
+                yield from self._channel_pictures(placed_level, image, snapshot.suffix)
         if 'attention' in kinds:
             yield from self._attention_pictures(snapshot, placed, image)
         if error is not None:
             raise error
 
     @property
-    def _kinds_over_image(self) -> set[str]:
+    def _kinds_with_image(self) -> set[str]:
         channels = {'channels', 'attention'} if self.style.channel_tiles == 'overlay' else set()
         return {'overlay', 'panel', 'overview'} | channels
 
@@ -133,9 +138,9 @@ class Views:
     ) -> Iterator[Picture]:
         suffix, ending = snapshot.suffix, self.style.image_format
         rows, pages = {}, _Pages(f'overview{{}}{suffix}.{ending}', len(placed))
-        for one in placed:
-            level, limits = one.level, self.limits_of(one, placed)
-            heat = self.heat(level.values, one.grid, limits)
+        for placed_level in placed:
+            level, limits = placed_level.level, self.limits_of(placed_level, placed)
+            heat = self.heat(level.values, placed_level.grid, limits)
             if image is not None:
                 laid = overlay(image, heat, self.style.alpha, self.style.blend)
             if 'overlay' in kinds:
@@ -164,7 +169,7 @@ class Views:
         return add_colorbar(picture, self.style.table, limits) if self.style.colorbar else picture
 
     def _panel(self, snapshot: Snapshot, rows: Sequence[Sequence[tuple]], image: np.ndarray) -> Picture:
-        """Image and all levels, a row for each layer."""
+        """One sheet with the image and all levels, one row per layer."""
         small = shrink_to_tile(image)
         scale = max(small.shape) / max(image.shape)
         tiles = [[(caption, self.draw_boxes(tile, snapshot, scale)) for _, caption, tile in row] for row in rows]
@@ -174,27 +179,27 @@ class Views:
 
     @staticmethod
     def _overview(snapshot: Snapshot, pages: _Pages) -> Picture:
-        """A page of levels in forward order."""
+        """One page of levels in forward order."""
         name, number, page = pages.take()
         title = f'{snapshot.key}: {pages.count} levels in forward order{number}'
         picture = make_sheet([[(caption, tile) for _, caption, tile in page]], title, SHEET_COLUMNS)
         return Picture(name, picture, [level.name for level, _, _ in page])
 
-    def _channel_pictures(self, one: PlacedLevel, image: np.ndarray | None, suffix: str) -> Iterator[Picture]:
-        level, channels = one.level, self._picked(one.level)
+    def _channel_pictures(self, placed_level: PlacedLevel, image: np.ndarray | None, suffix: str) -> Iterator[Picture]:
+        level, channels = placed_level.level, self._picked(placed_level.level)
         if channels is None:
             return
         base, ending = f'{level.name}{suffix}', self.style.image_format
-        ranges = self._channel_limits(channels, one.grid)
+        ranges = self._channel_limits(channels, placed_level.grid)
         if self.style.channel_files:
             digits = len(str(level.channels - 1))
             for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
-                tile = self._channel(values, one.grid, limits, image)
+                tile = self._draw_channel(values, placed_level.grid, limits, image)
                 name = f'{base}.channel_{number:0{digits}d}.{ending}'
                 yield Picture(name, self._with_colorbar(tile, limits), [level.name])
             return
         pages = _Pages(f'{base}.channels{{}}.{ending}', len(channels.indices))
-        for tile in self._channel_tiles(channels, one.grid, ranges, image):
+        for tile in self._channel_tiles(channels, placed_level.grid, ranges, image):
             pages.add(tile)
             if pages.is_full:
                 name, number, page = pages.take()
@@ -204,21 +209,21 @@ class Views:
     def _attention_pictures(
         self, snapshot: Snapshot, placed: Sequence[PlacedLevel], image: np.ndarray | None
     ) -> Iterator[Picture]:
-        """What channel attention weighs; where the network has none, how active each channel is on average."""
-        found = [self._place(level, snapshot.placement) for level in snapshot.attention]
-        for one in found or placed:
-            channels = self._pooled(one.level)
+        """The weights of channel attention or, without channel attention, the mean activation of each channel."""
+        attended = [self._place(level, snapshot.placement) for level in snapshot.attention]
+        for placed_level in attended or placed:
+            channels = self._pooled(placed_level.level)
             if channels is not None:
-                name = f'{one.level.name}{snapshot.suffix}.attention.{self.style.image_format}'
-                figure = self._weight_figure(one, channels, bool(found), image)
-                yield Picture(name, figure, [] if found else [one.level.name])
+                name = f'{placed_level.level.name}{snapshot.suffix}.attention.{self.style.image_format}'
+                figure = self._weight_figure(placed_level, channels, bool(attended), image)
+                yield Picture(name, figure, [] if attended else [placed_level.level.name])
 
     def _weight_figure(
-        self, one: PlacedLevel, channels: ChannelMaps, is_attention: bool, image: np.ndarray | None
+        self, placed_level: PlacedLevel, channels: ChannelMaps, is_attention: bool, image: np.ndarray | None
     ) -> np.ndarray:
-        """The most weighted channels above a chart of all weights, under a title that says what weights they are."""
-        level, quantity, tiles = one.level, 'weight', []
-        if level.values.shape == (1, 1):  # no tile could show more than the chart does
+        """A title that names the weights, the channels with the largest weights, and a chart of all weights."""
+        level, quantity, tiles = placed_level.level, 'weight', []
+        if level.values.shape == (1, 1):  # a tile would show a single value, which the chart shows too
             title = f'{level.name}: its {level.channels} numbers, one for each channel'
         elif is_attention:
             title = f'{level.layer}: weights that this channel attention gives its {level.channels} channels'
@@ -226,8 +231,8 @@ class Views:
             quantity = 'mean activation'
             title = f'{level.name}: global average pooling of its {level.channels} channels (no channel attention)'
         if level.values.shape != (1, 1):
-            ranges = self._channel_limits(channels, one.grid)
-            tiles = list(self._channel_tiles(channels, one.grid, ranges, image, quantity))
+            ranges = self._channel_limits(channels, placed_level.grid)
+            tiles = list(self._channel_tiles(channels, placed_level.grid, ranges, image, quantity))
         top = make_sheet([tiles], title, SHEET_COLUMNS) if tiles else make_heading(title, CHART_WIDTH)
         chart = weight_chart(channels.weights, channels.indices, quantity, (top.shape[1], CHART_HEIGHT))
         return np.concatenate([top, chart])
@@ -240,27 +245,28 @@ class Views:
         image: np.ndarray | None,
         quantity: str = '',
     ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Captions and tiles of channels, one at a time."""
+        """Draw captions and tiles of channels, one at a time."""
         for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
             caption = [f'channel {number}', *self._range_text(limits)]
             if quantity:
                 caption.insert(1, f'{quantity} {channels.weights[number]:.4g}')
-            yield caption, shrink_to_tile(self._channel(values, grid, limits, image), SMALL_TILE)
+            yield caption, shrink_to_tile(self._draw_channel(values, grid, limits, image), SMALL_TILE)
 
-    def _channel(
+    def _draw_channel(
         self, values: np.ndarray, grid: Grid, limits: tuple[float, float], image: np.ndarray | None
     ) -> np.ndarray:
         heat = self.heat(values, grid, limits)
-        over = self.style.channel_tiles == 'overlay'
-        return overlay(image, heat, self.style.alpha, self.style.blend) if over else heat
+        if self.style.channel_tiles != 'overlay':
+            return heat
+        return overlay(image, heat, self.style.alpha, self.style.blend)
 
-    def overlay_level(self, image: np.ndarray, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
-        """The heat of one of the levels placed over a image, over that image (height, width, 3)."""
-        heat = self.heat(one.level.values, one.grid, self.limits_of(one, placed))
+    def overlay_level(self, image: np.ndarray, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
+        """The overlay (height, width, 3) of one of the placed levels on the image."""
+        heat = self.heat(placed_level.level.values, placed_level.grid, self.limits_of(placed_level, placed))
         return overlay(image, heat, self.style.alpha, self.style.blend)
 
     def heat(self, values: np.ndarray, grid: Grid, limits: tuple[float, float]) -> np.ndarray:
-        """Values of cells as colors on the image (height, width, 3)."""
+        """The colored heatmap (height, width, 3) of the values of cells (rows, columns)."""
         return cv2.applyColorMap(quantize(grid.heatmap(to_unit(values, limits))), self.style.table)
 
     def _place(self, level: Level, placement: Placement) -> PlacedLevel:
@@ -268,27 +274,33 @@ class Views:
         return PlacedLevel(level, grid, visible_range(level.values, grid))
 
     def _picked(self, level: Level) -> ChannelMaps | None:
-        """The chosen channels: from the whole feature map where there is one, else those that were kept."""
-        if level.raw is not None:
-            return select_channels(torch.from_numpy(np.array(level.raw)), parse_channel_choice(self.style.channels))
-        return level.picked
+        """The channels for channel pictures: from the whole feature map if there is one, else as recorded."""
+        return _select_raw(level, parse_channel_choice(self.style.channels)) or level.picked
 
     def _pooled(self, level: Level) -> ChannelMaps | None:
-        if level.raw is not None:
-            return select_channels(
-                torch.from_numpy(np.array(level.raw)), partial(top_channels, self.style.attention_channels)
-            )
-        return level.pooled
+        """The channels with the largest weights, for attention pictures."""
+        return _select_raw(level, partial(top_channels, self.style.attention_channels)) or level.pooled
 
+<<<<<<< HEAD
     def limits_of(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
         """The values that become 0 and 255, for one of the levels placed over an image."""
         normalize = self.style.normalize
-        layer = [other.range for other in placed if other.level.layer == one.level.layer] if normalize == 'layer' else []
+        layer = (
+            [other.range for other in placed if other.level.layer == one.level.layer] if normalize == 'layer' else []
+        )
         run = self.limits[one.level.name] if normalize == 'run' else None
         return picture_limits(normalize, one.range, layer, run)
+=======
+    def limits_of(self, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
+        """The values drawn in the first and the last color, for one of the levels placed over an image."""
+        normalize, level = self.style.normalize, placed_level.level
+        layer = [other.range for other in placed if other.level.layer == level.layer] if normalize == 'layer' else []
+        run = self.limits[level.name] if normalize == 'run' else None
+        return picture_limits(normalize, placed_level.range, layer, run)
+>>>>>>> ab15f23bb9173188b41700f5ae4f873441e19482
 
     def _channel_limits(self, channels: ChannelMaps, grid: Grid) -> list[tuple[float, float]]:
-        """The values that become 0 and 255, for each channel."""
+        """The values drawn in the first and the last color, for each channel."""
         return channel_limits(self.style.normalize, [visible_range(values, grid) for values in channels.maps])
 
     def _caption(self, level: Level, limits: tuple[float, float]) -> list[str]:
@@ -296,3 +308,8 @@ class Views:
 
     def _range_text(self, limits: tuple[float, float]) -> list[str]:
         return [f'{limits[0]:.4g} to {limits[1]:.4g}'] if self.style.colorbar else []
+
+
+def _select_raw(level: Level, choice: ChannelChoice) -> ChannelMaps | None:
+    """The chosen channels of the whole feature map; None if it was not recorded."""
+    return None if level.raw is None else select_channels(torch.from_numpy(np.array(level.raw)), choice)

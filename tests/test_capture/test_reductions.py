@@ -6,18 +6,18 @@ from mmdet_featviz import REDUCTIONS
 from mmdet_featviz.capture.reductions import get_reduction, reduce_feature_map
 
 FEATURES = np.random.default_rng(0).normal(size=(2, 5, 4, 3))
-LOUDEST = FEATURES.sum((2, 3)).argmax(1)
+LARGEST = FEATURES.sum((2, 3)).argmax(1)
 EXPECTED = {
     'max': FEATURES.max(1),
     'mean': FEATURES.mean(1),
     'sum': FEATURES.sum(1),
     'l2': np.sqrt((FEATURES**2).sum(1)),
-    'select_max': np.stack([FEATURES[0, LOUDEST[0]], FEATURES[1, LOUDEST[1]]]),
+    'select_max': np.stack([FEATURES[0, LARGEST[0]], FEATURES[1, LARGEST[1]]]),
 }
 
 
 @pytest.mark.parametrize('name', EXPECTED)
-def test_reductions_equal_their_float64_formula(name):
+def test_reductions_equal_their_formula_in_float64(name):
     values = reduce_feature_map(torch.tensor(FEATURES, dtype=torch.float32), get_reduction(name))
     assert values.dtype == torch.float32
     np.testing.assert_allclose(values.numpy(), EXPECTED[name], atol=1e-6)
@@ -26,7 +26,7 @@ def test_reductions_equal_their_float64_formula(name):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('name', ['sum', 'mean', 'l2', 'select_max'])
 def test_half_precision_does_not_overflow(name, dtype):
-    features = torch.full((1, 64, 2, 2), 30000.0, dtype=dtype)  # summed in float16 this is Inf
+    features = torch.full((1, 64, 2, 2), 30000.0, dtype=dtype)  # the sum is Inf in float16
     value = float(features[0, 0, 0, 0])
     expected = {'sum': 64 * value, 'mean': value, 'l2': 8 * value, 'select_max': value}[name]
     np.testing.assert_allclose(reduce_feature_map(features, get_reduction(name)).numpy(), expected, rtol=1e-3)
@@ -34,32 +34,32 @@ def test_half_precision_does_not_overflow(name, dtype):
 
 def test_select_max_ignores_channels_that_are_not_finite():
     features = torch.tensor(FEATURES, dtype=torch.float32)
-    features[0, (LOUDEST[0] + 1) % 5, 0, 0] = torch.nan
+    features[0, (LARGEST[0] + 1) % 5, 0, 0] = torch.nan
     values = reduce_feature_map(features, get_reduction('select_max'))
     np.testing.assert_allclose(values.numpy(), EXPECTED['select_max'], atol=1e-6)
 
 
-def test_a_registered_function_is_found_and_its_view_is_copied():
+def test_registered_function_is_found_and_its_view_is_copied():
     def first_channel(features):
         return features[:, 0]
 
     REDUCTIONS.register_module(name='first_channel_of_test', module=first_channel, force=True)
     features = torch.tensor(FEATURES, dtype=torch.float32)
     values = reduce_feature_map(features, get_reduction('first_channel_of_test'))
-    features.zero_()  # what an in-place ReLU after the layer may do
+    features.zero_()  # like an in-place ReLU after the layer
     np.testing.assert_allclose(values.numpy(), FEATURES[:, 0], atol=1e-6)
 
 
-def test_gradients_are_left_alone():
+def test_result_has_no_gradient():
     features = torch.ones(1, 2, 3, 3, requires_grad=True)
     assert not reduce_feature_map(features * 2, get_reduction('max')).requires_grad
 
 
-def test_unknown_reduction_names_the_closest():
+def test_unknown_reduction_suggests_the_closest():
     with pytest.raises(ValueError, match=r"unknown reduction 'maxx': did you mean 'max'\?.*select_max"):
         get_reduction('maxx')
 
 
-def test_a_reduction_of_a_wrong_shape_is_told_so():
+def test_reduction_with_a_wrong_shape_is_an_error():
     with pytest.raises(ValueError, match=r'\(2, 5\) for features of shape \(2, 5, 4, 3\): it must be \(N, H, W\)'):
         reduce_feature_map(torch.tensor(FEATURES), lambda features: features.mean((2, 3)))

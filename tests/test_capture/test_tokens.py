@@ -1,4 +1,4 @@
-"""Tokens that know their own position: a folding is right when each cell says where it is."""
+"""The test tokens hold their own position, so folding is right if each cell of the map holds its position."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ INPUTS = torch.zeros(2, 3, 237, 322)
 
 
 def positions(grid):
-    """(2, rows, columns): each cell says how far down and across it lies, from 0 to 1."""
+    """(2, rows, columns): the vertical and horizontal position of each cell, from 0 to 1."""
     rows, columns = grid
     down = (torch.arange(rows) + 0.5) / rows
     across = (torch.arange(columns) + 0.5) / columns
@@ -27,7 +27,7 @@ def tokens_on(grids, class_tokens=0):
 
 
 @pytest.mark.parametrize('grids', [LEVELS, LEVELS[::-1], LEVELS[1:], LEVELS[:0:-1]], ids=str)
-def test_several_levels_in_either_order(grids):
+def test_several_levels_in_both_orders(grids):
     maps = fold_tokens(tokens_on(grids), INPUTS, [LEVELS])
     assert [tuple(level.shape) for level in maps] == [(2, 2, *grid) for grid in grids]
     for level, grid in zip(maps, grids):
@@ -36,21 +36,21 @@ def test_several_levels_in_either_order(grids):
 
 @pytest.mark.parametrize('class_tokens', [0, 1, 2])
 @pytest.mark.parametrize('stride', [4, 16])
-def test_one_grid_is_found_from_the_input_behind_class_tokens(class_tokens, stride):
+def test_single_grid_after_class_tokens(class_tokens, stride):
     grid = (-(-237 // stride), -(-322 // stride))
     (level,) = fold_tokens(tokens_on([grid], class_tokens), INPUTS, [])
     torch.testing.assert_close(level[0], positions(grid))
 
 
-def test_a_grid_that_is_no_stride_is_taken_from_the_levels_seen():
+def test_grid_of_another_layer_without_a_stride():
     (level,) = fold_tokens(tokens_on([(17, 23)]), INPUTS, [[(17, 23)]])
     torch.testing.assert_close(level[0], positions((17, 23)))
 
 
 @pytest.mark.parametrize('shift', [0, 3])
 @pytest.mark.parametrize('stride', [4, 8, 16, 32])
-def test_windows_are_put_together_as_swin_took_them_apart(stride, shift):
-    """The windows are cut by mmdet's own attention, whose inner layer is tapped."""
+def test_windows_of_swin_are_joined(stride, shift):
+    """mmdet's own attention cuts the windows; its inner layer is tapped."""
     grid = (-(-237 // stride), -(-322 // stride))
     attention = ShiftWindowMSA(embed_dims=8, num_heads=1, window_size=7, shift_size=shift).eval()
     attention.w_msa.forward = lambda windows, mask=None: windows
@@ -65,14 +65,14 @@ def test_windows_are_put_together_as_swin_took_them_apart(stride, shift):
     assert activation.stride == (stride, stride)
 
 
-def test_what_lies_on_no_grid_gives_nothing():
+def test_tokens_that_fit_no_grid_give_no_maps():
     assert fold_tokens(torch.rand(2, 300, 8), INPUTS, [LEVELS]) == []
     assert fold_tokens(torch.rand(2, 77, 8), INPUTS, []) == []
     assert fold_tokens(torch.rand(2, 300), INPUTS, [LEVELS]) == []
     assert fold_tokens(torch.zeros(2, 0, 8), INPUTS, [LEVELS]) == []
 
 
-def test_queries_of_a_decoder_are_no_map_even_if_as_many_as_a_grid_has_cells():
+def test_queries_of_a_decoder_are_not_folded_even_if_they_fit_a_grid():
     class Decoder(nn.Module):
         def __init__(self):
             super().__init__()
@@ -84,18 +84,18 @@ def test_queries_of_a_decoder_are_no_map_even_if_as_many_as_a_grid_has_cells():
         taps.begin(INPUTS, [None, None])
         model.decoder(torch.rand(2, 8 * 11, 4))
     assert taps.take()[0].maps == []
-    assert taps.not_maps['decoder'].startswith('scores, queries or the like')
+    assert taps.not_maps['decoder'].startswith('scores, queries or similar')
 
 
 @pytest.mark.parametrize('layer', ['stages.1', 'stages.0.blocks.1', 'patch_embed', 'norm2'])
-def test_the_tokens_inside_swin_follow_the_image(layer):
-    """A patch in the lower right of an even picture changes what lies there, in every part of a real Swin."""
+def test_tokens_inside_swin_follow_the_image(layer):
+    """A patch at the lower right of a uniform image changes the maps of all parts of a real Swin at this place."""
     torch.manual_seed(0)
     model = nn.ModuleDict(
         {'backbone': SwinTransformer(embed_dims=24, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8))}
     ).eval()
 
-    def look(inputs):
+    def capture(inputs):
         features = []
         taps = Taps(model, [f'backbone.{layer}'], lambda level: features.append(level) or level[:, 0])
         with taps, torch.no_grad():
@@ -103,10 +103,10 @@ def test_the_tokens_inside_swin_follow_the_image(layer):
             model['backbone'](inputs)
         return taps.take()[0].maps, features
 
-    even, patched = torch.zeros(1, 3, 192, 256), torch.zeros(1, 3, 192, 256)
+    uniform, patched = torch.zeros(1, 3, 192, 256), torch.zeros(1, 3, 192, 256)
     patched[:, :, 128:144, 176:192] = 3
-    maps, before = look(even)
-    _, after = look(patched)
+    maps, before = capture(uniform)
+    _, after = capture(patched)
     assert maps
     for activation, old, new in zip(maps, before, after):
         change = (new - old).abs().mean((0, 1))
@@ -116,8 +116,8 @@ def test_the_tokens_inside_swin_follow_the_image(layer):
         assert abs((column + 0.5) * stride - 184) <= 8 + stride / 2
 
 
-def test_a_text_beside_the_tokens_of_several_levels_is_no_map_even_if_as_long_as_a_grid():
-    """Grounding DINO's encoder returns its memory of the image and that of the caption."""
+def test_text_tokens_beside_image_tokens_are_not_folded_even_if_they_fit_a_grid():
+    """Grounding DINO's encoder returns tokens of the image and tokens of the text."""
 
     class Detector(nn.Module):
         def __init__(self):
@@ -131,4 +131,4 @@ def test_a_text_beside_the_tokens_of_several_levels_is_no_map_even_if_as_long_as
         model.backbone([positions(grid).expand(2, 2, *grid) for grid in LEVELS])
         model.encoder((tokens_on(LEVELS), torch.rand(2, 8 * 11, 2)))
     assert [tuple(level.values.shape[1:]) for level in taps.take()[0].maps] == LEVELS
-    assert taps.not_maps['encoder'].startswith('scores, queries or the like')
+    assert taps.not_maps['encoder'].startswith('scores, queries or similar')

@@ -5,13 +5,13 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-import mmdet_featviz  # noqa: F401  allows them
+import mmdet_featviz  # noqa: F401  allows these checkpoints
 
 OLD_TORCH = not hasattr(torch.serialization, 'add_safe_globals')
 
 
-class Reaches:
-    """Pickles as a call of getattr."""
+class GetattrCall:
+    """Is pickled as a call of getattr."""
 
     def __init__(self, owner, name):
         self.arguments = owner, name
@@ -20,7 +20,7 @@ class Reaches:
         return getattr, self.arguments
 
 
-def test_what_mmengines_training_stores_is_read(tmp_path):
+def test_training_checkpoints_of_mmengine_are_read(tmp_path):
     history = HistoryBuffer([1.0, 2.0, 4.0], [1, 1, 1])
     stored = dict(history=history, number=np.float64(0.5), count=np.int64(3), array=np.arange(3.0))
     torch.save(stored, tmp_path / 'a.pth')
@@ -36,8 +36,8 @@ def test_what_mmengines_training_stores_is_read(tmp_path):
     ('owner', 'name'),
     [(HistoryBuffer, '__init__'), (HistoryBuffer, '_log_history'), (np.ndarray, 'tofile'), (np.ndarray, 'min')],
 )
-def test_nothing_else_can_be_reached_through_it(tmp_path, owner, name):
-    torch.save(Reaches(owner, name), tmp_path / 'a.pth')
+def test_other_attributes_stay_refused(tmp_path, owner, name):
+    torch.save(GetattrCall(owner, name), tmp_path / 'a.pth')
     with pytest.raises(pickle.UnpicklingError, match='may not ask for the attribute'):
         torch.load(tmp_path / 'a.pth', weights_only=True)
 

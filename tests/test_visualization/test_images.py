@@ -24,17 +24,17 @@ def test_names_in_any_language(tmp_path, name):
     np.testing.assert_array_equal(read_image(save(tmp_path / name, IMAGE), (61, 83)), IMAGE)
 
 
-def test_grey_alpha_and_deep_images_become_8_bit_bgr(tmp_path):
-    grey = IMAGE[..., 0]
+def test_gray_alpha_and_16_bit_images_become_8_bit_bgr(tmp_path):
+    gray = IMAGE[..., 0]
     for name, pixels, expected in [
-        ('grey', grey, np.repeat(grey[..., None], 3, 2)),
-        ('alpha', np.dstack([IMAGE, 255 - grey]), IMAGE),
+        ('gray', gray, np.repeat(gray[..., None], 3, 2)),
+        ('alpha', np.dstack([IMAGE, 255 - gray]), IMAGE),
         ('16 bits', IMAGE.astype(np.uint16) * 257, IMAGE),
-        ('grey of 12 bits in 16', np.round(grey.astype(np.uint16) * (4095 / 255)).astype(np.uint16), None),
+        ('gray of 12 bits in 16', np.round(gray.astype(np.uint16) * (4095 / 255)).astype(np.uint16), None),
     ]:
         image = read_image(save(tmp_path / f'{name}.png', pixels), (61, 83))
         assert image.dtype == np.uint8
-        expected = np.repeat(grey[..., None], 3, 2) if expected is None else expected
+        expected = np.repeat(gray[..., None], 3, 2) if expected is None else expected
         assert np.abs(image.astype(int) - expected).max() <= 1, name
 
 
@@ -48,8 +48,8 @@ def test_float_tiff(tmp_path):
 
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('turned', [True, False])
-def test_exif_orientation_follows_what_the_pipeline_did(tmp_path, orientation, turned):
-    """Sideways images are told by their size; upside-down and mirrored ones only by what the network saw."""
+def test_exif_orientation_is_used_as_in_the_pipeline(tmp_path, orientation, turned):
+    """Rotated images are recognized by their size; upside-down and mirrored ones only by what the network saw."""
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
     buffer = io.BytesIO()
@@ -76,11 +76,11 @@ def test_exif_orientation_follows_what_the_pipeline_did(tmp_path, orientation, t
     ('content', 'message'),
     [
         (None, r'cannot be read \(FileNotFoundError'),
-        (b'', 'cannot be decoded: the file is corrupt, or no image'),
-        (b'not an image', 'cannot be decoded: the file is corrupt, or no image'),
+        (b'', 'cannot be decoded: the file is corrupt or not an image'),
+        (b'not an image', 'cannot be decoded: the file is corrupt or not an image'),
     ],
 )
-def test_missing_and_corrupt_images_are_told_apart(tmp_path, content, message):
+def test_missing_and_corrupt_images_have_different_messages(tmp_path, content, message):
     path = tmp_path / 'a.jpg'
     if content is not None:
         path.write_bytes(content)
@@ -88,21 +88,21 @@ def test_missing_and_corrupt_images_are_told_apart(tmp_path, content, message):
         read_image(str(path), (10, 10))
 
 
-def test_a_image_of_another_size_than_the_pipeline_met(tmp_path):
-    with pytest.raises(ImageError, match='83x61 pixels large, but the pipeline read 70x60'):
+def test_image_of_another_size_than_in_the_pipeline(tmp_path):
+    with pytest.raises(ImageError, match='has 83x61 pixels, but in the pipeline it had 70x60'):
         read_image(save(tmp_path / 'a.png', IMAGE), (60, 70))
 
 
 def test_file_backends_are_used(tmp_path):
     save(tmp_path / 'a.png', IMAGE)
     backend_args = dict(backend='local', path_mapping=None)
-    with pytest.raises(ImageError, match='TypeError'):  # the argument got there: the local backend has none of that
+    with pytest.raises(ImageError, match='TypeError'):  # the argument reached the local backend, which does not have it
         read_image(str(tmp_path / 'a.png'), (61, 83), backend_args)
     np.testing.assert_array_equal(read_image(str(tmp_path / 'a.png'), (61, 83), dict(backend='local')), IMAGE)
 
 
 @pytest.mark.parametrize('bgr_to_rgb', [True, False])
-def test_a_rebuilt_image_undoes_normalisation_channel_order_and_padding(bgr_to_rgb):
+def test_rebuilt_image_undoes_normalization_channel_order_and_padding(bgr_to_rgb):
     config = resnet_detector()['data_preprocessor']
     preprocessor = MODELS.build({**config, 'bgr_to_rgb': bgr_to_rgb})
     tensor = torch.from_numpy(IMAGE.transpose(2, 0, 1).copy())
@@ -112,7 +112,7 @@ def test_a_rebuilt_image_undoes_normalisation_channel_order_and_padding(bgr_to_r
     np.testing.assert_array_equal(rebuilt, IMAGE)
 
 
-def test_a_rebuilt_image_is_flipped_and_scaled_back():
+def test_rebuilt_image_is_flipped_and_scaled_back():
     small = cv2.resize(IMAGE, (42, 31), interpolation=cv2.INTER_AREA)
     image = torch.from_numpy(small[:, ::-1].transpose(2, 0, 1).copy()).float()
     matrix = np.array([[-42 / 83, 0, 42], [0, 31 / 61, 0], [0, 0, 1]])

@@ -1,4 +1,4 @@
-"""Pictures of snapshots whose values are known."""
+"""Pictures of snapshots with known values."""
 
 import cv2
 import numpy as np
@@ -33,13 +33,13 @@ def snapshot(levels, image=None, **extra):
 
 
 def drawn(style, shot):
-    found = Views(style)
-    return {picture.name: picture for picture in found.draw(shot, found.place(shot))}
+    views_of_style = Views(style)
+    return {picture.name: picture for picture in views_of_style.draw(shot, views_of_style.place(shot))}
 
 
 @pytest.fixture
 def sheets(monkeypatch):
-    """Captions and titles of all sheets that are made."""
+    """The (title, captions) of all sheets that are drawn."""
     made = []
     real = views.make_sheet
 
@@ -54,14 +54,14 @@ def sheets(monkeypatch):
 
 
 def expected_tile(values, limits, over=None):
-    """Resize, stretch, color, blend: by OpenCV and a formula."""
+    """The expected tile: resized, scaled, colored and blended with OpenCV and a formula."""
     unit = np.clip((values - limits[0]) / (limits[1] - limits[0]), 0, 1)
     heat = cv2.applyColorMap(np.uint8(255 * cv2.resize(unit, SIZE[::-1])), cv2.COLORMAP_JET)
     return heat if over is None else 0.6 * over.astype(float) + 0.4 * heat
 
 
 @pytest.mark.parametrize('tiles', ['overlay', 'heatmap'])
-def test_each_channel_as_a_file(tiles):
+def test_one_file_per_channel(tiles):
     maps, image = channel_maps(120, [7, 119, 3]), noise(*SIZE)
     style = Style(save='channels', channel_tiles=tiles, channel_files=True, image_format='png')
     pictures = drawn(style, snapshot([level(channels=120, picked=maps)], image))
@@ -70,11 +70,11 @@ def test_each_channel_as_a_file(tiles):
     for name, values in zip(names, maps.maps):
         expected = expected_tile(values, (values.min(), values.max()), image if tiles == 'overlay' else None)
         difference = np.abs(pictures[name].pixels - expected)
-        assert np.quantile(difference, 0.99) <= 2  # a grey level more or less is another color
+        assert np.quantile(difference, 0.99) <= 2  # one gray level changes the color
         assert pictures[name].levels == ['neck_0']
 
 
-def test_channels_on_one_scale():
+def test_channels_share_a_range():
     maps = channel_maps(4, [0, 1, 2, 3])
     maps.maps[0] *= 10
     style = Style(save='channels', channel_tiles='heatmap', channel_files=True, normalize='layer', image_format='png')
@@ -86,15 +86,15 @@ def test_channels_on_one_scale():
 
 
 @pytest.mark.parametrize('scale', [1, -1])
-def test_a_range_from_zero_is_empty_where_all_is_negative(sheets, scale):
-    """Reversed it would be told as `0 to -1`."""
+def test_range_from_zero_is_empty_if_all_values_are_negative(sheets, scale):
+    """Otherwise the caption would be `0 to -1`."""
     values = scale * np.linspace(1, 2, 96, dtype=np.float32).reshape(8, 12)
     picked = ChannelMaps(np.array([0]), values[None], np.ones(1, np.float32))
     style = Style(save=('panel', 'channels'), normalize='max', colorbar=True, channel_tiles='heatmap')
     drawn(style, snapshot([Level('neck', 0, 1, (8.0, 8.0), values, picked=picked)]))
     ends = '0 to 2' if scale > 0 else '0 to 0'
     assert [captions for _, captions in sheets] == [
-        [['image'], ['neck_0', '1 channels, stride 8', ends]],
+        [['photo'], ['neck_0', '1 channels, stride 8', ends]],
         [['channel 0', ends]],
     ]
     shades = len(np.unique(views.make_sheet.tiles[-1].reshape(-1, 3), axis=0))
@@ -115,7 +115,7 @@ def test_sheets_of_at_most_64_channels(sheets, count, pages):
     )
 
 
-def test_tiles_of_a_sheet_show_the_channels_that_they_name(sheets):
+def test_tiles_show_the_channels_of_their_captions(sheets):
     maps, image = channel_maps(100, list(range(99, -1, -1))), noise(*SIZE)
     drawn(Style(save='channels', channels='all'), snapshot([level(channels=100, picked=maps)], image))
     captions = [caption for _, page in sheets for caption in page]
@@ -126,7 +126,7 @@ def test_tiles_of_a_sheet_show_the_channels_that_they_name(sheets):
         assert np.abs(tile.astype(int) - expected).mean() < 1
 
 
-def test_a_layer_that_puts_out_one_number_for_each_channel_is_its_own_weights():
+def test_layer_with_one_value_per_channel_is_drawn_as_a_chart_only():
     weights = np.linspace(-1, 1, 16).astype(np.float32)
     values = np.full((1, 1), 1, np.float32)
     pooled = ChannelMaps(np.array([15]), np.ones((1, 1, 1), np.float32), weights)
@@ -136,27 +136,27 @@ def test_a_layer_that_puts_out_one_number_for_each_channel_is_its_own_weights():
     assert picture.pixels.shape[0] < 300  # a title and the chart, without empty tiles
 
 
-def test_channels_of_a_whole_feature_map_are_chosen_when_they_are_drawn(sheets):
+def test_channels_are_chosen_from_a_whole_feature_map(sheets):
     raw = np.random.default_rng(1).normal(size=(5, 8, 12)).astype(np.float16)
     drawn(Style(save='channels', channels='top 2', colorbar=True), snapshot([level(channels=5, raw=raw)]))
     best = np.argsort(-raw.astype(float).mean((1, 2)))[:2]
     assert sheets[0][1] == [[f'channel {n}', f'{raw[n].min():.4g} to {raw[n].max():.4g}'] for n in best]
 
 
-def test_an_overview_has_all_levels_in_forward_order_on_pages(sheets):
+def test_overview_has_all_levels_in_forward_order_on_pages(sheets):
     levels = [level(f'backbone.stage{n}.a_block_with_a_long_name.conv', seed=n, channels=n + 1) for n in range(200)]
     pictures = drawn(Style(save='overview'), snapshot(levels))
     assert list(pictures) == [f'overview_{page}.jpg' for page in range(1, 5)]
     captions = [caption for _, page in sheets for caption in page]
-    assert captions == [[one.name, f'{one.channels} channels, stride 8'] for one in levels]
+    assert captions == [[expected.name, f'{expected.channels} channels, stride 8'] for expected in levels]
     assert [title for title, _ in sheets] == [
         f'a: 200 levels in forward order (page {page} of 4)' for page in range(1, 5)
     ]
-    assert [name for picture in pictures.values() for name in picture.levels] == [one.name for one in levels]
+    assert [name for picture in pictures.values() for name in picture.levels] == [expected.name for expected in levels]
     assert all(max(picture.pixels.shape) < 4000 for picture in pictures.values())
 
 
-def test_the_attention_figure_says_which_of_the_two_it_shows(sheets):
+def test_attention_picture_names_the_kind_of_weights(sheets):
     pooled, weighted = channel_maps(16, [3, 1]), channel_maps(16, [2, 0], seed=1)
     shot = snapshot([level(pooled=pooled)])
     assert list(drawn(Style(save='attention'), shot)) == ['neck_0.attention.jpg']
@@ -174,17 +174,7 @@ def test_the_attention_figure_says_which_of_the_two_it_shows(sheets):
     ]
 
 
-@pytest.mark.parametrize('count', [16, 2048])
-def test_the_chart_of_weights_marks_the_shown_channels(count):
-    weights = np.linspace(0, 1, count).astype(np.float32)
-    chart = views.weight_chart(weights, np.array([count - 1, count - 2]), 'weight', (600, 240))
-    assert chart.shape == (240, 600, 3)
-    rows, columns = np.nonzero((np.abs(chart.astype(int) - (0x5B, 0x49, 0xD1)) < 12).all(-1))
-    assert len(columns) > 50
-    assert columns.min() > 450  # the marked ones are the last
-
-
-def test_color_bars_stand_beside_the_image():
+def test_color_bars_are_beside_the_picture():
     shot = snapshot([level()])
     plain, barred = (
         drawn(Style(save=('overlay', 'heatmap'), image_format='png', colorbar=bar), shot) for bar in (0, 1)
@@ -195,15 +185,15 @@ def test_color_bars_stand_beside_the_image():
         np.testing.assert_array_equal(barred[name].pixels[:, : SIZE[1]], plain[name].pixels)
 
 
-def test_without_a_image_all_that_needs_none_is_drawn_before_the_error():
+def test_pictures_that_need_no_image_are_drawn_before_the_error():
     def missing():
         raise ImageError('a.jpg: gone')
 
     shot = Snapshot('a', 'a.jpg', 0, identity_placement(SIZE, SIZE), [level(picked=channel_maps(16, [1]))])
     shot = Snapshot(**{**vars(shot), 'image': missing})
-    found, made = Views(Style(save=('overlay', 'heatmap', 'channels'), channel_tiles='heatmap')), []
+    heatmap_views, made = Views(Style(save=('overlay', 'heatmap', 'channels'), channel_tiles='heatmap')), []
     with pytest.raises(ImageError):
-        for picture in found.draw(shot, found.place(shot)):
+        for picture in heatmap_views.draw(shot, heatmap_views.place(shot)):
             made.append(picture.name)
     assert made == ['neck_0.heatmap.png', 'neck_0.channels.jpg']
 

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from conftest import noise
+
+from mmdet_featviz.visualization.colors import get_colormap
+from mmdet_featviz.visualization.sheets import GAP, MIN_TILE_WIDTH, TILE_SIZE, add_colorbar, make_sheet, shrink_to_tile
+from mmdet_featviz.visualization.text import text_width, wrap_lines
+
+
+@pytest.mark.parametrize('shape', [(480, 640), (640, 160), (20, 30)])
+def test_sheet_arranges_tiles_in_rows_and_keeps_their_proportions(shape):
+    def tile(value):
+        return shrink_to_tile(np.full((*shape, 3), (value, 255 - value, 77), np.uint8))
+
+    rows = [
+        [(['image'], tile(10)), (['a_0'], tile(20))],
+        [(['b_0'], tile(30)), (['b_1'], tile(40)), (['b_2'], tile(50))],
+    ]
+    picture = make_sheet(rows)
+    scale = TILE_SIZE / max(shape)
+    for value, row, column in [(10, 0, 0), (20, 0, 1), (30, 1, 0), (40, 1, 1), (50, 1, 2)]:
+        y, x = np.nonzero((picture == (value, 255 - value, 77)).all(-1))
+        assert np.abs(np.subtract((np.ptp(y) + 1, np.ptp(x) + 1), np.array(shape) * scale)).max() <= 1
+        assert x.min() // max(round(shape[1] * scale), MIN_TILE_WIDTH) == column
+        assert y.min() // (shape[0] * scale) == row
+    assert (picture[0] == 255).all()
+    assert (picture[6:30] < 100).any()  # captions above the first row
+
+
+def test_long_row_continues_on_the_next_line():
+    tile = np.zeros((60, 80, 3), np.uint8)
+    one, six, seven = (make_sheet([[(['x'], tile)] * count]).shape for count in (1, 6, 7))
+    assert seven == (2 * one[0] - GAP, *six[1:])
+
+
+def test_captions_are_close_above_their_tiles():
+    tile = np.full((20, 300, 3), (50, 100, 200), np.uint8)
+    picture = make_sheet([[([f'row {number}'], tile)] for number in range(12)])
+    ink = np.flatnonzero((picture < 100).all(-1).any(1))
+    tops = np.flatnonzero((picture == (50, 100, 200)).all(-1).any(1))[::20]
+    for top, above in zip(tops, [0, *tops]):
+        inside = ink[(ink > above) & (ink < top)]
+        assert 2 <= top - inside.max() <= 9
+        assert 8 <= np.ptp(inside) <= 14
+
+
+def test_long_captions_are_broken_at_a_dot_and_nothing_is_cut():
+    line = 'backbone.stages.2.blocks.17.attention.window.projection_layer_of_a_very_long_name_0'
+    broken = wrap_lines([line, 'short'], 200)
+    assert ''.join(broken[:-1]) == line
+    assert broken[-1] == 'short'
+    assert len(broken) > 2
+    assert all(text_width(part, 14) <= 200 for part in broken)
+    assert all(part[-1] in '._' for part in broken[:-2])
+    tile = np.full((60, 80, 3), (50, 100, 200), np.uint8)
+    high, low = make_sheet([[([line], tile), (['a'], tile)]]), make_sheet([[(['a'], tile), (['a'], tile)]])
+    assert high.shape[0] > low.shape[0]
+    assert ((high == (50, 100, 200)).all(-1)).sum() == 2 * 60 * 80  # no letter lies on a tile
+
+
+def test_wrapped_captions_make_the_sheet_higher():
+    line = 'backbone.stages.2.blocks.17.attention.window.projection_layer_of_a_very_long_name_0'
+    tile = np.full((60, 80, 3), (50, 100, 200), np.uint8)
+    high, low = make_sheet([[([line], tile), (['a'], tile)]]), make_sheet([[(['a'], tile), (['a'], tile)]])
+    assert high.shape[0] > low.shape[0]
+    assert ((high == (50, 100, 200)).all(-1)).sum() == 2 * 60 * 80  # no letter lies on a tile
+
+
+def test_title_is_above_the_tiles_and_a_long_title_is_wrapped():
+    tile = np.full((60, 300, 3), (50, 100, 200), np.uint8)
+    plain, titled, long = (make_sheet([[(['a'], tile)]], title) for title in ('', 'title', 'a long title ' * 6))
+    assert plain.shape[0] < titled.shape[0] < long.shape[0]
+    assert ((long == (50, 100, 200)).all(-1)).sum() == 60 * 300
+
+
+def test_colorbar_is_beside_the_picture_from_high_to_low():
+    picture, table = noise(200, 300), get_colormap('gray')
+    drawn = add_colorbar(picture, table, (-1.5, 2.25))
+    np.testing.assert_array_equal(drawn[:, :300], picture)
+    bar = drawn[:, 300 + GAP + 5, 0].astype(int)
+    inside = bar[12:185]
+    assert (np.diff(inside) <= 0).all()
+    assert (inside[0], inside[-1]) == (pytest.approx(255, abs=8), pytest.approx(0, abs=8))
