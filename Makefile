@@ -21,7 +21,7 @@ DEMO_PYTHON := $(BIN)/python
 DEMO_NEEDS := .venv/installed
 endif
 
-.PHONY: help demo test test-onedl lint format clean announce check-installed
+.PHONY: help demo test test-onedl lint format docs clean announce check-installed
 .DELETE_ON_ERROR:
 
 help:  ## List these commands
@@ -60,6 +60,12 @@ format: .venv/lint-installed  ## Mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/docs-installed  ## Build the documentation as a site in docs/_build; warnings are errors
+	for language in $(notdir $(patsubst %/conf.py,%,$(wildcard docs/*/conf.py))); do \
+		$(BIN)/python -m sphinx -W --keep-going -n -q docs/$$language docs/_build/$$language; \
+		echo "Look at docs/_build/$$language/index.html"; \
+	done
+
 clean:  ## Remove the environment, the demo's data and all results
 	rm -rf .venv .venv-onedl data/demo work_dirs build dist *.egg-info mmdet_featviz/.mim docs/_build
 
@@ -85,6 +91,10 @@ clean:  ## Remove the environment, the demo's data and all results
 
 .venv/tests-installed: .venv/installed requirements/tests.txt
 	$(PIP) install -r requirements/tests.txt
+	touch $@
+
+.venv/docs-installed: .venv/installed requirements/docs.txt
+	$(PIP) install -r requirements/docs.txt
 	touch $@
 
 .venv/lint-installed: .venv/made requirements/lint.txt
