@@ -281,23 +281,12 @@ class Views:
         """The channels with the largest weights, for attention pictures."""
         return _select_raw(level, partial(top_channels, self.style.attention_channels)) or level.pooled
 
-<<<<<<< HEAD
-    def limits_of(self, one: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
-        """The values that become 0 and 255, for one of the levels placed over an image."""
-        normalize = self.style.normalize
-        layer = (
-            [other.range for other in placed if other.level.layer == one.level.layer] if normalize == 'layer' else []
-        )
-        run = self.limits[one.level.name] if normalize == 'run' else None
-        return picture_limits(normalize, one.range, layer, run)
-=======
     def limits_of(self, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
         """The values drawn in the first and the last color, for one of the levels placed over an image."""
         normalize, level = self.style.normalize, placed_level.level
         layer = [other.range for other in placed if other.level.layer == level.layer] if normalize == 'layer' else []
         run = self.limits[level.name] if normalize == 'run' else None
         return picture_limits(normalize, placed_level.range, layer, run)
->>>>>>> ab15f23bb9173188b41700f5ae4f873441e19482
 
     def _channel_limits(self, channels: ChannelMaps, grid: Grid) -> list[tuple[float, float]]:
         """The values drawn in the first and the last color, for each channel."""
