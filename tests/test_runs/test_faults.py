@@ -260,7 +260,7 @@ def test_a_process_that_ends_early_leaves_whole_files_and_can_be_gone_on_with(tm
     assert all(read(out / name).shape == (90, 120, 3) for name in before)
     if error is not None:  # then what was given to the workers is finished
         told = (ended.stdout + ended.stderr).strip()
-        assert f'Feature maps, until it ended early: 36 pictures of 4 images in {out}' in told
+        assert f'Feature maps drawn before the run ended early: 36 pictures of 4 images in {out}' in told
         assert error in ended.stderr
         assert sorted(before) == [name for name in pictures(out) if name[0] in '0123']
         assert len(before) == 4 * 9
