@@ -83,11 +83,11 @@ def _load_config(args: argparse.Namespace) -> Config:
         cfg = trigger_visualization_hook(cfg, args)
     add_heatmaps(cfg, drawing_options(args, FeatureVisualizer, Style))
     if args.tta:
-        _add_tta(cfg)
+        add_tta(cfg)
     return cfg
 
 
-def _add_tta(cfg: Config) -> None:
+def add_tta(cfg: Config) -> None:
     """Wrap detector and pipeline for test-time augmentation; as in mmdet, a config without any gets flips."""
     if 'tta_model' not in cfg:
         warnings.warn('the config has no tta_model: DetTTAModel with NMS at IoU 0.5 is used', stacklevel=2)
