@@ -4,7 +4,7 @@ Parts:
   draw    nine heatmaps of one image, compared with mmengine's Visualizer.draw_featmap, a recipe published in many
           blogs, and a lower bound: decode the image, read each feature map, encode and write nine pictures
   test    a whole test, with the hook and without
-  memory  the peak memory, and whether it grows with the number of images
+  memory  the peak memory, and whether it grows with the number of images (Linux only)
   growth  how the time grows with levels, channels and image size
 
 The candidates of a comparison take turns in each round, and medians are printed. Run nothing else on the machine.
@@ -16,7 +16,8 @@ import argparse
 from pathlib import Path
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
-from mmdet_featviz.benchmarks.speed import DETECTORS, PARTS, run_benchmark
+from mmdet_featviz.benchmarks.suite import PARTS, run_benchmark
+from mmdet_featviz.benchmarks.whole_test import DETECTORS
 
 USAGE = '[PART ...] [options]'
 EXAMPLES = """
@@ -60,5 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     args.parts = args.parts or list(PARTS)
     if not set(args.parts) <= set(PARTS):
-        parser.error(f'unknown part: choose from {", ".join(PARTS)}')
+        unknown = [part for part in args.parts if part not in PARTS]
+        parser.error(f'unknown part {unknown[0]!r}: choose from {", ".join(PARTS)}')
     run_benchmark(args)
