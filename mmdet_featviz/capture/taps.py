@@ -31,7 +31,7 @@ class Taps:
 
     Args:
         model: A detector; wrappers such as DDP or a TTA model are handled transparently.
-        layers: Module paths or globs, as in :func:`find_layers`. None selects all of `DEFAULT_LAYERS` that the detector
+        layers: Module paths or globs, as in ``find_layers()``. None selects all of `DEFAULT_LAYERS` that the detector
             has.
         reduction: Function from (N, C, H, W) to (N, H, W).
         strict: Whether a layer whose output is not a feature map raises an error instead of a warning.

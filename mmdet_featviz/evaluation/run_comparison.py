@@ -40,7 +40,7 @@ class RunComparison:
     """Compares two runs image by image, and writes pictures and tables.
 
     Images are matched by their key, and passes over an image by their number. Levels are matched by stride, see
-    :func:`match_levels`. Only one image is held in memory at a time.
+    ``match_levels()``. Only one image is held in memory at a time.
 
     Args:
         run_a: Run A, such as the baseline.
