@@ -20,7 +20,7 @@ def heat_on_image(level: Level, placement: Placement, align: str) -> np.ndarray:
 
     Args:
         level: The level.
-        placement: Where the image lies in the network's input.
+        placement: Where the image is in the network's input.
         align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
 
     Returns:

@@ -23,11 +23,11 @@ STEPS = 254  # from gray level 1 to 255; gray level 0 marks values that are not 
 
 
 def level_data(level: Level, placement: Placement, align: str) -> dict:
-    """A level as the page draws it: an 8-bit map of the cells over the image, and where they lie.
+    """A level as the page draws it: an 8-bit map of the cells over the image, and where they are.
 
     Args:
         level: The level.
-        placement: Where the image lies in the network's input.
+        placement: Where the image is in the network's input.
         align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
 
     Returns:

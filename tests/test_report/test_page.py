@@ -125,10 +125,10 @@ def test_dragged_sliders_change_opacity_and_threshold(page):
     threshold = float(page.text('output[for=threshold]'))
     hidden = page.pixels()[..., 3] == 0
     page.open('colormap=gray')
-    grey = page.pixels()[..., 0] / 255
+    gray = page.pixels()[..., 0] / 255
     assert 0.3 < threshold < 0.7
-    certain = np.abs(grey - threshold) > 0.01
-    np.testing.assert_array_equal(hidden[certain], (grey < threshold)[certain])
+    certain = np.abs(gray - threshold) > 0.01
+    np.testing.assert_array_equal(hidden[certain], (gray < threshold)[certain])
 
 
 def test_a_map_that_is_decoded_late_is_painted_in_the_current_colors(page):

@@ -20,10 +20,10 @@ from mmdet_featviz.structures.snapshot import Level
 
 def decode_cells(data):
     """The values of a level's gray map; NaN if not finite."""
-    grey = cv2.imdecode(np.frombuffer(base64.b64decode(data['png']), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert grey.shape == (data['rows'], data['columns'])
-    values = data['low'] + (grey.astype(np.float64) - 1) / 254 * (data['high'] - data['low'])
-    return np.where(grey == 0, np.nan, values)
+    gray = cv2.imdecode(np.frombuffer(base64.b64decode(data['png']), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert gray.shape == (data['rows'], data['columns'])
+    values = data['low'] + (gray.astype(np.float64) - 1) / 254 * (data['high'] - data['low'])
+    return np.where(gray == 0, np.nan, values)
 
 
 @pytest.mark.parametrize('align', ['center', 'corner'])
