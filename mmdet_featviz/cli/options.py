@@ -12,7 +12,7 @@ import torch
 from mmengine.config import DictAction
 
 from mmdet_featviz.structures.grid import ALIGNMENTS
-from mmdet_featviz.visualization.box_drawing import BOXES
+from mmdet_featviz.visualization.box_drawing import BOX_KINDS
 from mmdet_featviz.visualization.encoding import ENCODINGS
 from mmdet_featviz.visualization.style import BLENDS, CHANNEL_TILES, MAPS_DTYPES
 
@@ -46,7 +46,7 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
 CHOICES = {
     'align': ALIGNMENTS,
     'blend': BLENDS,
-    'boxes': BOXES,
+    'boxes': BOX_KINDS,
     'channel_tiles': CHANNEL_TILES,
     'image_format': tuple(ENCODINGS),
     'maps_dtype': MAPS_DTYPES,

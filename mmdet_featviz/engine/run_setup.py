@@ -1,4 +1,4 @@
-"""Run setup: opens and closes a visualizer with the data set, folder and config of a runner."""
+"""Run setup: opens a visualizer with the image folder and classes of a runner's data set, and closes it."""
 
 from __future__ import annotations
 

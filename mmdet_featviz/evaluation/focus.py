@@ -1,4 +1,4 @@
-"""Focus: the share of heat inside boxes, for one image and averaged over images."""
+"""Focus: the share of heat inside boxes of small, medium and large objects, for one image and averaged over images."""
 
 from __future__ import annotations
 
