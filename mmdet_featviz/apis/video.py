@@ -1,4 +1,4 @@
-"""Video: reads frames, draws the heat of each level beside them, and writes a video."""
+"""Video: reads frames, draws the heat of each level next to them, and writes a video."""
 
 from __future__ import annotations
 

@@ -33,6 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     for split, count in (('train', args.train), ('val', args.val)):
-        if count:  # 0 leaves a split alone
+        if count:  # 0 writes no split
             make_split(args.out_dir, split, count)
             print(f'{count} scenes in {args.out_dir / split}')

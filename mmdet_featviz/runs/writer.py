@@ -1,4 +1,4 @@
-"""Writer: draws snapshots and writes their pictures, saved maps and manifest entries, in background threads."""
+"""Writer: draws snapshots in background threads; pictures, maps and manifest entries go to the run folder."""
 
 from __future__ import annotations
 
