@@ -348,7 +348,7 @@ class FeatureVisualizer:
         if self.taps is None:
             return 'no pictures: nothing that should be drawn has run'
         line = self._writer.summary()
-        layers = [f'layer {layer}, no map of the image ({what})' for layer, what in self.taps.not_maps.items()]
+        layers = self.taps.skipped_layers()
         if not layers:
             return line
         return f'{line}{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'

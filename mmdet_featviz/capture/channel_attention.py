@@ -7,6 +7,8 @@ from typing import Any, Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
+from mmdet_featviz.capture.strides import is_dense
+
 
 class ChannelAttentionFinder:
     """Finds channel-attention modules by their outputs: modules that compute one weight for each output channel.
@@ -40,7 +42,7 @@ class ChannelAttentionFinder:
             yield module, partial(self._on_output, name)
 
     def _on_output(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
-        if not isinstance(output, Tensor) or output.dim() != 4:
+        if not isinstance(output, Tensor) or not is_dense(output) or output.dim() != 4:
             return
         if output.shape[2:] == (1, 1):
             self._weights[name.rpartition('.')[0]] = output.detach().flatten(1).clone()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Any, Iterator
 
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmdet_featviz.capture.activation_map import Pass
-from mmdet_featviz.capture.strides import stride_of
+from mmdet_featviz.capture.strides import is_dense, stride_of
 from mmdet_featviz.capture.tokens import fold_tokens
 
 QUERY_DECODERS = {'decoder', 'transformer_decoder'}
@@ -17,7 +19,7 @@ def feature_maps_in(output: Any, layer: str, current: Pass, shift: int = 0) -> I
     """Find the feature maps in the output of a module.
 
     Args:
-        output: What the module returned: a tensor, or tensors in tuples, lists and dicts.
+        output: What the module returned: a tensor, or tensors in containers, as in :func:`tensors_in`.
         layer: Path of the module inside the detector.
         current: The pass that the output belongs to.
         shift: How many cells a shifted-window attention rolls the grid of its windows.
@@ -37,19 +39,30 @@ def feature_maps_in(output: Any, layer: str, current: Pass, shift: int = 0) -> I
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:
-    """All tensors in a module's output, also in nested dicts, tuples and lists, in order."""
+    """All tensors in a module's output, in order; also in nested dicts, tuples, lists, dataclasses, data elements."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, dict):
-        for value in output.values():
-            yield from tensors_in(value)
+        yield from tensors_in(list(output.values()))
+    elif isinstance(output, BaseDataElement):
+        yield from tensors_in(output.values())
+    elif is_dataclass(output) and not isinstance(output, type):
+        yield from tensors_in([getattr(output, field.name) for field in fields(output)])
     elif isinstance(output, (tuple, list)):
         for value in output:
             yield from tensors_in(value)
 
 
 def describe_tensor(tensor: Tensor, inputs: Tensor) -> str:
-    """Describe in words an output that is not a feature map of the input (N, C, H, W), for messages."""
+    """Describe an output that is not a feature map of the input (N, C, H, W): in words, with its shape."""
+    if tensor.is_nested:  # only its parts have a shape
+        return 'a nested tensor'
+    return f'{_kind_of(tensor, inputs)}, {tuple(tensor.shape)}'
+
+
+def _kind_of(tensor: Tensor, inputs: Tensor) -> str:
+    if not is_dense(tensor):
+        return f'a tensor of the layout {tensor.layout}'
     if tensor.numel() == 0:
         return 'an empty set'
     if not tensor.is_floating_point():
@@ -64,6 +77,8 @@ def describe_tensor(tensor: Tensor, inputs: Tensor) -> str:
 
 
 def _feature_maps(tensor: Tensor, layer: str, current: Pass, shift: int) -> list[Tensor]:
+    if not is_dense(tensor):
+        return []
     if stride_of(tensor, current.inputs) is not None:
         return [] if tensor.data_ptr() == current.inputs.data_ptr() else [tensor]
     if not QUERY_DECODERS.isdisjoint(layer.split('.')):  # the number of queries may equal the cells of a grid by chance

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -34,11 +36,12 @@ class Taps:
         layers: Module paths or globs, as in :func:`find_layers`. None selects all of `DEFAULT_LAYERS` that the detector
             has.
         reduction: Function from (N, C, H, W) to (N, H, W).
-        strict: Whether a layer whose output is not a feature map raises an error instead of a warning.
+        strict: Whether a layer whose output is not a feature map, or cannot be reduced, raises an error instead of a
+            warning.
         layer_type: Tap only the modules of this class (or of a subclass) inside the layers, such as ``Conv2d``.
         detail_recorder: Records more of each feature map than its activation map.
         attention: Whether to capture channel-attention modules inside the layers too, with their channel weights.
-        quiet: Whether to skip outputs that are not feature maps without a warning.
+        quiet: Whether to skip layers without a warning.
 
     Raises:
         ValueError: If a layer does not exist or can never fire.
@@ -68,6 +71,9 @@ class Taps:
             self.modules = find_modules_of_type(self.modules, layer_type)
         self._shifts = {name: window_shift(self.model, name) for name in self.modules}
         self.not_maps: dict[str, str] = {}  # layer: description of its output, which is not a feature map
+        self._errors: dict[str, str] = {}  # layer: the first error of capturing its output
+        self._failed_passes: Counter = Counter()  # layer: in how many passes there was one
+        self._begun = 0  # passes
         branch = predicting_branch(self.model)
         named = {name for layer in layers or () for name in (layer, branch + layer)}
         self._must_fire = named & self.modules.keys()  # layers selected by a glob or by default need not fire
@@ -109,6 +115,7 @@ class Taps:
 
     def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
         """Begin a pass over inputs (N, C, H, W) and their N data samples."""
+        self._begun += 1
         self._passes.append(Pass(inputs, samples))
 
     def begin_preprocessed(self, preprocessed: Any) -> None:
@@ -135,6 +142,15 @@ class Taps:
             self._checked = True
         return [replace(taken, maps=to_host(taken.maps), attention=to_host(taken.attention)) for taken in passes]
 
+    def skipped_layers(self) -> list[str]:
+        """One description per layer that was skipped, in every pass or in some, with the reason; for summaries."""
+        not_maps = [f'layer {layer}, no map of the image ({what})' for layer, what in self.not_maps.items()]
+        errors = [
+            f'layer {layer}, {error} ({self._failed_passes[layer]} of {self._begun} passes)'
+            for layer, error in self._errors.items()
+        ]
+        return not_maps + errors
+
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
         self.begin_preprocessed(output)
 
@@ -146,10 +162,12 @@ class Taps:
         if not self._passes:  # called outside a pass, for example by another hook
             return
         current = self._passes[-1]
-        with torch.no_grad():
+        if layer in current.failed:
+            return
+        with torch.no_grad(), self._losing_only(layer, current):
             for tensor, feature_maps in feature_maps_in(output, layer, current, self._shifts.get(layer, 0)):
                 if not feature_maps:
-                    self._report_not_map(layer, tensor, current)
+                    self._report_not_map(layer, describe_tensor(tensor, current.inputs), current)
                 # Other outputs are counted too, so that the number of a level does not depend on them.
                 for features in feature_maps or [None]:
                     number = current.outputs_seen.get(layer, 0)
@@ -159,8 +177,10 @@ class Taps:
                         current.maps.append(self._activation_map(layer, number, features, stride))
 
     def _on_attention(self, layer: str, features: Tensor, weights: Tensor) -> None:
-        if self._passes:
-            current = self._passes[-1]
+        if not self._passes or layer in self._passes[-1].failed:
+            return
+        current = self._passes[-1]
+        with self._losing_only(layer, current):
             stride = stride_of(features, current.inputs)
             if stride is not None:
                 number = sum(activation.layer == layer for activation in current.attention)
@@ -180,16 +200,38 @@ class Taps:
             maps = [tensor for tensor in tensors_in(output) if stride_of(tensor, current.inputs)]
             current.grids[layer] = [tuple(level.shape[2:]) for level in maps]
 
-    def _report_not_map(self, layer: str, tensor: Tensor, current: Pass) -> None:
+    def _report_not_map(self, layer: str, what: str, current: Pass) -> None:
         if layer in self.not_maps:
             return
-        self.not_maps[layer] = f'{describe_tensor(tensor, current.inputs)}, {tuple(tensor.shape)}'
+        self.not_maps[layer] = what
         message = (
             f'the output of layer {layer!r} is not a feature map of the input {tuple(current.inputs.shape)} but '
-            f'{self.not_maps[layer]}; it is skipped'
+            f'{what}; it is skipped'
         )
         if self.strict:
             raise ValueError(message)
+        self._warn(message)
+
+    @contextmanager
+    def _losing_only(self, layer: str, current: Pass) -> Iterator[None]:
+        """Let an error cost the pass all maps of the layer, and nothing else; it is raised if `strict`.
+
+        Maps of the layer from before the error are dropped too: those after it would get wrong numbers.
+        """
+        try:
+            yield
+        except Exception as error:  # a reduction may be the user's, and unusual tensors raise errors of all kinds
+            if self.strict:
+                raise
+            current.failed.add(layer)
+            current.maps = [activation for activation in current.maps if activation.layer != layer]
+            current.attention = [activation for activation in current.attention if activation.layer != layer]
+            self._failed_passes[layer] += 1
+            if layer not in self._errors:
+                self._errors[layer] = f'{type(error).__name__}: {error}'.split('\n')[0]
+                self._warn(f'layer {layer!r} is skipped, {self._errors[layer]} (strict=True stops there instead)')
+
+    def _warn(self, message: str) -> None:
         if not self.quiet:
             print_log(message, logger='current', level=logging.WARNING)
 

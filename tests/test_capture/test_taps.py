@@ -1,13 +1,17 @@
 import gc
+import logging
 import weakref
 
+import numpy as np
 import pytest
 import torch
-from conftest import pool_detector, resnet_detector
+from conftest import noise, pictures, pool_detector, resnet_detector, runner_config, write_dataset
+from conftest import test_predictions as run_test
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import nn
 
+from mmdet_featviz import REDUCTIONS
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 
@@ -133,6 +137,129 @@ def test_output_that_is_not_a_feature_map_is_skipped_or_an_error():
         match=r"the output of layer 'scores' is not a feature map .* but scores, queries or similar, \(2, 3\)",
     ):
         run(Toy(), torch.randn(2, 3, 8, 8), layers=['scores'], strict=True)
+
+
+class Odd(nn.Module):
+    """A detector of which one layer, `odd`, returns whatever it is made with; `backbone` and `neck` are ordinary."""
+
+    def __init__(self, output):
+        super().__init__()
+        self.backbone, self.odd, self.neck = nn.AvgPool2d(2), nn.Identity(), nn.AvgPool2d(4)
+        self.output = output
+        self.odd.forward = lambda x: self.output
+
+    def forward(self, x):
+        self.backbone(x)
+        self.odd(x)
+        return self.neck(x)
+
+
+def warnings_in(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """Records of the logger that messages go to."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_instance('test')
+    monkeypatch.setattr(logger, 'propagate', True)
+    logger.addHandler(caplog.handler)
+    return caplog
+
+
+@pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors')
+@pytest.mark.parametrize(
+    ('convert', 'reason'),
+    [
+        (lambda x: x.to_sparse(), 'a tensor of the layout torch.sparse_coo, (2, 4, 8, 8)'),
+        (lambda x: x.to_mkldnn(), 'a tensor of the layout torch._mkldnn, (2, 4, 8, 8)'),
+        (lambda x: torch.nested.nested_tensor(list(x)), 'a nested tensor'),
+    ],
+)
+def test_output_without_ordinary_memory_costs_its_layer(convert, reason, log):
+    model, inputs = Odd(convert(torch.rand(2, 4, 8, 8))), torch.rand(2, 3, 16, 16)
+    taps = Taps(model, ['backbone', 'odd', 'neck'], MAX, attention=True)
+    with taps, torch.no_grad():
+        for _ in range(2):
+            taps.begin(inputs, samples(2))
+            model(inputs)
+    for pass_ in taps.take():
+        assert [activation.name for activation in pass_.maps] == ['backbone_0', 'neck_0']
+    assert taps.skipped_layers() == [f'layer odd, no map of the image ({reason})']
+    (warning,) = warnings_in(log)
+    assert "layer 'odd'" in warning and reason in warning
+    with pytest.raises(ValueError, match="the output of layer 'odd' is not a feature map"):
+        run(model, inputs, layers=['odd'], strict=True)
+
+
+def test_a_reduction_that_raises_costs_its_layer_in_the_passes_where_it_does(log):
+    """The layer has two levels, and its second is refused in one pass of three: no level of it may get a wrong name."""
+    model = Odd([torch.rand(1, 4, 8, 8), torch.rand(1, 5, 4, 4), torch.rand(1, 4, 2, 2)])
+    inputs = torch.rand(1, 3, 16, 16)
+
+    def no_five(features):
+        if features.shape[1] == 5:
+            raise LookupError('five\nlines')
+        return features.amax(1)
+
+    names = []
+    for channels in (4, 5, 4):
+        model.output[1] = torch.rand(1, channels, 4, 4)
+        if not names:
+            taps = Taps(model, ['backbone', 'odd', 'neck'], no_five)
+        with taps, torch.no_grad():
+            taps.begin(inputs, samples(1))
+            model(inputs)
+        names.append([activation.name for activation in taps.take()[0].maps])
+    whole = ['backbone_0', 'odd_0', 'odd_1', 'odd_2', 'neck_0']
+    assert names == [whole, ['backbone_0', 'neck_0'], whole]
+    assert taps.skipped_layers() == ['layer odd, LookupError: five (1 of 3 passes)']
+    (warning,) = warnings_in(log)
+    assert warning.startswith("layer 'odd' is skipped, LookupError: five ") and 'strict=True' in warning
+    model.output[1] = torch.rand(1, 5, 4, 4)
+    with pytest.raises(LookupError, match='five'):
+        taps = Taps(model, ['odd'], no_five, strict=True)
+        with taps:
+            taps.begin(inputs, samples(1))
+            model(inputs)
+
+
+def test_after_an_error_later_calls_of_a_shared_layer_add_no_levels_with_wrong_numbers():
+    model, inputs = Toy(), torch.rand(1, 3, 16, 16)
+
+    def no_large(features):
+        assert features.shape[2] != 4, 'too large'
+        return features.amax(1)
+
+    taps = Taps(model, ['backbone', 'shared'], no_large)
+    with taps, torch.no_grad():
+        taps.begin(inputs, samples(1))
+        model(inputs)  # `shared` is called with 4 x 4 cells, then with 2 x 2
+    assert [activation.name for activation in taps.take()[0].maps] == ['backbone_0']
+
+
+def test_an_evaluation_survives_a_reduction_that_raises_and_its_summary_names_the_layer(tmp_path):
+    def no_neck(features):
+        if features.shape[2] == 1:  # stride 128
+            raise RuntimeError('a single row')
+        return features.amax(1)
+
+    REDUCTIONS.register_module(name='no_neck_of_test', module=no_neck, force=True)
+    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(2)})
+    out = tmp_path / 'out'
+    plain, _, _ = run_test(runner_config(data, tmp_path / 'plain', resnet_detector()))
+    hook = dict(out_dir=str(out), reduction='no_neck_of_test', save=('overlay',), image_format='png')
+    predictions, _, runner = run_test(runner_config(data, tmp_path / 'work', resnet_detector(), hook=hook))
+    for before, after in zip(plain, predictions):
+        for name in before:
+            np.testing.assert_array_equal(before[name], after[name])
+    assert pictures(out) == [f'{n}/backbone_{level}.png' for n in range(2) for level in range(4)]
+    (visualizer,) = (hook.visualizer for hook in runner.hooks if hasattr(hook, 'visualizer'))
+    summary = visualizer.summary()
+    assert '8 pictures of 2 images' in summary
+    assert summary.endswith('; skipped: layer neck, RuntimeError: a single row (2 of 2 passes)')
 
 
 def test_all_modules_of_a_class_inside_the_layers():
