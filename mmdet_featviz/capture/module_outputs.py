@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from operator import itemgetter
 from typing import Any, Iterator
 
 from mmengine.structures import BaseDataElement
@@ -39,13 +40,18 @@ def feature_maps_in(output: Any, layer: str, current: Pass, shift: int = 0) -> I
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:
-    """All tensors in a module's output, in order; also in nested dicts, tuples, lists, dataclasses, data elements."""
+    """All tensors in a module's output, in order.
+
+    Dicts, tuples, lists, dataclasses and mmengine's data elements are searched, also nested ones; data elements in the
+    order of the names of their fields, without the meta information.
+    """
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, dict):
         yield from tensors_in(list(output.values()))
     elif isinstance(output, BaseDataElement):
-        yield from tensors_in(output.values())
+        # Sorted by name: an element keeps its names in a set, whose order differs from process to process.
+        yield from tensors_in([value for _, value in sorted(output.items(), key=itemgetter(0))])
     elif is_dataclass(output) and not isinstance(output, type):
         yield from tensors_in([getattr(output, field.name) for field in fields(output)])
     elif isinstance(output, (tuple, list)):

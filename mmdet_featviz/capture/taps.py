@@ -165,9 +165,10 @@ class Taps:
         if layer in current.failed:
             return
         with torch.no_grad(), self._losing_only(layer, current):
-            for tensor, feature_maps in feature_maps_in(output, layer, current, self._shifts.get(layer, 0)):
+            found = None
+            for found, feature_maps in feature_maps_in(output, layer, current, self._shifts.get(layer, 0)):
                 if not feature_maps:
-                    self._report_not_map(layer, describe_tensor(tensor, current.inputs), current)
+                    self._report_not_map(layer, describe_tensor(found, current.inputs), current)
                 # Other outputs are counted too, so that the number of a level does not depend on them.
                 for features in feature_maps or [None]:
                     number = current.outputs_seen.get(layer, 0)
@@ -175,6 +176,8 @@ class Taps:
                     if features is not None:
                         stride = stride_of(features, current.inputs)
                         current.maps.append(self._activation_map(layer, number, features, stride))
+            if found is None:
+                self._report_not_map(layer, f'an output of type {type(output).__name__} without tensors', current)
 
     def _on_attention(self, layer: str, features: Tensor, weights: Tensor) -> None:
         if not self._passes or layer in self._passes[-1].failed:

@@ -1,6 +1,7 @@
 import gc
 import logging
 import weakref
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from conftest import noise, pictures, pool_detector, resnet_detector, runner_con
 from conftest import test_predictions as run_test
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmdet_featviz import REDUCTIONS
@@ -167,6 +169,46 @@ def log(caplog, monkeypatch):
     monkeypatch.setattr(logger, 'propagate', True)
     logger.addHandler(caplog.handler)
     return caplog
+
+
+@dataclass
+class Outputs:
+    maps: tuple
+    size: int = 3
+
+
+def test_maps_in_dataclasses_and_data_elements_are_found_in_order():
+    first, second, third = torch.rand(2, 4, 8, 8), torch.rand(2, 4, 4, 4), torch.rand(2, 4, 2, 2)
+    element = BaseDataElement(
+        metainfo=dict(not_drawn=torch.rand(2, 4, 8, 8)), p4=second, p5=BaseDataElement(data=third)
+    )
+    for output in (Outputs((first, second, third)), [first, element], dict(nested=Outputs((first, dict(b=element))))):
+        maps, taps = run(Odd(output), torch.rand(2, 3, 16, 16), layers=['odd'], strict=True)
+        assert [activation.name for activation in maps] == ['odd_0', 'odd_1', 'odd_2']
+        for activation, expected in zip(maps, (first, second, third)):
+            torch.testing.assert_close(activation.values, expected.amax(1))
+        assert taps.skipped_layers() == []
+
+
+class NestedTensor:
+    """An object that holds tensors in a way nobody can know, like that of the original DETR."""
+
+    def __init__(self):
+        self.tensors = torch.rand(1, 4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ('output', 'name'), [(NestedTensor(), 'NestedTensor'), (None, 'NoneType'), ([], 'list'), (Outputs, 'type')]
+)
+def test_output_without_tensors_is_named_or_an_error(output, name, log):
+    maps, taps = run(Odd(output), torch.rand(1, 3, 16, 16), layers=['backbone', 'odd'])
+    assert [activation.name for activation in maps] == ['backbone_0']
+    reason = f'an output of type {name} without tensors'
+    assert taps.skipped_layers() == [f'layer odd, no map of the image ({reason})']
+    (warning,) = warnings_in(log)
+    assert f'but {reason}; it is skipped' in warning
+    with pytest.raises(ValueError, match=f'but {reason}'):
+        run(Odd(output), torch.rand(1, 3, 16, 16), layers=['odd'], strict=True)
 
 
 @pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors')
