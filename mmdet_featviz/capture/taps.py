@@ -29,7 +29,8 @@ class Taps:
 
     A feature map is reduced inside the forward hook, on its device, and is not kept. A pass begins when the detector's
     data preprocessor fires, or with :meth:`begin`. (Only the preprocessor's output has the meta information of every
-    pass, also under test-time augmentation.)
+    pass, also under test-time augmentation.) It ends with the detector's forward: layers that are computed again for
+    the gradients of activation checkpointing add nothing.
 
     Args:
         model: A detector; wrappers such as DDP or a TTA model are handled transparently.
@@ -81,6 +82,7 @@ class Taps:
         self._checked = False
         self._fired: set[str] = set()
         self._passes: list[Pass] = []
+        self._current: Pass | None = None  # the pass that has begun and not ended
         self._handles: list[Any] = []
 
     def __enter__(self) -> Taps:
@@ -94,6 +96,7 @@ class Taps:
         """Register the hooks on the detector; drops passes that were not taken."""
         self.detach()
         self._passes = []
+        self._handles.append(self.model.register_forward_hook(self._on_forward_end))
         preprocessor = getattr(self.model, 'data_preprocessor', None)
         if preprocessor is not None:
             self._handles.append(preprocessor.register_forward_hook(self._on_preprocessed))
@@ -110,13 +113,15 @@ class Taps:
 
     def detach(self) -> None:
         """Remove all hooks from the detector. Safe to call at any time, also repeatedly."""
+        self._current = None
         while self._handles:
             self._handles.pop().remove()
 
     def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
         """Begin a pass over inputs (N, C, H, W) and their N data samples."""
         self._begun += 1
-        self._passes.append(Pass(inputs, samples))
+        self._current = Pass(inputs, samples)
+        self._passes.append(self._current)
 
     def begin_preprocessed(self, preprocessed: Any) -> None:
         """Begin a pass over the output of the detector's data preprocessor, if it holds images and data samples."""
@@ -154,15 +159,17 @@ class Taps:
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
         self.begin_preprocessed(output)
 
+    def _on_forward_end(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._current = None
+
     def _on_fired(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)
 
     def _on_output(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)
-        if not self._passes:  # called outside a pass, for example by another hook
-            return
-        current = self._passes[-1]
-        if layer in current.failed:
+        current = self._current
+        # Outside a pass a layer is called by another hook, for example, or again for its gradients.
+        if current is None or layer in current.failed:
             return
         with torch.no_grad(), self._losing_only(layer, current):
             found = None
@@ -180,9 +187,9 @@ class Taps:
                 self._report_not_map(layer, f'an output of type {type(output).__name__} without tensors', current)
 
     def _on_attention(self, layer: str, features: Tensor, weights: Tensor) -> None:
-        if not self._passes or layer in self._passes[-1].failed:
+        current = self._current
+        if current is None or layer in current.failed:
             return
-        current = self._passes[-1]
         with self._losing_only(layer, current):
             stride = stride_of(features, current.inputs)
             if stride is not None:
@@ -198,8 +205,8 @@ class Taps:
 
     def _on_level_source(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         """Note the grids of the default layers: tokens of other layers are folded onto these grids."""
-        if self._passes:
-            current = self._passes[-1]
+        current = self._current
+        if current is not None:
             maps = [tensor for tensor in tensors_in(output) if stride_of(tensor, current.inputs)]
             current.grids[layer] = [tuple(level.shape[2:]) for level in maps]
 

@@ -10,6 +10,7 @@ from conftest import noise, pictures, pool_detector, resnet_detector, runner_con
 from conftest import test_predictions as run_test
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.testing import demo_mm_inputs
 from mmengine.structures import BaseDataElement
 from torch import nn
 
@@ -139,6 +140,28 @@ def test_output_that_is_not_a_feature_map_is_skipped_or_an_error():
         match=r"the output of layer 'scores' is not a feature map .* but scores, queries or similar, \(2, 3\)",
     ):
         run(Toy(), torch.randn(2, 3, 8, 8), layers=['scores'], strict=True)
+
+
+def test_layers_that_are_computed_again_for_their_gradients_add_no_levels():
+    """with_cp computes the blocks of the backbone a second time while the gradients are."""
+    names, calls = {}, {}
+    for with_cp in (False, True):
+        cfg = resnet_detector()
+        cfg['backbone'].update(with_cp=with_cp, frozen_stages=0)
+        model = MODELS.build(cfg).train()
+        calls[with_cp] = []
+        model.backbone.layer3[0].conv1.register_forward_hook(lambda *args, key=with_cp: calls[key].append(1))
+        taps = Taps(model, ['backbone', 'backbone.layer3.0.conv1', 'backbone.layer3.1'], MAX)
+        with taps:
+            data = model.data_preprocessor(demo_mm_inputs(1, [[3, 64, 64]], num_classes=2), True)
+            losses = model(**data, mode='loss')
+            sum(map(sum, losses.values())).backward()
+        (pass_,) = taps.take()
+        names[with_cp] = [activation.name for activation in pass_.maps]
+        assert pass_.grids.keys() == {'backbone', 'neck'}
+    assert calls == {False: [1], True: [1, 1]}
+    assert names[True] == names[False]
+    assert names[False].count('backbone.layer3.0.conv1_0') == 1
 
 
 class Odd(nn.Module):
