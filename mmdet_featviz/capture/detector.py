@@ -13,6 +13,15 @@ def unwrap_detector(model: nn.Module) -> nn.Module:
     return model
 
 
+def has_test_time_augmentation(model: nn.Module) -> bool:
+    """Whether a model is, or is wrapped in, a test-time augmentation model, which makes several passes per batch."""
+    while not isinstance(model, BaseTTAModel):
+        if not _is_wrapper(model):
+            return False
+        model = model.module
+    return True
+
+
 def _is_wrapper(model: nn.Module) -> bool:
     """Whether a model only wraps its `module`, which may also be an ordinary part of a detector."""
     inner = getattr(model, 'module', None)

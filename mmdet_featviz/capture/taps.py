@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass, to_host
 from mmdet_featviz.capture.channel_attention import ChannelAttentionFinder
 from mmdet_featviz.capture.channel_selection import DetailRecorder
-from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
+from mmdet_featviz.capture.detector import has_test_time_augmentation, predicting_branch, unwrap_detector
 from mmdet_featviz.capture.layer_selection import find_default_layers, find_layers, find_modules_of_type
 from mmdet_featviz.capture.module_outputs import describe_tensor, feature_maps_in, tensors_in
 from mmdet_featviz.capture.reductions import Reduction, reduce_feature_map
@@ -30,7 +30,9 @@ class Taps:
     A feature map is reduced inside the forward hook, on its device, and is not kept. A pass begins when the detector's
     data preprocessor fires, or with :meth:`begin`. (Only the preprocessor's output has the meta information of every
     pass, also under test-time augmentation.) It ends with the detector's forward: layers that are computed again for
-    the gradients of activation checkpointing add nothing.
+    the gradients of activation checkpointing add nothing. Passes are kept until they are taken or a pass over the next
+    batch begins, so nothing piles up in taps that stay attached, for example after an error elsewhere. Only with
+    test-time augmentation does a batch have several passes.
 
     Args:
         model: A detector; wrappers such as DDP or a TTA model are handled transparently.
@@ -60,6 +62,7 @@ class Taps:
         quiet: bool = False,
     ) -> None:
         self.model = unwrap_detector(model)
+        self._augmented = has_test_time_augmentation(model)
         self.quiet = quiet
         self.reduction = reduction
         self.strict = strict
@@ -118,9 +121,11 @@ class Taps:
             self._handles.pop().remove()
 
     def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
-        """Begin a pass over inputs (N, C, H, W) and their N data samples."""
+        """Begin a pass over inputs (N, C, H, W) and their N data samples; drops passes over earlier batches."""
         self._begun += 1
         self._current = Pass(inputs, samples)
+        if not self._augmented or _images_of(self._passes[:1]) != _images_of([self._current]):
+            self._passes.clear()
         self._passes.append(self._current)
 
     def begin_preprocessed(self, preprocessed: Any) -> None:
@@ -136,7 +141,9 @@ class Taps:
             self.begin(inputs, samples)
 
     def take(self) -> list[Pass]:
-        """Return the passes since the last call or :meth:`attach`, with their maps in CPU memory, and forget them.
+        """Return the passes over the latest batch, with their maps in CPU memory, and forget them.
+
+        There are none if none began since the last call or :meth:`attach`, and several under test-time augmentation.
 
         Raises:
             ValueError: If a layer that was selected by its path, not by a glob, did not fire in the first pass.
@@ -258,3 +265,12 @@ class Taps:
             raise ValueError(
                 f'layer {layer!r} never fires: the detector does not call it (it may call its parts directly). {hint}'
             )
+
+
+def _images_of(passes: Sequence[Pass]) -> list[Any]:
+    """What identifies the images of passes; equal for the passes of test-time augmentation."""
+    return [
+        (getattr(sample, 'img_path', None), getattr(sample, 'img_id', None))
+        for pass_ in passes
+        for sample in pass_.samples
+    ]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import noise, pictures, pool_detector, resnet_detector, runner_config, write_dataset
 from conftest import test_predictions as run_test
+from mmdet.models import DetTTAModel
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.testing import demo_mm_inputs
@@ -114,7 +115,7 @@ def test_attaching_twice_leaves_one_set_of_hooks():
 
 def test_a_pass_begins_with_the_preprocessor_and_keeps_its_samples():
     model = MODELS.build(pool_detector()).eval()
-    taps = Taps(model, None, MAX)
+    taps = Taps(DetTTAModel(module=model), None, MAX)
     sample = DetDataSample(metainfo=dict(img_shape=(40, 50), ori_shape=(40, 50), scale_factor=(1, 1)))
     with taps, torch.no_grad():
         for _ in range(2):  # as under test-time augmentation
@@ -124,6 +125,42 @@ def test_a_pass_begins_with_the_preprocessor_and_keeps_its_samples():
     assert [len(p.maps) for p in passes] == [6, 6]
     assert passes[0].samples[0].metainfo['ori_shape'] == (40, 50)
     assert taps.take() == []
+
+
+def predict(model, name, value=0):
+    """Let a detector predict on one image of a uniform value."""
+    meta = dict(img_path=name, img_shape=(40, 50), ori_shape=(40, 50), scale_factor=(1, 1))
+    image = torch.full((3, 40, 50), value, dtype=torch.uint8)
+    with torch.no_grad():
+        model.test_step(dict(inputs=[image], data_samples=[DetDataSample(metainfo=meta)]))
+
+
+@pytest.mark.parametrize('wrap', [lambda model: model, lambda model: DetTTAModel(module=model)])
+def test_passes_do_not_pile_up_in_taps_that_nobody_detached(wrap):
+    """As after an error in a hook or an evaluator, which ends a test between two iterations."""
+    model = MODELS.build(pool_detector()).eval()
+    taps = Taps(nn.DataParallel(wrap(model)), None, MAX)
+    taps.attach()
+    inputs = []
+    model.backbone.register_forward_pre_hook(lambda module, args: inputs.append(weakref.ref(args[0])))
+    for number in range(20):
+        predict(model, f'{number}.png', value=number)
+    gc.collect()
+    assert [number for number, kept in enumerate(inputs) if kept() is not None] == [19]
+    (latest,) = taps.take()
+    assert latest.samples[0].img_path == '19.png'
+    assert latest.inputs.max() == 19
+    assert len(latest.maps) == 6
+
+
+def test_the_same_image_again_is_another_pass_only_under_test_time_augmentation():
+    model = MODELS.build(pool_detector()).eval()
+    for wrapped, kept in [(model, [2]), (DetTTAModel(module=model), [1, 2])]:
+        with Taps(wrapped, None, MAX) as taps:
+            for value in (1, 2):
+                predict(model, 'a.png', value)
+            assert [int(pass_.inputs.max()) for pass_ in taps.take()] == kept
+            assert taps.take() == []
 
 
 def test_layer_that_never_fires_suggests_its_parts_that_do():
