@@ -16,26 +16,28 @@ from mmdet_featviz.capture.tokens import fold_tokens
 QUERY_DECODERS = {'decoder', 'transformer_decoder'}
 
 
-def feature_maps_in(output: Any, layer: str, current: Pass, shift: int = 0) -> Iterator[tuple[Tensor, list[Tensor]]]:
+def feature_maps_in(
+    output: Any, layer: str, current: Pass, shift: int | None = None
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """Find the feature maps in the output of a module.
 
     Args:
         output: What the module returned: a tensor, or tensors in containers, as in :func:`tensors_in`.
         layer: Path of the module inside the detector.
         current: The pass that the output belongs to.
-        shift: How many cells a shifted-window attention rolls the grid of its windows.
+        shift: How many cells the window attention around the module rolls its grid; None outside window attention.
 
     Yields:
         Each tensor with the feature maps (N, C, H, W) in it: the tensor itself, its folded tokens, or none.
     """
-    # Number of tokens that cover several levels. Other tokens in the same output are text, as in Grounding DINO.
-    token_count = None
+    # Shape of tokens that cover several levels. Other tokens in the same output are text, as in Grounding DINO.
+    token_shape = None
     for tensor in tensors_in(output):
         maps = []
-        if token_count is None or tensor.dim() != 3 or tensor.shape[1] == token_count:
+        if token_shape is None or tensor.dim() != 3 or tensor.shape[:2] == token_shape:
             maps = _feature_maps(tensor.detach(), layer, current, shift)
         if tensor.dim() == 3 and len(maps) > 1:
-            token_count = tensor.shape[1]
+            token_shape = tensor.shape[:2]
         yield tensor, maps
 
 
@@ -82,7 +84,7 @@ def _kind_of(tensor: Tensor, inputs: Tensor) -> str:
     return 'scores, queries or similar'
 
 
-def _feature_maps(tensor: Tensor, layer: str, current: Pass, shift: int) -> list[Tensor]:
+def _feature_maps(tensor: Tensor, layer: str, current: Pass, shift: int | None) -> list[Tensor]:
     if not is_dense(tensor):
         return []
     if stride_of(tensor, current.inputs) is not None:

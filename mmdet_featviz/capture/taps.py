@@ -180,7 +180,7 @@ class Taps:
             return
         with torch.no_grad(), self._losing_only(layer, current):
             found = None
-            for found, feature_maps in feature_maps_in(output, layer, current, self._shifts.get(layer, 0)):
+            for found, feature_maps in feature_maps_in(output, layer, current, self._shifts[layer]):
                 if not feature_maps:
                     self._report_not_map(layer, describe_tensor(found, current.inputs), current)
                 # Other outputs are counted too, so that the number of a level does not depend on them.
