@@ -30,7 +30,7 @@ from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.visualizer_backends import PictureLogger
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.snapshot import Snapshot
-from mmdet_featviz.utils.arguments import check_choice, check_names, check_whole_number
+from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 STAGES = ('train', 'val', 'test')
@@ -109,7 +109,7 @@ class FeatureVisualizer:
         self.layer_type = layer_type
         self.reduction_name = reduction or ('mean' if 'overview' in self.style.save else 'max')
         self.reduction = get_reduction(self.reduction_name)
-        self.out_dir = out_dir
+        self.out_dir = None if out_dir is None else check_path('out_dir', out_dir)
         self.image_root = image_root
         self.interval = check_whole_number('interval', interval)
         self.max_images = None if max_images is None else check_whole_number('max_images', max_images)

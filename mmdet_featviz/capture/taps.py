@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass, to_host
 from mmdet_featviz.capture.channel_attention import ChannelAttentionFinder
-from mmdet_featviz.capture.channel_selection import DetailRecorder
+from mmdet_featviz.capture.channel_selection import ChannelError, DetailRecorder
 from mmdet_featviz.capture.detector import has_test_time_augmentation, predicting_branch, unwrap_detector
 from mmdet_featviz.capture.layer_selection import find_default_layers, find_layers, find_modules_of_type
 from mmdet_featviz.capture.module_outputs import describe_tensor, feature_maps_in, tensors_in
@@ -207,7 +207,8 @@ class Taps:
         self, layer: str, number: int, features: Tensor, stride: tuple[float, float], weights: Tensor | None = None
     ) -> ActivationMap:
         values = reduce_feature_map(features, self.reduction)
-        details = None if self.detail_recorder is None else self.detail_recorder.record(features, weights)
+        recorder = self.detail_recorder
+        details = None if recorder is None else recorder.record(features, weights, f'{layer}_{number}')
         return ActivationMap(layer, number, features.shape[1], stride, values, details)
 
     def _on_level_source(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
@@ -233,10 +234,13 @@ class Taps:
     def _losing_only(self, layer: str, current: Pass) -> Iterator[None]:
         """Let an error cost the pass all maps of the layer, and nothing else; it is raised if `strict`.
 
+        Channels that do not exist always raise: they are a wrong argument, and are found in the first pass.
         Maps of the layer from before the error are dropped too: those after it would get wrong numbers.
         """
         try:
             yield
+        except ChannelError:
+            raise
         except Exception as error:  # a reduction may be the user's, and unusual tensors raise errors of all kinds
             if self.strict:
                 raise
