@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mmdet.models.backbones.swin import ShiftWindowMSA, SwinTransformer
+from mmdet.models.backbones.swin import ShiftWindowMSA, SwinTransformer, WindowMSA
 from torch import nn
 
 from mmdet_featviz.capture.activation_map import Pass
@@ -115,6 +115,27 @@ def test_sequences_that_fit_no_grid_are_not_taken_for_windows(shape):
     """Queries of a batch of 4, and 7 x 7 crops of regions: there are windows only inside of window attention."""
     inputs = torch.zeros(4, 3, 240, 272)
     assert fold_tokens(torch.rand(shape), inputs, []) == []
+
+
+def test_as_many_tokens_as_images_are_taken_with_the_batch_first():
+    tokens = tokens_on([(2, 2)]).repeat(2, 1, 1) + torch.arange(4)[:, None, None]
+    (level,) = fold_tokens(tokens, torch.zeros(4, 3, 64, 64), [])
+    torch.testing.assert_close(level[3], positions((2, 2)) + 3)
+
+
+@pytest.mark.parametrize('batch', [1, 4])
+def test_windows_of_attention_that_never_shifts_are_joined(batch):
+    model = nn.ModuleDict({'attn': WindowMSA(embed_dims=8, num_heads=1, window_size=(2, 2))}).eval()
+    grid, inputs = (12, 16), torch.zeros(batch, 3, 192, 256)
+    cells = positions(grid).repeat(4, 1, 1).expand(batch, 8, *grid)
+    windows = cells.reshape(batch, 8, 6, 2, 8, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, 8)
+    taps = Taps(model, ['attn.qkv'], lambda features: features[:, 0])
+    model['attn'].qkv.forward = lambda tokens: tokens
+    with taps, torch.no_grad():
+        taps.begin(inputs, [None] * batch)
+        model['attn'].qkv(windows)
+    (activation,) = taps.take()[0].maps
+    torch.testing.assert_close(activation.values[-1], positions(grid)[0])
 
 
 def test_windows_in_a_batch_as_large_as_a_window():
