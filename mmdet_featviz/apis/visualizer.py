@@ -31,7 +31,7 @@ from mmdet_featviz.runs.run_info import jsonable_dataset_meta
 from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visualizer
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.snapshot import Snapshot
-from mmdet_featviz.utils.arguments import check_choice, check_names, check_whole_number
+from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 STAGES = ('train', 'val', 'test')
@@ -108,7 +108,7 @@ class FeatureVisualizer:
         self.layer_type = layer_type
         self.reduction_name = reduction or ('mean' if 'overview' in self.style.save else 'max')
         self.reduction = get_reduction(self.reduction_name)
-        self.out_dir = out_dir
+        self.out_dir = None if out_dir is None else check_path('out_dir', out_dir)
         self.image_root = image_root
         self.interval = check_whole_number('interval', interval)
         self.max_images = None if max_images is None else check_whole_number('max_images', max_images)
@@ -345,7 +345,7 @@ class FeatureVisualizer:
         if self.taps is None:
             return 'no pictures: none of the stages to draw has run'
         line = self._writer.summary()
-        layers = [f'layer {layer}, no spatial map ({output})' for layer, output in self.taps.not_maps.items()]
+        layers = self.taps.skipped_layers()
         if not layers:
             return line
         return f'{line}{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'

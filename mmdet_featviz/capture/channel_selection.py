@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,10 @@ from mmdet_featviz.structures.channel_maps import ChannelMaps
 
 ChannelChoice = Callable[[Tensor], Tensor]
 """From the weight of each channel (C,), usually its mean activation, to the indices of the chosen channels (K,)."""
+
+
+class ChannelError(ValueError):
+    """Raised if a chosen channel does not exist in a layer."""
 
 
 def parse_channel_choice(channels: str | Sequence[int]) -> ChannelChoice:
@@ -34,7 +38,7 @@ def parse_channel_choice(channels: str | Sequence[int]) -> ChannelChoice:
         if words[1] == 'first':
             return lambda means: torch.arange(min(count, len(means)))
         return partial(top_channels, count)
-    numbers = [channels] if isinstance(channels, int) else list(channels)
+    numbers = list(channels) if isinstance(channels, Iterable) else [channels]
     if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise ValueError(f'channels={channels!r} must be a list of channel numbers, counted from 0')
     return partial(_listed_channels, numbers)
@@ -46,25 +50,32 @@ def top_channels(count: int, means: Tensor) -> Tensor:
 
 
 def _listed_channels(numbers: Sequence[int], means: Tensor) -> Tensor:
-    if max(numbers) >= len(means):
-        raise ValueError(
-            f'channel {max(numbers)} does not exist: a drawn layer has {len(means)} channels, 0-{len(means) - 1}'
-        )
     return torch.tensor(numbers)
 
 
-def select_channels(features: Tensor, choice: ChannelChoice, weights: Tensor | None = None) -> ChannelMaps:
+def select_channels(
+    features: Tensor, choice: ChannelChoice, weights: Tensor | None = None, level: str = ''
+) -> ChannelMaps:
     """Take the chosen channels from the feature map of one image.
 
     Args:
         features: (C, rows, columns), of any floating type, on any device.
         choice: Chooses channels by their weights.
         weights: (C,); None uses the mean activation of each channel.
+        level: Name of the level, for the error.
+
+    Raises:
+        ChannelError: If a channel that was chosen by its number does not exist.
     """
     if weights is None:
         weights = features.mean((1, 2), dtype=torch.float32)
     weights = weights.detach().float().cpu()
     indices = choice(weights)
+    if (indices >= len(weights)).any():
+        raise ChannelError(
+            f'channel {int(indices.max())} does not exist: {level or "the layer"} has {len(weights)} channels, '
+            f'0-{len(weights) - 1}. Choose among these with channels, or other layers'
+        )
     maps = features.detach()[indices.to(features.device)].float().cpu()
     return ChannelMaps(indices.numpy(), maps.numpy(), weights.numpy())
 
@@ -83,23 +94,30 @@ class DetailRecorder:
     pooled: int | None = None
     raw: bool = False
 
-    def record(self, features: Tensor, weights: Tensor | None = None) -> list[dict[str, Any]]:
+    def record(self, features: Tensor, weights: Tensor | None = None, level: str = '') -> list[dict[str, Any]]:
         """Record the details of each image of a feature map.
 
         Args:
             features: Feature map (N, C, rows, columns); it is copied.
             weights: (N, C) from channel attention; None uses the mean activation of each channel.
+            level: Name of the level, for errors.
 
         Returns:
             One dict per image with the requested details: ``picked`` and ``pooled`` (:class:`ChannelMaps`), and ``raw``
             (C, rows, columns). With `weights`, only ``pooled`` is recorded.
-        """
-        return [self._record_image(image, None if weights is None else weights[n]) for n, image in enumerate(features)]
 
-    def _record_image(self, image: Tensor, weights: Tensor | None) -> dict[str, Any]:
+        Raises:
+            ChannelError: If a channel that was chosen by its number does not exist.
+        """
+        return [
+            self._record_image(image, None if weights is None else weights[n], level)
+            for n, image in enumerate(features)
+        ]
+
+    def _record_image(self, image: Tensor, weights: Tensor | None, level: str) -> dict[str, Any]:
         details = {}
         if self.choice is not None and weights is None:
-            details['picked'] = select_channels(image, self.choice)
+            details['picked'] = select_channels(image, self.choice, level=level)
         if self.pooled is not None:
             details['pooled'] = select_channels(image, partial(top_channels, self.pooled), weights)
         if self.raw and weights is None:

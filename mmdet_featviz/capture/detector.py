@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from torch import nn
 
 
 def unwrap_detector(model: nn.Module) -> nn.Module:
     """Return the detector inside a distributed wrapper or a test-time augmentation model; itself if not wrapped."""
-    while isinstance(getattr(model, 'module', None), nn.Module):
+    while _is_wrapper(model):
         model = model.module
     return model
+
+
+def has_test_time_augmentation(model: nn.Module) -> bool:
+    """Whether a model is, or is wrapped in, a test-time augmentation model, which makes several passes per batch."""
+    while not isinstance(model, BaseTTAModel):
+        if not _is_wrapper(model):
+            return False
+        model = model.module
+    return True
+
+
+def _is_wrapper(model: nn.Module) -> bool:
+    """Whether a model only wraps its `module`, which may also be an ordinary part of a detector."""
+    inner = getattr(model, 'module', None)
+    if not isinstance(inner, nn.Module):
+        return False
+    if isinstance(model, BaseModel):
+        return isinstance(model, BaseTTAModel)
+    return is_model_wrapper(model) or all(part is inner for part in model.children())
 
 
 def predicting_branch(model: nn.Module) -> str:

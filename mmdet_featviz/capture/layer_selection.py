@@ -18,8 +18,13 @@ DEFAULT_LAYERS = ('backbone', 'neck', 'panoptic_head.pixel_decoder', 'encoder')
 def find_default_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The modules of `DEFAULT_LAYERS` that the detector has, in that order."""
     branch = predicting_branch(model)
-    named = dict(model.named_modules())
+    named = modules_by_name(model)
     return {branch + name: named[branch + name] for name in DEFAULT_LAYERS if branch + name in named}
+
+
+def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
+    """{path: module} of the model and all its parts; a module that has several names is listed under each."""
+    return dict(model.named_modules(remove_duplicate=False))
 
 
 def find_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
@@ -28,7 +33,8 @@ def find_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.
     Args:
         model: The detector.
         layers: Module paths as ``named_modules()`` prints them, or globs: ``*`` stands for any part of a path between
-            two dots, ``**`` for any number of parts. In a semi-supervised wrapper, paths inside the predicting branch
+            two dots, ``**`` for any number of parts. A module that has several names is found under each; a glob that
+            matches several of them takes the first. In a semi-supervised wrapper, paths inside the predicting branch
             work too. None selects the default layers.
 
     Returns:
@@ -45,7 +51,7 @@ def find_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.
                 f'{", ".join(name for name, _ in model.named_children())}'
             )
         return defaults
-    named = {name: module for name, module in model.named_modules() if name}
+    named = {name: module for name, module in modules_by_name(model).items() if name}
     branch = predicting_branch(model)
     chosen = set()
     for layer in layers:
@@ -93,7 +99,11 @@ def _names_matching(layer: str, named: dict[str, nn.Module]) -> set[str]:
     if not any(character in layer for character in '*?['):
         return {layer} & named.keys()
     patterns = layer.split('.')
-    return {name for name, module in named.items() if _parts_match(name.split('.'), patterns) and _has_forward(module)}
+    matches = {}  # module: its first name that matches
+    for name, module in named.items():
+        if _parts_match(name.split('.'), patterns) and _has_forward(module):
+            matches.setdefault(module, name)
+    return set(matches.values())
 
 
 def _parts_match(parts: list[str], patterns: list[str]) -> bool:

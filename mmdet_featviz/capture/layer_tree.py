@@ -34,18 +34,20 @@ def layer_tree(model: nn.Module, run: Callable[[], object], depth: int = DEPTH) 
     maps = defaultdict(list)
     for activation in taps.take()[0].maps:
         maps[activation.layer].append(activation)
-    defaults = set(find_default_layers(model))
+    defaults = set(find_default_layers(model).values())
     lines = [f'{type(model).__name__}: channels x rows x columns (stride); * is drawn by default']
     lines += _lines(model, '', maps, defaults, depth)
     return '\n'.join(lines)
 
 
-def _lines(module: nn.Module, path: str, maps: dict, defaults: set[str], depth: int, indent: str = '') -> Iterator[str]:
+def _lines(
+    module: nn.Module, path: str, maps: dict, defaults: set[nn.Module], depth: int, indent: str = ''
+) -> Iterator[str]:
     for names in _groups_of_equal_children(module, path, maps):
         first = f'{path}{names[0]}'
         child = module.get_submodule(names[0])
         name = names[0] if len(names) == 1 else f'{names[0]}-{names[-1]}'
-        star = '*' if first in defaults else ' '
+        star = '*' if child in defaults else ' '
         outputs = _describe_maps(maps[first]) if maps.get(first) else 'its parts only'
         yield f'{star} {indent}{name}  {type(child).__name__}  {outputs}'
         if depth > 1:

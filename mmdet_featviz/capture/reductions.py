@@ -18,7 +18,8 @@ def reduce_max(features: Tensor) -> Tensor:
     """The largest activation of each cell."""
     if features.device.type == 'cpu' and features.dtype == torch.float32:
         # NumPy reads memory row by row and is several times as fast as single-threaded torch; the result is the same.
-        return torch.from_numpy(features.detach().numpy().max(1))
+        # It cannot read a view whose sign PyTorch flips lazily, such as the imaginary part of a conjugate.
+        return torch.from_numpy(features.detach().resolve_neg().numpy().max(1))
     return features.amax(1)
 
 
@@ -36,8 +37,8 @@ def reduce_sum(features: Tensor) -> Tensor:
 
 @REDUCTIONS.register_module(name='l2')
 def reduce_l2(features: Tensor) -> Tensor:
-    """The Euclidean norm of each cell's activations, computed in float32."""
-    return torch.linalg.vector_norm(features, dim=1, dtype=torch.float32)
+    """The Euclidean norm of each cell's activations, computed in float32 (in float64 for float64)."""
+    return torch.linalg.vector_norm(features, dim=1, dtype=torch.promote_types(features.dtype, torch.float32))
 
 
 @REDUCTIONS.register_module(name='select_max')

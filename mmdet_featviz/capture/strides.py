@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import torch
 from torch import Tensor
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor is an ordinary array; sparse, nested and mkldnn tensors lack a shape or memory to read."""
+    return tensor.layout == torch.strided and not tensor.is_nested
 
 
 def stride_of(tensor: Tensor, inputs: Tensor) -> tuple[float, float] | None:
     """Nominal stride (vertical, horizontal) of a tensor, in pixels of the input; None if it is not a feature map.
 
     Args:
-        tensor: Any output of a module. A feature map is (N, C, rows, columns), floating point, of the same N.
+        tensor: Any output of a module. A feature map is (N, C, rows, columns), dense, floating point, of the same N.
         inputs: The network's input (N, ., H, W).
     """
+    if not is_dense(tensor):
+        return None
     if tensor.dim() != 4 or len(tensor) != len(inputs) or tensor.numel() == 0 or not tensor.is_floating_point():
         return None
     return nominal_stride(tuple(tensor.shape[2:]), tuple(inputs.shape[2:]))

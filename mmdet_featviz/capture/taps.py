@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -13,8 +15,8 @@ from torch import Tensor, nn
 
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass, to_host
 from mmdet_featviz.capture.channel_attention import ChannelAttentionFinder
-from mmdet_featviz.capture.channel_selection import DetailRecorder
-from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
+from mmdet_featviz.capture.channel_selection import ChannelError, DetailRecorder
+from mmdet_featviz.capture.detector import has_test_time_augmentation, predicting_branch, unwrap_detector
 from mmdet_featviz.capture.layer_selection import find_default_layers, find_layers, find_modules_of_type
 from mmdet_featviz.capture.module_outputs import describe_tensor, feature_maps_in, tensors_in
 from mmdet_featviz.capture.reductions import Reduction, reduce_feature_map
@@ -27,18 +29,22 @@ class Taps:
 
     A feature map is reduced inside the forward hook, on its device, and is not kept. A pass begins when the detector's
     data preprocessor fires, or with :meth:`begin`. (Only the preprocessor's output has the meta information of every
-    pass, also under test-time augmentation.)
+    pass, also under test-time augmentation.) It ends with the detector's forward: layers that are computed again for
+    the gradients of activation checkpointing add nothing. Passes are kept until they are taken or a pass over the next
+    batch begins, so nothing piles up in taps that stay attached, for example after an error elsewhere. Only with
+    test-time augmentation does a batch have several passes.
 
     Args:
         model: A detector; wrappers such as DDP or a TTA model are handled transparently.
         layers: Module paths or globs, as in ``find_layers()``. None selects all of `DEFAULT_LAYERS` that the detector
             has.
         reduction: Function from (N, C, H, W) to (N, H, W).
-        strict: Whether a layer whose output is not a feature map raises an error instead of a warning.
+        strict: Whether a layer whose output is not a feature map, or cannot be reduced, raises an error instead of a
+            warning.
         layer_type: Tap only the modules of this class (or of a subclass) inside the layers, such as ``Conv2d``.
         detail_recorder: Records more of each feature map than its activation map.
         attention: Whether to capture channel-attention modules inside the layers too, with their channel weights.
-        quiet: Whether to skip outputs that are not feature maps without a warning.
+        quiet: Whether to skip layers without a warning.
 
     Raises:
         ValueError: If a layer does not exist or can never fire.
@@ -56,6 +62,7 @@ class Taps:
         quiet: bool = False,
     ) -> None:
         self.model = unwrap_detector(model)
+        self._augmented = has_test_time_augmentation(model)
         self.quiet = quiet
         self.reduction = reduction
         self.strict = strict
@@ -68,6 +75,9 @@ class Taps:
             self.modules = find_modules_of_type(self.modules, layer_type)
         self._shifts = {name: window_shift(self.model, name) for name in self.modules}
         self.not_maps: dict[str, str] = {}  # layer: description of its output, which is not a feature map
+        self._errors: dict[str, str] = {}  # layer: the first error of capturing its output
+        self._failed_passes: Counter = Counter()  # layer: in how many passes there was one
+        self._begun = 0  # passes
         branch = predicting_branch(self.model)
         named = {name for layer in layers or () for name in (layer, branch + layer)}
         self._must_fire = named & self.modules.keys()  # layers selected by a glob or by default need not fire
@@ -75,6 +85,7 @@ class Taps:
         self._checked = False
         self._fired: set[str] = set()
         self._passes: list[Pass] = []
+        self._current: Pass | None = None  # the pass that has begun and not ended
         self._handles: list[Any] = []
 
     def __enter__(self) -> Taps:
@@ -88,6 +99,7 @@ class Taps:
         """Register the hooks on the detector; drops passes that were not taken."""
         self.detach()
         self._passes = []
+        self._handles.append(self.model.register_forward_hook(self._on_forward_end))
         preprocessor = getattr(self.model, 'data_preprocessor', None)
         if preprocessor is not None:
             self._handles.append(preprocessor.register_forward_hook(self._on_preprocessed))
@@ -104,12 +116,17 @@ class Taps:
 
     def detach(self) -> None:
         """Remove all hooks from the detector. Safe to call at any time, also repeatedly."""
+        self._current = None
         while self._handles:
             self._handles.pop().remove()
 
     def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
-        """Begin a pass over inputs (N, C, H, W) and their N data samples."""
-        self._passes.append(Pass(inputs, samples))
+        """Begin a pass over inputs (N, C, H, W) and their N data samples; drops passes over earlier batches."""
+        self._begun += 1
+        self._current = Pass(inputs, samples)
+        if not self._augmented or _images_of(self._passes[:1]) != _images_of([self._current]):
+            self._passes.clear()
+        self._passes.append(self._current)
 
     def begin_preprocessed(self, preprocessed: Any) -> None:
         """Begin a pass over the output of the detector's data preprocessor, if it holds images and data samples."""
@@ -124,7 +141,9 @@ class Taps:
             self.begin(inputs, samples)
 
     def take(self) -> list[Pass]:
-        """Return the passes since the last call or :meth:`attach`, with their maps in CPU memory, and forget them.
+        """Return the passes over the latest batch, with their maps in CPU memory, and forget them.
+
+        There are none if none began since the last call or :meth:`attach`, and several under test-time augmentation.
 
         Raises:
             ValueError: If a layer that was selected by its path, not by a glob, did not fire in the first pass.
@@ -135,21 +154,35 @@ class Taps:
             self._checked = True
         return [replace(taken, maps=to_host(taken.maps), attention=to_host(taken.attention)) for taken in passes]
 
+    def skipped_layers(self) -> list[str]:
+        """One description per layer that was skipped, in every pass or in some, with the reason; for summaries."""
+        not_maps = [f'layer {layer}, no spatial map ({what})' for layer, what in self.not_maps.items()]
+        errors = [
+            f'layer {layer}, {error} ({self._failed_passes[layer]} of {self._begun} passes)'
+            for layer, error in self._errors.items()
+        ]
+        return not_maps + errors
+
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
         self.begin_preprocessed(output)
+
+    def _on_forward_end(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._current = None
 
     def _on_fired(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)
 
     def _on_output(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)
-        if not self._passes:  # called outside a pass, for example by another hook
+        current = self._current
+        # Outside a pass a layer is called by another hook, for example, or again for its gradients.
+        if current is None or layer in current.failed:
             return
-        current = self._passes[-1]
-        with torch.no_grad():
-            for tensor, feature_maps in feature_maps_in(output, layer, current, self._shifts.get(layer, 0)):
+        with torch.no_grad(), self._losing_only(layer, current):
+            found = None
+            for found, feature_maps in feature_maps_in(output, layer, current, self._shifts[layer]):
                 if not feature_maps:
-                    self._report_not_map(layer, tensor, current)
+                    self._report_not_map(layer, describe_tensor(found, current.inputs), current)
                 # Other outputs are counted too, so that the number of a level does not depend on them.
                 for features in feature_maps or [None]:
                     number = current.outputs_seen.get(layer, 0)
@@ -157,10 +190,14 @@ class Taps:
                     if features is not None:
                         stride = stride_of(features, current.inputs)
                         current.maps.append(self._activation_map(layer, number, features, stride))
+            if found is None:
+                self._report_not_map(layer, f'an output of type {type(output).__name__} without tensors', current)
 
     def _on_attention(self, layer: str, features: Tensor, weights: Tensor) -> None:
-        if self._passes:
-            current = self._passes[-1]
+        current = self._current
+        if current is None or layer in current.failed:
+            return
+        with self._losing_only(layer, current):
             stride = stride_of(features, current.inputs)
             if stride is not None:
                 number = sum(activation.layer == layer for activation in current.attention)
@@ -170,26 +207,52 @@ class Taps:
         self, layer: str, number: int, features: Tensor, stride: tuple[float, float], weights: Tensor | None = None
     ) -> ActivationMap:
         values = reduce_feature_map(features, self.reduction)
-        details = None if self.detail_recorder is None else self.detail_recorder.record(features, weights)
+        recorder = self.detail_recorder
+        details = None if recorder is None else recorder.record(features, weights, f'{layer}_{number}')
         return ActivationMap(layer, number, features.shape[1], stride, values, details)
 
     def _on_level_source(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         """Note the grids of the default layers: tokens of other layers are folded onto these grids."""
-        if self._passes:
-            current = self._passes[-1]
+        current = self._current
+        if current is not None:
             maps = [tensor for tensor in tensors_in(output) if stride_of(tensor, current.inputs)]
             current.grids[layer] = [tuple(level.shape[2:]) for level in maps]
 
-    def _report_not_map(self, layer: str, tensor: Tensor, current: Pass) -> None:
+    def _report_not_map(self, layer: str, what: str, current: Pass) -> None:
         if layer in self.not_maps:
             return
-        self.not_maps[layer] = f'{describe_tensor(tensor, current.inputs)}, {tuple(tensor.shape)}'
+        self.not_maps[layer] = what
         message = (
             f'the output of layer {layer!r} is not a feature map of the input {tuple(current.inputs.shape)} but '
-            f'{self.not_maps[layer]}; it is skipped'
+            f'{what}; it is skipped'
         )
         if self.strict:
             raise ValueError(message)
+        self._warn(message)
+
+    @contextmanager
+    def _losing_only(self, layer: str, current: Pass) -> Iterator[None]:
+        """Let an error cost the pass all maps of the layer, and nothing else; it is raised if `strict`.
+
+        Channels that do not exist always raise: they are a wrong argument, and are found in the first pass.
+        Maps of the layer from before the error are dropped too: those after it would get wrong numbers.
+        """
+        try:
+            yield
+        except ChannelError:
+            raise
+        except Exception as error:  # a reduction may be the user's, and unusual tensors raise errors of all kinds
+            if self.strict:
+                raise
+            current.failed.add(layer)
+            current.maps = [activation for activation in current.maps if activation.layer != layer]
+            current.attention = [activation for activation in current.attention if activation.layer != layer]
+            self._failed_passes[layer] += 1
+            if layer not in self._errors:
+                self._errors[layer] = f'{type(error).__name__}: {error}'.split('\n')[0]
+                self._warn(f'layer {layer!r} is skipped, {self._errors[layer]} (strict=True stops there instead)')
+
+    def _warn(self, message: str) -> None:
         if not self.quiet:
             print_log(message, logger='current', level=logging.WARNING)
 
@@ -206,3 +269,12 @@ class Taps:
             raise ValueError(
                 f'layer {layer!r} never fires: the detector does not call it (it may call its parts directly). {hint}'
             )
+
+
+def _images_of(passes: Sequence[Pass]) -> list[Any]:
+    """What identifies the images of passes; equal for the passes of test-time augmentation."""
+    return [
+        (getattr(sample, 'img_path', None), getattr(sample, 'img_id', None))
+        for pass_ in passes
+        for sample in pass_.samples
+    ]

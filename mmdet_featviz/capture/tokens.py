@@ -13,17 +13,19 @@ MAX_CLASS_TOKENS = 2
 
 
 def fold_tokens(
-    tokens: Tensor, inputs: Tensor, levels_seen: Iterable[Sequence[tuple[int, int]]], shift: int = 0
+    tokens: Tensor, inputs: Tensor, levels_seen: Iterable[Sequence[tuple[int, int]]], shift: int | None = None
 ) -> list[Tensor]:
     """Fold tokens into feature maps.
 
     Args:
-        tokens: (N, L, C), row by row over one grid or over several grids in sequence, optionally after class tokens; or
-            windows of a grid, (N * windows, S * S, C).
+        tokens: (N, L, C), or (L, N, C) as PyTorch's own transformers take them by default: row by row over one grid or
+            over several grids in sequence, optionally after class tokens. Or windows of a grid, (N * windows, S * S,
+            C). If the first two axes are both N long, the first one counts as N.
         inputs: The network's input (N, ., H, W).
         levels_seen: For each other layer, the grids (rows, columns) of its levels, in the layer's order. Tokens of
             several levels use consecutive grids of one layer, in this order or reversed.
-        shift: How many cells the grid was rolled up and left before it was cut into windows.
+        shift: How many cells the grid was rolled up and left before it was cut into windows. None means that
+            the tokens are not windows, whose shape can be that of (L, N, C).
 
     Returns:
         Feature maps (N, C, rows, columns), in the order of the tokens. Empty if no grid fits.
@@ -32,6 +34,8 @@ def fold_tokens(
         return []
     levels_seen = [list(grids) for grids in levels_seen]
     single = [*(grid for grids in levels_seen for grid in grids), *_grids_of_strides(inputs)]
+    if shift is None and len(tokens) != len(inputs) and tokens.shape[1] == len(inputs):
+        tokens = tokens.transpose(0, 1)
     if len(tokens) == len(inputs):
         for class_tokens in range(MAX_CLASS_TOKENS + 1):
             spatial = tokens[:, class_tokens:]
@@ -42,7 +46,7 @@ def fold_tokens(
             }
             if splits:
                 return min((_fold(spatial, split) for split in sorted(splits, reverse=True)), key=_roughness)
-    return _fold_windows(tokens, len(inputs), single, shift)
+    return [] if shift is None else _fold_windows(tokens, len(inputs), single, shift)
 
 
 def _grids_of_strides(inputs: Tensor) -> list[tuple[int, int]]:
@@ -89,11 +93,13 @@ def _fold_windows(tokens: Tensor, batch: int, grids: Iterable[tuple[int, int]], 
     return []
 
 
-def window_shift(model: nn.Module, layer: str) -> int:
-    """How many cells the shifted-window attention around this layer rolls its grid; 0 without one."""
-    parents = layer.split('.')
+def window_shift(model: nn.Module, layer: str) -> int | None:
+    """How many cells the window attention around this layer rolls its grid, often 0; None outside window attention."""
+    parents, has_windows = layer.split('.'), False
     for depth in range(len(parents), 0, -1):
-        shift = getattr(model.get_submodule('.'.join(parents[:depth])), 'shift_size', None)
+        module = model.get_submodule('.'.join(parents[:depth]))
+        shift = getattr(module, 'shift_size', None)
         if isinstance(shift, int):
             return shift
-    return 0
+        has_windows = has_windows or hasattr(module, 'window_size')
+    return 0 if has_windows else None

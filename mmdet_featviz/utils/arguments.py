@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Sequence
+import os
+from typing import Iterable, Sequence
 
 
 def check_names(argument: str, value: Sequence[str] | str, may_be_empty: bool = False) -> tuple[str, ...]:
     """Check one name or several; returns a tuple of names."""
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f'{argument} must be a name or a list of names, but is {value!r}')
     if not names and not may_be_empty:
         raise ValueError(f'{argument} is empty: name at least one')
     return names
+
+
+def check_path(argument: str, value: str | os.PathLike) -> str:
+    """Check that the value is a path or a URL; returns it as a string."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise TypeError(f'{argument} must be a path, but is {value!r}')
+    return os.fspath(value)
 
 
 def check_choice(argument: str, value: str, choices: Sequence[str]) -> str:

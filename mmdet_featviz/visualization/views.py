@@ -301,4 +301,6 @@ class Views:
 
 def _select_raw(level: Level, choice: ChannelChoice) -> ChannelMaps | None:
     """The chosen channels of the whole feature map; None if it was not recorded."""
-    return None if level.raw is None else select_channels(torch.from_numpy(np.array(level.raw)), choice)
+    return (
+        None if level.raw is None else select_channels(torch.from_numpy(np.array(level.raw)), choice, level=level.name)
+    )

@@ -52,6 +52,30 @@ def test_channel_attention_weights_are_found(kind):
         )
 
 
+def test_an_error_costs_the_attention_only():
+    class Recorder(DetailRecorder):
+        def record(self, features, weights=None, level=''):
+            if weights is not None:
+                raise RuntimeError('no weights, please')
+            return super().record(features, weights, level)
+
+    model, inputs = AttentionNet(SELayer(8, ratio=2)), torch.rand(1, 3, 16, 16)
+    options = dict(detail_recorder=Recorder(pooled=3), attention=True)
+    taps = Taps(model, ['backbone', 'neck'], lambda f: f.amax(1), **options)
+    with taps, torch.no_grad():
+        taps.begin(inputs, [None])
+        model(inputs)
+    (pass_,) = taps.take()
+    assert [activation.name for activation in pass_.maps] == ['backbone_0', 'neck_0']
+    assert pass_.attention == []
+    assert taps.skipped_layers() == ['layer backbone.1, RuntimeError: no weights, please (1 of 1 passes)']
+    with pytest.raises(RuntimeError, match='no weights'):
+        taps = Taps(model, ['backbone'], lambda f: f.amax(1), strict=True, **options)
+        with taps:
+            taps.begin(inputs, [None])
+            model(inputs)
+
+
 def test_attention_outside_the_layers_is_ignored():
     model = AttentionNet(SELayer(8, ratio=2))
     found = []

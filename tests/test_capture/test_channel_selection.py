@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channel_choice, select_channels, top_channels
+from mmdet_featviz.capture.reductions import get_reduction
+from mmdet_featviz.capture.taps import Taps
 
 MEANS = torch.tensor([0.5, -1.0, 3.0, float('nan'), 2.0])
 
@@ -22,15 +25,25 @@ def test_channel_choices(choice, expected):
     assert parse_channel_choice(choice)(MEANS).tolist() == expected
 
 
-@pytest.mark.parametrize('bad', ['best 3', 'top', 'top 0', 'top -1', '', [], [1.5], [-1], [True], 'first x'])
+@pytest.mark.parametrize('bad', ['best 3', 'top', 'top 0', 'top -1', '', [], [1.5], [-1], [True], 'first x', 2.5, None])
 def test_invalid_choice_is_an_error(bad):
     with pytest.raises(ValueError, match='channels='):
         parse_channel_choice(bad)
 
 
 def test_missing_channel_is_an_error():
-    with pytest.raises(ValueError, match='channel 5 does not exist: a drawn layer has 5 channels, 0-4'):
-        parse_channel_choice([0, 5])(MEANS)
+    choice, features = parse_channel_choice([0, 5]), torch.rand(5, 3, 4)
+    with pytest.raises(ValueError, match='channel 5 does not exist: neck_2 has 5 channels, 0-4. Choose among these'):
+        select_channels(features, choice, level='neck_2')
+    assert select_channels(features, parse_channel_choice([0, 4])).indices.tolist() == [0, 4]
+
+
+def test_missing_channel_names_the_level_and_ends_the_run_also_if_it_is_not_strict():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 1))
+    taps = Taps(model, ['0', '1'], get_reduction('max'), detail_recorder=DetailRecorder(parse_channel_choice([6])))
+    with taps, torch.no_grad(), pytest.raises(ValueError, match='channel 6 does not exist: 1_0 has 5 channels, 0-4'):
+        taps.begin(torch.rand(1, 3, 8, 8), [None])
+        model(torch.rand(1, 3, 8, 8))
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])

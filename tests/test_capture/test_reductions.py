@@ -23,6 +23,23 @@ def test_reductions_equal_their_formula_in_float64(name):
     np.testing.assert_allclose(values.numpy(), EXPECTED[name], atol=1e-6)
 
 
+def test_l2_is_computed_in_float32_bit_for_bit():
+    features = torch.randn(1, 64, 32, 32)
+    assert torch.equal(reduce_feature_map(features, get_reduction('l2')), torch.linalg.vector_norm(features, dim=1))
+
+
+@pytest.mark.parametrize('name', EXPECTED)
+def test_float64_and_negated_views_are_reduced_like_any_other(name):
+    values = reduce_feature_map(torch.tensor(FEATURES), get_reduction(name))
+    assert values.dtype == torch.float32
+    np.testing.assert_allclose(values.numpy(), EXPECTED[name], atol=1e-6)
+    pair = torch.complex(torch.zeros(FEATURES.shape), torch.tensor(-FEATURES, dtype=torch.float32))
+    negated = pair.conj().imag
+    assert negated.is_neg()
+    values = reduce_feature_map(negated, get_reduction(name))
+    np.testing.assert_allclose(values.numpy(), EXPECTED[name], atol=1e-6)
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('name', ['sum', 'mean', 'l2', 'select_max'])
 def test_half_precision_does_not_overflow(name, dtype):

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from mmdet.models.backbones.swin import ShiftWindowMSA, SwinTransformer
+from mmdet.models.backbones.swin import ShiftWindowMSA, SwinTransformer, WindowMSA
 from torch import nn
 
+from mmdet_featviz.capture.activation_map import Pass
+from mmdet_featviz.capture.module_outputs import feature_maps_in
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.capture.tokens import fold_tokens
 
@@ -63,6 +65,93 @@ def test_windows_of_swin_are_joined(stride, shift):
     (activation,) = taps.take()[0].maps
     torch.testing.assert_close(activation.values[1], positions(grid)[0])
     assert activation.stride == (stride, stride)
+
+
+@pytest.mark.parametrize('class_tokens', [0, 1])
+@pytest.mark.parametrize('batch', [1, 2, 4, 9, 16])
+def test_tokens_before_the_batch_as_of_torch_by_default(batch, class_tokens):
+    """Batches of 4, 9 and 16 look like windows of 2 x 2, 3 x 3 and 4 x 4 cells."""
+
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, dropout=0)
+            self.backbone = nn.Conv2d(1, 8, 16, 16)
+            self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+        def forward(self, x):
+            tokens = self.backbone(x).flatten(2).permute(2, 0, 1)
+            return self.encoder(torch.cat([torch.zeros(class_tokens, *tokens.shape[1:]), tokens]))
+
+    model, inputs = Detector().eval(), torch.rand(batch, 1, 192, 256)
+    layers = ['encoder', 'encoder.layers.0.linear1', 'encoder.layers.1.norm2']
+    taps = Taps(model, layers, lambda features: features[:, 0])
+    with taps, torch.no_grad():
+        taps.begin(inputs, [None] * batch)
+        expected = model(inputs)[class_tokens:]
+    maps = taps.take()[0].maps
+    assert sorted({activation.layer for activation in maps}) == sorted(layers)
+    values = {activation.layer: activation.values for activation in maps}
+    for cell in range(12 * 16):
+        row, column = divmod(cell, 16)
+        torch.testing.assert_close(values['encoder'][:, row, column], expected[cell, :, 0])
+
+
+def test_several_levels_before_the_batch_beside_text():
+    tokens = tokens_on(LEVELS).repeat(2, 1, 1).transpose(0, 1)
+    inputs = INPUTS.repeat(2, 1, 1, 1)
+    maps = fold_tokens(tokens, inputs, [LEVELS])
+    assert [tuple(level.shape) for level in maps] == [(4, 2, *grid) for grid in LEVELS]
+    for level, grid in zip(maps, LEVELS):
+        torch.testing.assert_close(level[3], positions(grid))
+    current = Pass(inputs, [None] * 4, grids={'backbone': LEVELS})
+    text = torch.rand(8 * 11, 4, 2)  # fits a grid
+    found = [folded for _, folded in feature_maps_in((tokens, text), 'encoder', current)]
+    assert [len(folded) for folded in found] == [3, 0]
+
+
+@pytest.mark.parametrize('shape', [(300, 4, 8), (16 * 12, 49, 8), (4, 16, 8), (100, 49, 8)])
+def test_sequences_that_fit_no_grid_are_not_taken_for_windows(shape):
+    """Queries of a batch of 4, and 7 x 7 crops of regions: there are windows only inside of window attention."""
+    inputs = torch.zeros(4, 3, 240, 272)
+    assert fold_tokens(torch.rand(shape), inputs, []) == []
+
+
+def test_as_many_tokens_as_images_are_taken_with_the_batch_first():
+    tokens = tokens_on([(2, 2)]).repeat(2, 1, 1) + torch.arange(4)[:, None, None]
+    (level,) = fold_tokens(tokens, torch.zeros(4, 3, 64, 64), [])
+    torch.testing.assert_close(level[3], positions((2, 2)) + 3)
+
+
+@pytest.mark.parametrize('batch', [1, 4])
+def test_windows_of_attention_that_never_shifts_are_joined(batch):
+    model = nn.ModuleDict({'attn': WindowMSA(embed_dims=8, num_heads=1, window_size=(2, 2))}).eval()
+    grid, inputs = (12, 16), torch.zeros(batch, 3, 192, 256)
+    cells = positions(grid).repeat(4, 1, 1).expand(batch, 8, *grid)
+    windows = cells.reshape(batch, 8, 6, 2, 8, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, 8)
+    taps = Taps(model, ['attn.qkv'], lambda features: features[:, 0])
+    model['attn'].qkv.forward = lambda tokens: tokens
+    with taps, torch.no_grad():
+        taps.begin(inputs, [None] * batch)
+        model['attn'].qkv(windows)
+    (activation,) = taps.take()[0].maps
+    torch.testing.assert_close(activation.values[-1], positions(grid)[0])
+
+
+def test_windows_in_a_batch_as_large_as_a_window():
+    """4 images and windows of 2 x 2: mmdet's attention says which axis is which."""
+    grid = (12, 16)
+    attention = ShiftWindowMSA(embed_dims=8, num_heads=1, window_size=2, shift_size=1).eval()
+    attention.w_msa.forward = lambda windows, mask=None: windows
+    model = nn.ModuleDict({'attn': attention})
+    inputs = torch.zeros(4, 3, 192, 256)
+    tokens = tokens_on([grid]).repeat(2, 1, 4)
+    taps = Taps(model, ['attn.w_msa'], lambda features: features[:, 0])
+    with taps, torch.no_grad():
+        taps.begin(inputs, [None] * 4)
+        attention(tokens, grid)
+    (activation,) = taps.take()[0].maps
+    torch.testing.assert_close(activation.values[3], positions(grid)[0])
 
 
 def test_tokens_that_fit_no_grid_give_no_maps():
