@@ -113,16 +113,16 @@ def test_cropped_rows_stay_zero_even_if_cells_cover_them(stride):
     assert np.array_equal(placement.seen, heat == 1)
 
 
-def perspective(size, tilt):
-    """A placement that leans the image back, so that its upper part leaves the input and its end is the horizon."""
-    return Placement(np.array([[0.9, 0.1, 5.03], [0.05, 0.8, -20.37], [0, tilt, 1.0]]), size, (160, 200))
+TILTED = np.array([[0.9, 0.1, 5.03], [0.05, 0.8, -20.37], [0, 0.002, 1.0]])
+TO_HORIZON = np.array([[0.9, 0.1, 5.03], [0.05, 0.8, -20.37], [0, -0.012, 1.0]])
+MIRRORED_BEHIND = np.array([[0.9, 0.1, -100.03], [0.05, -0.8, 60.37], [0, -0.012, 1.0]])
 
 
 @pytest.mark.parametrize('height', [63, 64, 65, 200])
-@pytest.mark.parametrize('tilt', [0.002, -0.012])
-def test_a_homography_equals_float64_interpolation_at_each_pixel(height, tilt):
+@pytest.mark.parametrize('matrix', [TILTED, TO_HORIZON, MIRRORED_BEHIND])
+def test_a_homography_equals_float64_interpolation_at_each_pixel(height, matrix):
     """Also where a block of rows ends, and behind the horizon (row 83 of 200)."""
-    placement, stride = perspective((height, 150), tilt), 16
+    placement, stride = Placement(matrix, (height, 150), (160, 200)), 16
     values = np.random.default_rng(0).normal(size=(10, 13)).astype(np.float32)
     expected, seen = np.zeros((height, 150)), np.zeros((height, 150), bool)
     for row in range(height):
@@ -145,7 +145,7 @@ def test_a_homography_equals_float64_interpolation_at_each_pixel(height, tilt):
 def test_the_memory_of_a_homography_is_that_of_its_heatmap():
     """A heatmap of float32 has 4 bytes per pixel; positions of all pixels took 200."""
     size = (2400, 1600)
-    grid = Grid((10, 13), (16, 16), perspective(size, 0.0))
+    grid = Grid((10, 13), (16, 16), Placement(TILTED, size, (160, 200)))
     values = np.ones((10, 13), np.float32)
     tracemalloc.start()
     grid.visible(values)
