@@ -6,13 +6,15 @@ Options that are not given are those of the run.
 from __future__ import annotations
 
 import argparse
+import os.path as osp
 from dataclasses import replace
+from functools import partial
 
 from tqdm import tqdm
 
 from mmdet_featviz.cli.options import add_drawing_options, drawing_options, name_filter
 from mmdet_featviz.runs.percentiles import run_ranges
-from mmdet_featviz.runs.reader import Run
+from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.snapshot import Snapshot
@@ -53,14 +55,20 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     limits = run_ranges(source.paths, style.align) if style.normalize == 'run' else None
     writer = RunWriter(folder, style, source.info_to_copy, limits=limits)
     drawn = 0
-    for snapshot in tqdm(source.snapshots(), total=len(source.paths), unit='image'):
-        snapshot = snapshot.with_levels(is_level_wanted)
-        if is_image_wanted(snapshot.key) and snapshot.levels:
-            if not drawn:
-                _check_saved(snapshot, style)
-            drawn += 1
-            writer.write(snapshot)
-    if not drawn:
+
+    def load(path: str) -> list[Snapshot]:
+        nonlocal drawn
+        snapshot = load_with_image(path, source.info).with_levels(is_level_wanted)
+        if not is_image_wanted(snapshot.key) or not snapshot.levels:
+            return []
+        if not drawn:
+            _check_saved(snapshot, style)
+        drawn += 1
+        return [snapshot]
+
+    for path in tqdm(source.paths, unit='image'):
+        writer.build_and_write(osp.dirname(path), partial(load, path))
+    if not drawn and not writer.outcome.skipped:
         raise SystemExit('--images and --levels match nothing: manifest.jsonl of the run lists keys, layers and levels')
     if not writer.outcome.drawn:
         raise SystemExit(writer.summary())

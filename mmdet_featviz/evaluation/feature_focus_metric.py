@@ -16,7 +16,7 @@ from mmdet_featviz.capture.pass_recorder import PassRecorder
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, UNDEFINED, Focus, group_by_size, measure_focus
-from mmdet_featviz.structures.boxes import Boxes, collect_boxes, has_all, ignored_boxes
+from mmdet_featviz.structures.boxes import Boxes, class_names, collect_boxes, has_all, ignored_boxes
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.placement import placement_from_metas
 from mmdet_featviz.structures.snapshot import Level
@@ -175,7 +175,7 @@ class FeatureFocusMetric(BaseMetric):
         return boxes[boxes.scores >= self.score_thr]
 
     def _class_name(self, label: int) -> str:
-        classes = (self.dataset_meta or {}).get('classes') or ()
+        classes = class_names(self.dataset_meta)
         return classes[label] if label < len(classes) else str(label)
 
     def compute_metrics(self, results: Sequence[dict[str, dict[str, tuple]]]) -> dict[str, float]:

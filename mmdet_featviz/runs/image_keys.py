@@ -71,10 +71,11 @@ def _safe_name(part: str) -> str:
     encoded = part.encode('utf-8', 'surrogateescape')
     is_short = len(encoded) <= MAX_NAME_BYTES
     is_reserved = part.partition('.')[0].upper() in WINDOWS_DEVICES or part in ('run.json', MANIFEST)
-    if is_short and not is_reserved:
+    is_drive = part[:1].isalpha() and part[1:2] == ':'  # as C: of Windows, which leads out of the folder
+    if is_short and not is_reserved and not is_drive:
         return part
     start = part if is_short else encoded[:MAX_NAME_BYTES].decode('utf-8', 'ignore')
-    return f'{start}~{_hash(part)}'
+    return f'{start.replace(":", "", 1) if is_drive else start}~{_hash(part)}'
 
 
 def _hash(text: str) -> str:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import os.path as osp
 import re
 from typing import Any, Iterator, Sequence
 
@@ -75,11 +73,6 @@ def whole_lines(data: bytes) -> Iterator[bytes]:
             is_entry = False
         if is_entry and line.endswith(b'\n'):
             yield line
-
-
-def is_inside(name: str) -> bool:
-    """Whether a file name from a manifest, which is not trusted, stays inside the run's folder."""
-    return not osp.isabs(name) and '..' not in name.replace(os.sep, '/').split('/')
 
 
 def finished_levels(store: Storage) -> dict[tuple, set[str]]:

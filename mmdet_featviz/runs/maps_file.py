@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os.path as osp
+import zipfile
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from mmengine import fileio
 
+from mmdet_featviz.runs.storage import is_inside
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.channel_maps import ChannelMaps
 from mmdet_featviz.structures.placement import Placement
@@ -19,6 +22,11 @@ from mmdet_featviz.structures.snapshot import Level, Snapshot
 FORMAT = 1
 CHANNEL_PARTS = ('picked', 'pooled')
 ATTENTION = 'attention/'
+MAX_PIXELS = 1 << 30  # OpenCV decodes no larger image
+
+
+class MapsError(ValueError):
+    """A maps file that cannot be read, or whose content does not fit."""
 
 
 def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
@@ -67,43 +75,99 @@ def load_snapshot(path: str) -> Snapshot:
         path: Path or URL of the file.
 
     Raises:
-        ValueError: If the file cannot be read, or holds no maps in this package's format.
+        MapsError: If the file cannot be read, or holds no maps in this package's format: a file from outside may have
+            a name that leads out of the folder of the run, or arrays and sizes that do not fit each other.
     """
     try:
-        with np.load(io.BytesIO(fileio.get(path)), allow_pickle=False) as archive:
-            arrays = dict(archive)
+        arrays = _load_arrays(fileio.get(path))
         meta = json.loads(str(arrays['meta']))
         version = meta['format']
+        snapshot = _parse_snapshot(meta, arrays) if version == FORMAT else None
+        if snapshot is not None:
+            snapshot = replace(snapshot, levels=[_with_raw(level, snapshot, path) for level in snapshot.levels])
+    except KeyError as error:
+        raise MapsError(f'{path} holds no maps of this package: it lacks {error}') from error
     except Exception as error:  # the archive, its content and each file backend raise errors of their own
-        raise ValueError(f'{path} holds no maps of this package: {error}') from error
-    if version != FORMAT:
-        raise ValueError(f'{path} was written by another version of this package (format {version})')
-    boxes = None
+        raise MapsError(f'{path} holds no maps of this package: {error}') from error
+    if snapshot is None:
+        raise MapsError(f'{path} was written by another version of this package (format {version})')
+    return snapshot
+
+
+def _load_arrays(data: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        # What is not compressed is not larger than the file: no archive fills the memory.
+        is_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.zip.infolist())
+        _require(is_plain, 'its arrays are compressed')
+        return dict(archive)
+
+
+def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
+    """Build a snapshot from the content of a maps file, which may be anybody's.
+
+    Raises:
+        KeyError, TypeError, ValueError: If something is missing or does not fit: a name that leads out of the folder of
+            the run, sizes, types, a placement without an inverse.
+    """
+    key, path, augmentation, is_file = (meta[name] for name in ('key', 'path', 'augmentation', 'is_file'))
+    folder = meta.get('folder', '')
+    _require(isinstance(key, str) and is_inside(key), f'its image key {key!r} leads out of the folder of the run')
+    _require(isinstance(folder, str) and isinstance(is_file, bool), f'its folder is {folder!r}, is_file {is_file!r}')
+    _require(path is None or isinstance(path, str), f'its image path is {path!r}')
+    is_pass = augmentation == 'mean' or (type(augmentation) is int and augmentation >= 0)
+    _require(is_pass, f'its pass is {augmentation!r}')
+    matrix = np.array(meta['matrix'], np.float64)
+    is_placed = matrix.shape == (3, 3) and np.isfinite(matrix).all() and np.linalg.cond(matrix) < 1e15
+    _require(is_placed, f'its placement {meta["matrix"]!r} is no matrix with an inverse')
+    boxes = ignored = None
     if 'boxes' in arrays:
-        rows = arrays['boxes']
+        rows = _floats(arrays['boxes'], 'boxes', (None, 6))
         boxes = Boxes(rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5])
-    snapshot = Snapshot(
-        meta['key'],
-        meta['path'],
-        meta['augmentation'],
-        Placement(np.array(meta['matrix']), tuple(meta['photo_size']), tuple(meta['input_size'])),
-        [_load_level('', facts, arrays) for facts in meta['levels']],
-        [_load_level(ATTENTION, facts, arrays) for facts in meta['attention']],
+    if 'ignored' in arrays:  # not in runs of earlier versions
+        ignored = _floats(arrays['ignored'], 'ignored boxes', (None, 4))
+    return Snapshot(
+        key,
+        path,
+        augmentation,
+        Placement(matrix, _size(meta['photo_size']), _size(meta['input_size'])),
+        [_load_level('', key, facts, arrays) for facts in meta['levels']],
+        [_load_level(ATTENTION, key, facts, arrays) for facts in meta['attention']],
         boxes,
-        arrays.get('ignored'),  # not in runs of earlier versions
-        is_file=meta['is_file'],
-        folder=meta.get('folder', ''),
+        ignored,
+        is_file=is_file and path is not None,
+        folder=folder,
     )
-    folder = osp.dirname(path)
-    levels = [replace(level, raw=_load_raw(osp.join(folder, snapshot.raw_file(level)))) for level in snapshot.levels]
-    return replace(snapshot, levels=levels)
 
 
-def _load_raw(path: str) -> np.ndarray | None:
-    """Load a raw feature map (C, rows, columns), or None without a file. On a disk it is memory-mapped."""
-    if not fileio.exists(path):
-        return None
-    return np.load(path, mmap_mode='r') if osp.exists(path) else np.load(io.BytesIO(fileio.get(path)))
+def _require(fits: bool, problem: str) -> None:
+    if not fits:
+        raise ValueError(problem)
+
+
+def _size(size: Any) -> tuple[int, int]:
+    """Check a size (height, width) of an image or of the network's input, in pixels."""
+    height, width = size
+    fits = type(height) is int and type(width) is int and min(height, width) > 0 and height * width <= MAX_PIXELS
+    _require(fits, f'a size of {width!r}x{height!r} pixels')
+    return height, width
+
+
+def _floats(array: np.ndarray, name: str, shape: tuple) -> np.ndarray:
+    """Check the type and the shape of an array; None in `shape` is any number of rows."""
+    fits = array.dtype.kind == 'f' and array.ndim == len(shape)
+    fits = fits and all(expected in (None, size) for size, expected in zip(array.shape, shape))
+    _require(fits, f'its {name} are {array.dtype} {array.shape}')
+    return array
+
+
+def _with_raw(level: Level, snapshot: Snapshot, path: str) -> Level:
+    """Add the raw feature map (C, rows, columns) if its file exists. On a disk it is memory-mapped."""
+    raw_path = osp.join(osp.dirname(path), snapshot.raw_file(level))
+    if not fileio.exists(raw_path):
+        return level
+    is_local = osp.exists(raw_path)
+    raw = np.load(raw_path if is_local else io.BytesIO(fileio.get(raw_path)), mmap_mode='r' if is_local else None)
+    return replace(level, raw=_floats(raw, f'raw maps of {level.name}', (level.channels, *level.values.shape)))
 
 
 def _level_arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
@@ -117,14 +181,26 @@ def _level_arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _load_level(prefix: str, facts: dict, arrays: dict[str, np.ndarray]) -> Level:
-    facts['stride'] = tuple(facts['stride'])
-    key, parts = f'{prefix}{facts["layer"]}_{facts["level"]}', {}
+def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.ndarray]) -> Level:
+    layer, number, channels, stride = (facts[name] for name in ('layer', 'level', 'channels', 'stride'))
+    name = f'{layer}_{number}'
+    _require(is_inside(f'{image_key}/{name}'), f'its level {name!r} leads out of the folder of the run')
+    is_counted = type(number) is int and type(channels) is int and number >= 0 and channels > 0
+    _require(isinstance(layer, str) and is_counted, f'its level {name!r} has {channels!r} channels')
+    vertical, horizontal = stride
+    _require(0 < vertical < math.inf and 0 < horizontal < math.inf, f'its level {name!r} has a stride of {stride!r}')
+    key, parts = f'{prefix}{name}', {}
+    values = _floats(arrays[key], name, (None, None))
     for part in CHANNEL_PARTS:
         if f'{key}.{part}.maps' in arrays:
             indices, maps, weights = (arrays[f'{key}.{part}.{field}'] for field in ('indices', 'maps', 'weights'))
+            are_channels = indices.dtype.kind in 'iu' and indices.ndim == 1
+            are_channels = are_channels and ((indices >= 0) & (indices < channels)).all()
+            _require(are_channels, f'the channels of {name} are not among its {channels}')
+            maps = _floats(maps, f'channels of {name}', (len(indices), *values.shape))
+            weights = _floats(weights, f'weights of {name}', (channels,))
             parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
-    return Level(**facts, values=arrays[key].astype(np.float32), **parts)
+    return Level(layer, number, channels, (vertical, horizontal), values.astype(np.float32), **parts)
 
 
 def _level_facts(level: Level) -> dict[str, Any]:

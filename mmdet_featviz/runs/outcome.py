@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, field
 
+from mmdet_featviz.runs.maps_file import MapsError
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.images import ImageError
@@ -50,6 +51,8 @@ class Outcome:
         """Count an image with something missing because of an error."""
         if isinstance(error, ImageError):
             reason, message = 'image not readable', str(error)
+        elif isinstance(error, MapsError):
+            reason, message = 'maps not readable', str(error)
         elif isinstance(error, OSError):
             reason, message = f'picture not written, {error.strerror or error}', str(error)
         else:

@@ -16,9 +16,10 @@ BINS = 1 << 16
 def run_ranges(paths: Sequence[str], align: str) -> dict[str, tuple[float, float]]:
     """Return {level name: 0.5th and 99.5th percentile of its values} over all images of a run.
 
-    Counted are the finite values visible in the images; padding is ignored. The maps are read twice, once for minimum
-    and maximum and once for a histogram of 65,536 bins between them: memory does not grow with the number of images,
-    and a percentile is exact to the width of one bin.
+    Counted are the finite values visible in the images; padding is ignored. The mean of passes is left out: it lies
+    between the passes, but has a value per pixel instead of one per cell, and would outweigh them. The maps are read
+    twice, once for minimum and maximum and once for a histogram of 65,536 bins between them: memory does not grow with
+    the number of images, and a percentile is exact to the width of one bin.
 
     Args:
         paths: Maps files of the run.
@@ -47,6 +48,8 @@ def _visible(paths: Sequence[str], align: str) -> Iterator[tuple[str, np.ndarray
         try:
             snapshot = load_snapshot(path)
         except ValueError:  # missing or damaged: counted later, when it should be drawn
+            continue
+        if snapshot.augmentation == 'mean':
             continue
         for level in snapshot.levels:
             grid = Grid(level.values.shape, level.stride, snapshot.placement, align)

@@ -11,12 +11,11 @@ from mmdet_featviz.runs.manifest import (
     MANIFEST,
     PART,
     finished_levels,
-    is_inside,
     manifest_names,
     read_entries,
     whole_lines,
 )
-from mmdet_featviz.runs.storage import get_storage
+from mmdet_featviz.runs.storage import get_storage, is_inside
 
 REPORT = 'report'  # folder of the report page, inside that of the run
 

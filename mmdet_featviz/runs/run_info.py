@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+
 from mmdet_featviz.runs.storage import Storage
 
 RUN_INFO_FILE = 'run.json'
@@ -34,9 +36,11 @@ def check_same_settings(folder: str, before: dict, now: dict) -> None:
 
 
 def jsonable_dataset_meta(dataset_meta: dict | None) -> dict | None:
-    """Return ``classes`` and ``palette`` of a data set if they are lists, which JSON can hold; None without any."""
+    """Return ``classes`` and ``palette`` of a data set if they are lists or arrays, as JSON can hold them, or None."""
     meta = dataset_meta or {}
-    kept = {name: meta[name] for name in ('classes', 'palette') if isinstance(meta.get(name), (list, tuple))}
+    values = {name: meta.get(name) for name in ('classes', 'palette')}
+    values = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    kept = {name: value for name, value in values.items() if isinstance(value, (list, tuple))}
     return kept or None
 
 

@@ -31,6 +31,23 @@ def get_storage(folder: str) -> Storage:
     return BackendStorage(folder) if '://' in folder else DiskStorage(folder)
 
 
+def is_inside(name: str) -> bool:
+    """Whether a file name, which may come from outside, stays inside its folder, on any system.
+
+    Args:
+        name: Relative to the folder, with slashes. Backslashes count as slashes, as they are these on Windows.
+    """
+    parts = name.replace('\\', '/').split('/')
+    has_drive = name[:1].isalpha() and name[1:2] == ':'  # such as C:
+    return bool(parts[0]) and not has_drive and '..' not in parts and '\0' not in name
+
+
+def _checked(name: str, folder: str) -> str:
+    if not is_inside(name):
+        raise ValueError(f'{name!r} is no name of a file inside {folder}')
+    return name
+
+
 class DiskStorage:
     """Files in a folder on disk. Each is written under a temporary name and then renamed, so none is ever incomplete.
 
@@ -43,8 +60,12 @@ class DiskStorage:
         self._torn: set[str] = set()  # files whose last line is incomplete
 
     def path(self, name: str) -> str:
-        """Return the full path of a file."""
-        return osp.join(self.folder, name)
+        """Return the full path of a file.
+
+        Raises:
+            ValueError: If the name leads out of the folder.
+        """
+        return osp.join(self.folder, _checked(name, self.folder))
 
     def prepare(self) -> None:
         """Create the folder.
@@ -60,7 +81,7 @@ class DiskStorage:
         """Return the names of the files in the folder itself."""
         if not osp.isdir(self.folder):
             return []
-        return sorted(name for name in os.listdir(self.folder) if osp.isfile(self.path(name)))
+        return sorted(name for name in os.listdir(self.folder) if osp.isfile(osp.join(self.folder, name)))
 
     def all_names(self) -> set[str]:
         """Return the names of all files, including those in subfolders."""
@@ -74,7 +95,7 @@ class DiskStorage:
         """Remove files that a killed process left incomplete. No process may be writing."""
         for name in self.all_names():
             if PARTIAL_FILE.fullmatch(osp.basename(name)):
-                os.remove(self.path(name))
+                os.remove(osp.join(self.folder, name))
 
     def read(self, name: str) -> bytes:
         with open(self.path(name), 'rb') as file:
@@ -144,7 +165,7 @@ class BackendStorage:
             raise ValueError(f'{url!r} cannot be written to: {type(self._backend).__name__} only reads')
 
     def path(self, name: str) -> str:
-        return f'{self.folder}/{name}'
+        return f'{self.folder}/{_checked(name, self.folder)}'
 
     def prepare(self) -> None:
         self.write(PROBE, b'')

@@ -200,7 +200,7 @@ class RunWriter:
 
     def _draw_saved(self, path: str, views: Views) -> Outcome:
         outcome = Outcome()
-        self._attempt(outcome, path, self._draw_from_maps, path, views)
+        self._attempt(outcome, osp.dirname(path), self._draw_from_maps, path, views)  # the folder is named as the image
         return outcome
 
     def _attempt(self, outcome: Outcome, name: str, work: Callable, *args: Any) -> None:

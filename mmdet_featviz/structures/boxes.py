@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 
 from mmdet_featviz.structures.placement import flipped_axes
 
@@ -41,8 +44,8 @@ class Boxes:
 def collect_boxes(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
     """Collect the ground truth of a data sample and the predictions of a result; the highest score comes last.
 
-    Boxes without labels or scores are left out, and so are boxes with NaN or infinite corners (an overflow in the
-    detector).
+    Boxes without labels or scores are left out, and so are boxes with NaN or infinite corners or scores (an overflow in
+    the detector).
 
     Args:
         sample: Data sample of the image, with its meta information.
@@ -64,6 +67,7 @@ def collect_boxes(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
         corners.append(_flip_back(predicted_corners, sample.metainfo) if mirrored else predicted_corners)
         labels.append(predictions.labels.cpu().numpy()[order])
         scores.append(predicted_scores[order])
+        corners[-1][~np.isfinite(scores[-1])] = np.nan  # a score of NaN would pass for ground truth
     boxes = Boxes(np.concatenate(corners), np.concatenate(labels), np.concatenate(scores))
     return boxes[np.isfinite(boxes.corners).all(axis=1)]
 
@@ -71,7 +75,8 @@ def collect_boxes(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
 def ignored_boxes(sample: Any) -> np.ndarray:
     """Corners (M, 4) of a data sample's ignored boxes (crowds), which count neither as objects nor as background."""
     ignored = getattr(sample, 'ignored_instances', None)
-    return corners_of(ignored.bboxes) if has_all(ignored, 'bboxes') else NO_BOXES
+    corners = corners_of(ignored.bboxes) if has_all(ignored, 'bboxes') else NO_BOXES
+    return corners[np.isfinite(corners).all(axis=1)]
 
 
 def has_all(instances: Any, *fields: str) -> bool:
@@ -90,5 +95,40 @@ def _flip_back(corners: np.ndarray, meta: dict) -> np.ndarray:
 
 
 def corners_of(boxes: Any) -> np.ndarray:
-    """Corners (N, 4) float64 of a box tensor or of one of mmdet's box structures."""
-    return getattr(boxes, 'tensor', boxes).detach().cpu().numpy().astype(np.float64).reshape(-1, 4)
+    """Return corners (N, 4) float64 of a box tensor, or of one of the box structures of mmdet or mmrotate.
+
+    Rotated boxes (N, 5: center, width, height, angle in radians) and quadrilaterals (N, 8) become the upright boxes
+    around them, with one message. NaN for boxes of any other kind, which are then left out.
+    """
+    boxes = getattr(boxes, 'tensor', boxes).detach().cpu().numpy().astype(np.float64)
+    if boxes.ndim == 2 and boxes.shape[1] == 4:
+        return boxes
+    if not boxes.size:
+        return NO_BOXES
+    kind = boxes.shape[1] if boxes.ndim == 2 else 0
+    _note_kind(kind)
+    if kind == 5:
+        centers, sizes, angles = boxes[:, :2], boxes[:, 2:4], boxes[:, 4:]
+        # The half width and half height of the box around a turned rectangle.
+        half = (np.abs(np.cos(angles)) * sizes + np.abs(np.sin(angles)) * sizes[:, ::-1]) / 2
+        return np.concatenate([centers - half, centers + half], axis=1)
+    if kind == 8:
+        points = boxes.reshape(-1, 4, 2)
+        return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    return np.full((len(boxes), 4), np.nan)
+
+
+@lru_cache(maxsize=None)
+def _note_kind(columns: int) -> None:
+    """Log once how boxes of a kind are drawn."""
+    kinds = {5: 'rotated boxes are drawn', 8: 'quadrilateral boxes are drawn'}
+    message = f'{kinds[columns]} and counted as the upright boxes around them' if columns in kinds else ''
+    print_log(message or 'boxes without 4, 5 or 8 numbers each are not drawn', 'current', logging.WARNING)
+
+
+def class_names(dataset_meta: dict | None) -> list[str]:
+    """Return the names of the classes of a data set, as text whatever they are; empty if they are not known."""
+    classes = (dataset_meta or {}).get('classes')
+    if isinstance(classes, str):
+        return [classes]
+    return [str(name) for name in classes] if isinstance(classes, (list, tuple, np.ndarray)) else []

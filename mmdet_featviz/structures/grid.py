@@ -8,10 +8,9 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from mmdet_featviz.structures.placement import Placement
+from mmdet_featviz.structures.placement import BLOCK_ROWS, Placement
 
 ALIGNMENTS = ('center', 'corner')
-BLOCK_ROWS = 64
 
 
 class Grid:
@@ -108,7 +107,7 @@ class Grid:
             (height, width) of the image, float32. Zero where the pipeline cropped the image.
         """
         if not self.placement.is_separable:
-            return np.where(self.placement.seen, self._warp(values), np.float32(0))
+            return self._warp(values)
         factors = self._resize_factors()
         if factors is not None:
             height, width = self.placement.image_size
@@ -122,14 +121,17 @@ class Grid:
         return heatmap
 
     def _warp(self, values: np.ndarray) -> np.ndarray:
-        """The heatmap (height, width) for any homography; meaningless at pixels that the network did not see."""
-        x, y = (np.where(self.placement.seen, positions, 0) for positions in self.placement.pixel_positions)
-        rows, columns = self._to_cells(y, 0), self._to_cells(x, 1)
-        (top, down), (left, along) = _split_positions(rows, self.cells[0]), _split_positions(columns, self.cells[1])
-        bottom, right = np.minimum(top + 1, self.cells[0] - 1), np.minimum(left + 1, self.cells[1] - 1)
-        upper = values[top, left] * (1 - along) + values[top, right] * along
-        lower = values[bottom, left] * (1 - along) + values[bottom, right] * along
-        return (upper * (1 - down) + lower * down).astype(np.float32)
+        """The heatmap (height, width) for any homography; zero at pixels that the network did not see."""
+        heatmap = np.zeros(self.placement.image_size, np.float32)
+        for block, x, y in self.placement.row_blocks():
+            seen = self.placement.seen[block]
+            rows, columns = self._to_cells(np.where(seen, y, 0), 0), self._to_cells(np.where(seen, x, 0), 1)
+            (top, down), (left, along) = _split_positions(rows, self.cells[0]), _split_positions(columns, self.cells[1])
+            bottom, right = np.minimum(top + 1, self.cells[0] - 1), np.minimum(left + 1, self.cells[1] - 1)
+            upper = values[top, left] * (1 - along) + values[top, right] * along
+            lower = values[bottom, left] * (1 - along) + values[bottom, right] * along
+            heatmap[block] = np.where(seen, upper * (1 - down) + lower * down, 0)
+        return heatmap
 
 
 def _nodes(positions: np.ndarray) -> np.ndarray:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 from torch import Tensor
+
+BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +65,32 @@ class Placement:
         """Whether the network saw the whole image, so nothing was cropped (separable placements)."""
         return self.seen_ranges == tuple(slice(0, size) for size in self.image_size)
 
-    @cached_property
-    def pixel_positions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Input coordinates x and y (height, width) of the centers of the image's pixels; NaN behind the horizon."""
+    def row_blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Iterate over blocks of the image's rows, as positions of all pixels would take a lot of memory.
+
+        Yields:
+            The rows, and the input coordinates x and y (rows, width) of the centers of their pixels; NaN behind the
+            horizon of a homography.
+        """
         height, width = self.image_size
-        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-        u, v, w = np.einsum('ij,jhw->ihw', self.matrix, np.stack([x, y, np.ones_like(x)]))
-        w = np.where(w > 0, w, np.nan)
-        return u / w, v / w
+        columns = np.arange(width) + 0.5
+        for start in range(0, height, BLOCK_ROWS):
+            block = slice(start, min(start + BLOCK_ROWS, height))
+            rows = np.arange(block.start, block.stop)[:, None] + 0.5
+            u, v, w = (along * columns + down * rows + shift for along, down, shift in self.matrix)
+            w = np.where(w > 0, w, np.nan)
+            yield block, u / w, v / w
 
     @cached_property
     def seen(self) -> np.ndarray:
         """(height, width) bool: which pixels of the image the network saw; pipelines may crop the image."""
-        if not self.is_separable:
-            x, y = self.pixel_positions
-            height, width = self.input_size
-            return (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
         seen = np.zeros(self.image_size, bool)
-        seen[self.seen_ranges] = True
+        if self.is_separable:
+            seen[self.seen_ranges] = True
+            return seen
+        height, width = self.input_size
+        for block, x, y in self.row_blocks():
+            seen[block] = (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
         return seen
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
-from mmdet_featviz.structures.boxes import Boxes
+from mmdet_featviz.structures.boxes import Boxes, class_names
 from mmdet_featviz.visualization.text import Text, draw_texts
 
 BOX_KINDS = ('pred', 'gt', 'both')
@@ -24,10 +26,8 @@ class BoxStyle:
     def __init__(self, kind: str, score_thr: float, dataset_meta: dict | None = None) -> None:
         self.kind = kind
         self.score_thr = score_thr
-        meta = dataset_meta or {}
-        self.classes = meta.get('classes') or ()
-        # A palette may also be a name, which only mmdet can look up.
-        self.palette = meta['palette'] if isinstance(meta.get('palette'), (list, tuple)) else ()
+        self.classes = class_names(dataset_meta)
+        self.palette = _palette((dataset_meta or {}).get('palette'))
 
     def select(self, boxes: Boxes) -> Boxes:
         """The boxes that are drawn."""
@@ -47,7 +47,10 @@ class BoxStyle:
         boxes = self.select(boxes)
         picture = picture.copy()
         width = max(2, round(min(picture.shape[:2]) / 250))
-        corners = np.round(boxes.corners * scale).astype(int).tolist()
+        # OpenCV draws no coordinates of 2^31; those outside the picture need not be exact.
+        beyond = width + 2
+        ends = np.array([*picture.shape[1::-1], *picture.shape[1::-1]]) + beyond
+        corners = np.round(np.clip(boxes.corners * scale, -beyond, ends)).astype(int).tolist()
         colors = [self.color(label, score) for label, score in zip(boxes.labels.tolist(), boxes.scores.tolist())]
         for (left, top, right, bottom), color in zip(corners, colors):
             # A dark border keeps the line visible on any color of the heatmap.
@@ -61,14 +64,23 @@ class BoxStyle:
         return draw_texts(picture, texts)
 
     def _caption(self, label: int, score: float) -> str:
-        name = self.classes[label] if label < len(self.classes) else str(label)
+        name = self.classes[label] if 0 <= label < len(self.classes) else str(label)
         return name if np.isnan(score) else f'{name} {score:.2f}'
 
     def color(self, label: int, score: float) -> tuple[int, int, int]:
         """BGR color of a box: white for ground truth (NaN score), else from the palette or a color wheel."""
         if np.isnan(score):
             return GT_COLOR
-        if label < len(self.palette):
-            return tuple(int(value) for value in self.palette[label][::-1])
+        if 0 <= label < len(self.palette):
+            return tuple(self.palette[label][::-1])
         hue = np.uint8([[[label * 67 % 180, 200, 255]]])
         return tuple(int(value) for value in cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0])
+
+
+def _palette(palette: Any) -> list[list[int]]:
+    """Return the RGB colors of a palette; none if it is a name, which only mmdet can look up."""
+    try:
+        colors = np.asarray(palette, np.float64)
+    except (TypeError, ValueError):
+        return []
+    return np.clip(colors, 0, 255).astype(int).tolist() if colors.ndim == 2 and colors.shape[1] == 3 else []

@@ -42,7 +42,8 @@ def get_colormap(name: str) -> np.ndarray:
     from matplotlib import colormaps  # imported here because it is slow to import
 
     if name in colormaps:
-        rgb = np.round(colormaps[name](np.arange(256))[:, None, :3] * 255)
+        # As numbers from 0 to 1: whole numbers would count the colors of the map, of which there may be 10 or 510.
+        rgb = np.round(colormaps[name](np.linspace(0, 1, 256))[:, None, :3] * 255)
         return np.ascontiguousarray(rgb[..., ::-1].astype(np.uint8))
     known = sorted({*opencv, *colormaps})
     examples = ', '.join(difflib.get_close_matches(str(name), known, n=5)) or ', '.join(sorted(opencv))

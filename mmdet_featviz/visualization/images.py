@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import struct
 from typing import Callable
 
 import cv2
@@ -15,6 +15,9 @@ from mmdet_featviz.structures.placement import Placement
 # Three channels (gray is repeated, alpha is dropped), at the bit depth of the file.
 READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 ORIENTATION_TAG = 0x0112
+EXIF = b'Exif\0\0'
+# Start of a file: what precedes its EXIF block, and how many bytes lie between.
+EXIF_MARKERS = {b'\x89PNG': (b'eXIf', 0), b'RIFF': (b'EXIF', 4), b'II*\0': (b'', 0), b'MM\0*': (b'', 0)}
 
 
 class ImageError(Exception):
@@ -40,19 +43,20 @@ def read_image(
         ImageError: If the file cannot be read, is not an image, or has another size than `size`.
     """
     try:
-        data = fileio.get(path, backend_args=backend_args)
+        data = bytes(fileio.get(path, backend_args=backend_args))
     except Exception as error:  # each backend raises its own types
         raise ImageError(f'{path}: the image cannot be read ({type(error).__name__}: {error})') from error
     image = _decode(data, READ_FLAGS)
     if image is None:
         raise ImageError(f'{path}: the image cannot be decoded: the file is corrupt or not an image')
-    if _has_orientation(data):
-        candidates = [image, _decode(data, READ_FLAGS | cv2.IMREAD_IGNORE_ORIENTATION)]
-        candidates = [candidate for candidate in candidates if candidate.shape[:2] == size]
-        if len(candidates) > 1 and seen is not None:
-            reference = seen().astype(np.float32)
-            candidates.sort(key=lambda candidate: np.abs(candidate - reference).mean())
-        image = candidates[0] if candidates else image
+    candidates = [turned for turned in _turned_images(image, _orientation(data)) if turned.shape[:2] == size]
+    if len(candidates) > 1 and seen is not None:
+        reference = seen()
+        shown = reference.any(axis=2)  # it is black where the pipeline cropped the image
+        if shown.any():
+            reference = reference[shown].astype(np.float32)
+            candidates.sort(key=lambda candidate: np.abs(candidate[shown] - reference).mean())
+    image = np.ascontiguousarray(candidates[0]) if candidates else image
     if image.shape[:2] != size:
         raise ImageError(
             f'{path}: the image has {image.shape[1]}x{image.shape[0]} pixels, '
@@ -70,9 +74,10 @@ def rebuild_image(inputs: Tensor, preprocessor: nn.Module | None, placement: Pla
         placement: Where the image lies in the input.
 
     Returns:
-        BGR (height, width, 3), uint8, of the size of the original image. Details lost by scaling down stay lost. With a
-        homography, black where the pipeline cropped the image.
+        BGR (height, width, 3), uint8, of the size of the original image. Details lost by scaling down stay lost. Black
+        where the pipeline cropped the image.
     """
+    preprocessor = getattr(preprocessor, 'data_preprocessor', preprocessor)  # that of a teacher and its student
     pixels = inputs.detach().float().cpu()
     if getattr(preprocessor, '_enable_normalize', False):
         pixels = pixels * preprocessor.std.cpu() + preprocessor.mean.cpu()
@@ -93,9 +98,11 @@ def rebuild_image(inputs: Tensor, preprocessor: nn.Module | None, placement: Pla
         (width, height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         # Up to half a pixel of the image may lie beyond the outermost pixel centers of the input.
-        borderMode=cv2.BORDER_REPLICATE if placement.is_separable else cv2.BORDER_CONSTANT,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    return np.clip(np.round(image), 0, 255).astype(np.uint8)
+    image = np.clip(np.round(image, out=image), 0, 255, out=image).astype(np.uint8)
+    image[~placement.seen] = 0
+    return image
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
@@ -129,14 +136,48 @@ def _to_8_bit(image: np.ndarray) -> np.ndarray:
     return np.clip(np.round(image * (255 / white)), 0, 255).astype(np.uint8)
 
 
-def _has_orientation(data: bytes) -> bool:
-    """Whether the file has an EXIF orientation other than upright."""
-    if b'Exif' not in data and b'eXIf' not in data:
-        return False
-    from PIL import Image, UnidentifiedImageError  # imported here, as only images with EXIF need it
+def _turned_images(image: np.ndarray, orientation: int) -> list[np.ndarray]:
+    """Return an image as decoded, and as a pipeline may have it that turned it where OpenCV did not, or vice versa.
 
+    Which of them do depends on the format, on the library and its version, and on ``color_type``.
+    """
+    turns = {
+        2: image[:, ::-1],
+        3: image[::-1, ::-1],
+        4: image[::-1],
+        5: image.transpose(1, 0, 2),
+        6: image[::-1].transpose(1, 0, 2),
+        7: image[::-1, ::-1].transpose(1, 0, 2),
+        8: image[:, ::-1].transpose(1, 0, 2),
+    }
+    if orientation not in turns:
+        return [image]
+    undone = {6: 8, 8: 6}.get(orientation, orientation)
+    return [image, turns[undone]] + [turns[orientation]] * (undone != orientation)
+
+
+def _orientation(data: bytes) -> int:
+    """Return the EXIF orientation that an image file states; 1 is upright, as is a file that states none.
+
+    Read from its bytes, as image libraries refuse a file that claims very many pixels.
+    """
+    marker, gap = next((value for start, value in EXIF_MARKERS.items() if data.startswith(start)), (EXIF, 0))
+    start = data.find(marker)
+    if start < 0:
+        return 1
+    start += len(marker) + gap
+    if data.startswith(EXIF, start):  # some programs write it again
+        start += len(EXIF)
+    order = {b'II': '<', b'MM': '>'}.get(data[start : start + 2])
+    if order is None:
+        return 1
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.getexif().get(ORIENTATION_TAG, 1) != 1
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return False
+        tags = start + struct.unpack_from(f'{order}I', data, start + 4)[0]
+        (count,) = struct.unpack_from(f'{order}H', data, tags)
+        for number in range(count):
+            tag, _, _, value = struct.unpack_from(f'{order}HHIH', data, tags + 2 + 12 * number)
+            if tag == ORIENTATION_TAG:
+                return value
+    except struct.error:  # the file ends before
+        pass
+    return 1

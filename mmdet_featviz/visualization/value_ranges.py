@@ -9,6 +9,7 @@ import numpy as np
 from mmdet_featviz.structures.grid import Grid
 
 Limits = Mapping[str, 'tuple[float, float]']  # level name: (low, high)
+NO_RANGE = 0.0, 0.0
 
 
 def picture_limits(
@@ -22,7 +23,7 @@ def picture_limits(
     Args:
         normalize: As in :class:`mmdet_featviz.Style`.
         own: Visible range of the level.
-        layer: Visible ranges of all levels of its layer in this image; used with ``normalize='layer'``.
+        layer: Visible ranges of all levels of its layer in this image that have one; used with ``normalize='layer'``.
         run: Range of the level over all images of the run; used with ``normalize='run'``.
     """
     if normalize == 'image':
@@ -35,7 +36,7 @@ def picture_limits(
 
 
 def channel_limits(
-    normalize: str | tuple[float, float], ranges: Sequence[tuple[float, float]]
+    normalize: str | tuple[float, float], ranges: Sequence[tuple[float, float] | None]
 ) -> list[tuple[float, float]]:
     """The values that are drawn in the first and the last color, for the picture of each channel.
 
@@ -43,23 +44,21 @@ def channel_limits(
 
     Args:
         normalize: As in :class:`mmdet_featviz.Style`.
-        ranges: Visible range of each channel.
+        ranges: Visible range of each channel, or None without finite values.
     """
-    if normalize == 'image':
-        return list(ranges)
-    if normalize == 'max':
-        return [(0.0, max(high, 0.0)) for _, high in ranges]
-    return [union_of_ranges(ranges) if normalize in ('layer', 'run') else normalize] * len(ranges)
+    if normalize in ('layer', 'run'):
+        return [union_of_ranges([limits for limits in ranges if limits is not None])] * len(ranges)
+    return [picture_limits(normalize, limits or NO_RANGE, [], None) for limits in ranges]
 
 
 def finite_range(values: np.ndarray) -> tuple[float, float]:
     """Smallest and largest finite value; (0, 0) if there is none."""
     values = values[np.isfinite(values)]
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    return (float(values.min()), float(values.max())) if values.size else NO_RANGE
 
 
-def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
-    """Smallest and largest finite value visible in the image, without padding; (0, 0) if there is none.
+def find_visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float] | None:
+    """Smallest and largest finite value visible in the image, without padding; None if there is none.
 
     Args:
         values: (rows, columns) of the level.
@@ -67,12 +66,20 @@ def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
     """
     finite = np.isfinite(values)
     if finite.all():
-        return finite_range(grid.visible(values))
+        visible = grid.visible(values)
+        return finite_range(visible) if visible.size else None
+    if not grid.visible(finite.astype(np.float32)).any():
+        return None
     # NaN and infinite values must neither spread into their neighbors nor be part of the range.
     low, high = finite_range(values)
     lowest = finite_range(grid.visible(np.where(finite, values, np.float32(high))))[0]
     highest = finite_range(grid.visible(np.where(finite, values, np.float32(low))))[1]
     return min(lowest, highest), highest
+
+
+def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:
+    """As :func:`find_visible_range`, but (0, 0) without finite values: all of the level is then drawn as zero heat."""
+    return find_visible_range(values, grid) or NO_RANGE
 
 
 def finite_heat(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.float32]:
@@ -82,5 +89,7 @@ def finite_heat(values: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.float32]
 
 
 def union_of_ranges(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The smallest range that contains all given ranges."""
+    """The smallest range that contains all given ranges; (0, 0) without any."""
+    if not ranges:
+        return NO_RANGE
     return min(low for low, _ in ranges), max(high for _, high in ranges)

@@ -27,7 +27,13 @@ from mmdet_featviz.visualization.colors import overlay, quantize, to_unit
 from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.sheets import add_colorbar, make_heading, make_sheet, shrink_to_tile
 from mmdet_featviz.visualization.style import Style
-from mmdet_featviz.visualization.value_ranges import Limits, channel_limits, picture_limits, visible_range
+from mmdet_featviz.visualization.value_ranges import (
+    NO_RANGE,
+    Limits,
+    channel_limits,
+    find_visible_range,
+    picture_limits,
+)
 
 SHEET_TILES, SHEET_COLUMNS, SMALL_TILE = 64, 8, 240
 CHART_WIDTH, CHART_HEIGHT = 1200, 240
@@ -50,11 +56,16 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class PlacedLevel:
-    """A level laid over its image, with the range of its values visible in the image."""
+    """A level laid over its image, with the range of its finite values visible in the image, if it has any."""
 
     level: Level
     grid: Grid
-    range: tuple[float, float]
+    visible_range: tuple[float, float] | None
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The same; (0, 0) without finite values."""
+        return self.visible_range or NO_RANGE
 
 
 class _Pages:
@@ -271,7 +282,7 @@ class Views:
 
     def _place(self, level: Level, placement: Placement) -> PlacedLevel:
         grid = Grid(level.values.shape, level.stride, placement, self.style.align)
-        return PlacedLevel(level, grid, visible_range(level.values, grid))
+        return PlacedLevel(level, grid, find_visible_range(level.values, grid))
 
     def _picked(self, level: Level) -> ChannelMaps | None:
         """The channels for channel pictures: from the whole feature map if there is one, else as recorded."""
@@ -284,13 +295,15 @@ class Views:
     def limits_of(self, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
         """The values drawn in the first and the last color, for one of the levels placed over an image."""
         normalize, level = self.style.normalize, placed_level.level
-        layer = [other.range for other in placed if other.level.layer == level.layer] if normalize == 'layer' else []
-        run = self.limits[level.name] if normalize == 'run' else None
+        same_layer = (other.visible_range for other in placed if other.level.layer == level.layer)
+        layer = [limits for limits in same_layer if limits is not None]
+        # A level without finite values in any image has no range over the run.
+        run = self.limits.get(level.name, placed_level.range) if normalize == 'run' else None
         return picture_limits(normalize, placed_level.range, layer, run)
 
     def _channel_limits(self, channels: ChannelMaps, grid: Grid) -> list[tuple[float, float]]:
         """The values drawn in the first and the last color, for each channel."""
-        return channel_limits(self.style.normalize, [visible_range(values, grid) for values in channels.maps])
+        return channel_limits(self.style.normalize, [find_visible_range(values, grid) for values in channels.maps])
 
     def _caption(self, level: Level, limits: tuple[float, float]) -> list[str]:
         return [level.name, f'{level.channels} channels, stride {level.stride_text}', *self._range_text(limits)]

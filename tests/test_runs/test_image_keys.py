@@ -52,14 +52,15 @@ def test_known_paths_get_keys_that_do_not_depend_on_their_order():
 def test_unsafe_names_become_valid_folder_names(tmp_path):
     run_folder, names = (
         RunFolder(str(tmp_path / 'out')),
-        ['x' * 300, 'x' * 299 + 'y', '猫' * 100, 'con', 'a\nb', 'manifest.jsonl'],
+        ['x' * 300, 'x' * 299 + 'y', '猫' * 100, 'con', 'a\nb', 'manifest.jsonl', 'C:x', 'Cx'],
     )
     keys = ImageKeys('/data')
     found = [keys.key_of(f'/data/{name}.jpg') for name in names]
     run_folder.record([dict(key=key) for key in found])
     for key in found:
         run_folder.write(f'{key}/neck_0.pass_1.heatmap.png', b'')
-    assert len(pictures(tmp_path / 'out')) == 6
+    assert len(pictures(tmp_path / 'out')) == 8
     assert found[3].startswith('con~')
     assert found[4] == 'a\nb'
+    assert found[6].startswith('Cx~')
     assert [entry['key'] for entry in read_entries(get_storage(tmp_path / 'out'))] == found

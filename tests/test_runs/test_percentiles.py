@@ -48,3 +48,22 @@ def test_percentiles_of_known_values(tmp_path):
     np.testing.assert_allclose(
         found['neck_0'], np.percentile(np.concatenate(everything), (0.5, 99.5)), atol=2 * bin_width
     )
+
+
+def test_the_mean_of_passes_does_not_outweigh_them(tmp_path):
+    """It has a value for each of 80 x 50 pixels, where a pass has 6 x 5 cells."""
+    passes = [np.linspace(number, 10 + number, 30, dtype=np.float32).reshape(5, 6) for number in (0, 4)]
+    mean = np.full((50, 80), 7, np.float32)
+    snapshots = [
+        Snapshot('a', None, number, identity_placement((40, 48), (40, 48)), [Level('neck', 0, 4, (8, 8), values)])
+        for number, values in enumerate(passes)
+    ]
+    whole = identity_placement((50, 80), (50, 80))
+    snapshots.append(Snapshot('a', None, 'mean', whole, [Level('neck', 0, 4, (1, 1), mean)]))
+    paths = []
+    for snapshot in snapshots:
+        paths.append(str(tmp_path / snapshot.maps_file))
+        (tmp_path / snapshot.maps_file).write_bytes(dump_snapshot(snapshot))
+    low, high = run_ranges(paths, 'center')['neck_0']
+    assert low < 0.1
+    assert high > 13.9

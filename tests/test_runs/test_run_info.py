@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from drawn_run import draw
 
-from mmdet_featviz.runs.run_info import numeric_metrics
+from mmdet_featviz.runs.run_info import jsonable_dataset_meta, numeric_metrics, to_json
 from mmdet_featviz.visualization.style import Style
 
 
@@ -25,3 +25,10 @@ def test_metrics_are_kept_as_finite_numbers_or_none():
         mAP=np.float32(0.5), loss=torch.tensor([0.25]), count=3, bad=float('nan'), name='x', two=torch.ones(2)
     )
     assert numeric_metrics(metrics) == dict(mAP=0.5, loss=0.25, count=3.0, bad=None)
+
+
+def test_names_and_colors_of_classes_may_be_arrays():
+    meta = dict(classes=np.array(['猫', 'dog']), palette=np.array([[1, 2, 3], [4, 5, 6]]), other=1)
+    kept = json.loads(to_json(jsonable_dataset_meta(meta)))
+    assert kept == dict(classes=['猫', 'dog'], palette=[[1, 2, 3], [4, 5, 6]])
+    assert jsonable_dataset_meta(dict(classes='cat', palette='coco')) is None

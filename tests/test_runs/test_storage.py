@@ -185,3 +185,30 @@ def test_nothing_outside_the_bucket_is_removed(folder, tmp_path):
     run_folder.flush()
     RunFolder('bucket://run', overwrite=True)
     assert (tmp_path / 'bucket' / 'mine.txt').exists()
+
+
+@pytest.mark.parametrize('name', ['../x', 'a/../../x', '/x', '\\x', '..\\x', 'a\\..\\..\\x', 'C:/x', 'c:x', 'a\0b', ''])
+@pytest.mark.parametrize('to_url', [False, True], ids=['disk', 'URL'])
+def test_names_that_lead_out_of_the_folder_are_refused(tmp_path, folder, name, to_url):
+    store = get_storage('bucket://a/run' if to_url else tmp_path / 'bucket' / 'a' / 'run')
+    store.write('猫/a..b/.c/neck_0.jpg', b'kept')
+    for work in (
+        lambda: store.write(name, b'outside'),
+        lambda: store.append(name, b'outside'),
+        lambda: store.remove(name),
+        lambda: store.read(name),
+    ):
+        with pytest.raises(ValueError, match='is no name of a file inside'):
+            work()
+    store.flush()
+    assert store.all_names() == {'猫/a..b/.c/neck_0.jpg'}
+    assert pictures(folder) == ['a/run/猫/a..b/.c/neck_0.jpg']
+
+
+def test_files_of_others_may_have_any_name(tmp_path):
+    """A name that this package never writes must not keep a run from beginning."""
+    (tmp_path / 'C:..').write_text('')
+    assert get_storage(tmp_path).names() == ['C:..']
+    RunFolder(str(tmp_path), resume=True).record([])
+    RunFolder(str(tmp_path), overwrite=True)
+    assert (tmp_path / 'C:..').exists()

@@ -9,6 +9,8 @@ from mmdet_featviz import FeatureVisualizer
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.writer import RunWriter
+from mmdet_featviz.structures.placement import identity_placement
+from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.style import Style
 
 EVERY_PICTURE = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention')
@@ -83,3 +85,19 @@ def test_a_missing_image_loses_only_its_overlays_and_is_counted(pool_model, tmp_
     names = pictures(tmp_path / 'later')
     assert len(names) == 3 + 6
     assert {file for entry in manifest(tmp_path / 'later') for file in entry['files']} == set(names)
+
+
+def test_skipped_images_have_names_of_their_own_where_pictures_wait_for_the_range_of_the_run(tmp_path):
+    """A level without finite values costs no picture; an image that is gone is named in the summary."""
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    levels = [Level('neck', 0, 4, (8.0, 8.0), values), Level('neck', 1, 4, (8.0, 8.0), values * np.nan)]
+    writer = RunWriter(RunFolder(str(tmp_path / 'run')), Style(normalize='run', save=('overlay', 'heatmap')), {})
+    for name in ('street/a', 'street/b'):
+        path = str(tmp_path / f'{name}.png')
+        writer.write(Snapshot(name, path, 0, identity_placement((16, 24), (16, 24)), levels))
+    writer.finish()
+    assert writer.summary().endswith('skipped: 2 images, image not readable (a, b)')
+    heatmaps = [name for name in pictures(tmp_path / 'run') if name.endswith('heatmap.png')]
+    assert heatmaps == [f'street/{name}/neck_{level}.heatmap.png' for name in 'ab' for level in (0, 1)]
+    assert np.ptp(read(tmp_path / 'run' / heatmaps[0])) > 100
+    assert np.ptp(read(tmp_path / 'run' / heatmaps[1])[..., 0]) == 0

@@ -1,9 +1,11 @@
+import cv2
 import numpy as np
+import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from mmdet_featviz.structures.boxes import collect_boxes
+from mmdet_featviz.structures.boxes import _note_kind, class_names, collect_boxes, ignored_boxes
 
 
 def test_ground_truth_comes_first_and_the_best_prediction_last():
@@ -44,3 +46,93 @@ def test_incomplete_boxes_are_left_out():
     assert (boxes.corners.tolist(), boxes.labels.tolist()) == ([[5, 6, 7, 8]], [1])
     sample.pred_instances = InstanceData(bboxes=torch.tensor([[1.0, 2, 3, 4]]))
     assert len(collect_boxes(sample, sample)) == 0
+
+
+def predicted(bboxes, scores=None):
+    count = len(bboxes)
+    scores = torch.full((count,), 0.5) if scores is None else torch.tensor(scores)
+    fields = dict(bboxes=torch.as_tensor(bboxes), labels=torch.arange(count), scores=scores)
+    sample = DetDataSample(metainfo=dict(ori_shape=(400, 600), flip=True, flip_direction='horizontal'))
+    sample.pred_instances = InstanceData(**fields)
+    sample.ignored_instances = InstanceData(bboxes=fields['bboxes'])
+    return sample
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    """What is logged, once for each kind of boxes."""
+    logged = []
+    _note_kind.cache_clear()
+    monkeypatch.setattr('mmdet_featviz.structures.boxes.print_log', lambda text, *args: logged.append(text))
+    yield logged
+    _note_kind.cache_clear()
+
+
+def test_rotated_boxes_become_the_upright_boxes_around_them(messages):
+    rotated = np.array(
+        [[100.0, 80, 60, 20, 0], [100, 80, 60, 20, np.pi / 2], [300, 200, 90, 40, 0.6], [50, 60, 30, 30, -2]]
+    )
+    sample = predicted(torch.tensor(rotated))
+    found = collect_boxes(sample, sample)
+    assert found.labels.tolist() == [0, 1, 2, 3]
+    expected = []
+    for x, y, width, height, angle in rotated:
+        points = cv2.boxPoints(((x, y), (width, height), np.degrees(angle)))
+        expected.append([*points.min(0), *points.max(0)])
+    np.testing.assert_allclose(found.corners, expected, atol=1e-3)
+    np.testing.assert_allclose(ignored_boxes(sample), expected, atol=1e-3)
+    flipped = collect_boxes(sample, sample, mirrored=True).corners
+    np.testing.assert_allclose(flipped[:, [0, 2]], 600 - np.array(expected)[:, [2, 0]], atol=1e-3)
+    assert messages == ['rotated boxes are drawn and counted as the upright boxes around them']
+
+
+def test_quadrilaterals_become_the_upright_boxes_around_them(messages):
+    sample = predicted(torch.tensor([[10.0, 20, 50, 5, 70, 60, 30, 80]]))
+    assert collect_boxes(sample, sample).corners.tolist() == [[10, 5, 70, 80]]
+    assert messages == ['quadrilateral boxes are drawn and counted as the upright boxes around them']
+
+
+@pytest.mark.parametrize('bboxes', [torch.ones(3, 7), torch.ones(3, 2, 2), torch.ones(3)])
+def test_boxes_of_an_unknown_kind_are_left_out(messages, bboxes):
+    sample = predicted(bboxes)
+    sample.gt_instances = InstanceData(bboxes=torch.tensor([[1.0, 2, 3, 4]]), labels=torch.tensor([1]))
+    assert collect_boxes(sample, sample).corners.tolist() == [[1, 2, 3, 4]]
+    assert len(ignored_boxes(sample)) == 0
+    assert messages == ['boxes without 4, 5 or 8 numbers each are not drawn']
+
+
+@pytest.mark.parametrize('columns', [4, 5, 8])
+def test_no_boxes_are_no_boxes_of_any_kind(messages, columns):
+    sample = predicted(torch.zeros(0, columns))
+    assert collect_boxes(sample, sample).corners.shape == (0, 4)
+    assert not messages
+
+
+def test_a_prediction_without_a_finite_score_is_no_ground_truth():
+    sample = predicted([[1.0, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]], [float('nan'), 0.5, float('inf')])
+    found = collect_boxes(sample, sample)
+    assert (found.corners.tolist(), found.scores.tolist()) == ([[5, 6, 7, 8]], [0.5])
+    assert not found.are_truth.any()
+    torch.testing.assert_close(sample.pred_instances.bboxes[0], torch.tensor([1.0, 2, 3, 4]))  # the evaluator's
+
+
+def test_ignored_boxes_are_finite():
+    sample = predicted([[1.0, 2, float('nan'), 4], [5, 6, 7, 8]])
+    assert ignored_boxes(sample).tolist() == [[5, 6, 7, 8]]
+
+
+@pytest.mark.parametrize(
+    ('classes', 'names'),
+    [
+        (('cat', 'dog'), ['cat', 'dog']),
+        (np.array(['cat', 'dog']), ['cat', 'dog']),
+        (np.arange(2), ['0', '1']),
+        ([7, 8], ['7', '8']),
+        ('cat', ['cat']),
+        (None, []),
+        (80, []),
+    ],
+)
+def test_class_names_are_text(classes, names):
+    assert class_names(dict(classes=classes)) == names
+    assert class_names(None) == []

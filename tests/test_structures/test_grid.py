@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -109,3 +111,45 @@ def test_cropped_rows_stay_zero_even_if_cells_cover_them(stride):
     assert (heat[:800] == 1).all()
     assert (heat[800:] == 0).all()
     assert np.array_equal(placement.seen, heat == 1)
+
+
+TILTED = np.array([[0.9, 0.1, 5.03], [0.05, 0.8, -20.37], [0, 0.002, 1.0]])
+TO_HORIZON = np.array([[0.9, 0.1, 5.03], [0.05, 0.8, -20.37], [0, -0.012, 1.0]])
+MIRRORED_BEHIND = np.array([[0.9, 0.1, -100.03], [0.05, -0.8, 60.37], [0, -0.012, 1.0]])
+
+
+@pytest.mark.parametrize('height', [63, 64, 65, 200])
+@pytest.mark.parametrize('matrix', [TILTED, TO_HORIZON, MIRRORED_BEHIND])
+def test_a_homography_equals_float64_interpolation_at_each_pixel(height, matrix):
+    """Also where a block of rows ends, and behind the horizon (row 83 of 200)."""
+    placement, stride = Placement(matrix, (height, 150), (160, 200)), 16
+    values = np.random.default_rng(0).normal(size=(10, 13)).astype(np.float32)
+    expected, seen = np.zeros((height, 150)), np.zeros((height, 150), bool)
+    for row in range(height):
+        for column in range(150):
+            u, v, w = placement.matrix @ [column + 0.5, row + 0.5, 1]
+            seen[row, column] = w > 0 and 0 <= u / w <= 200 and 0 <= v / w <= 160
+            if seen[row, column]:
+                x, y = np.clip(u / w / stride - 0.5, 0, 12), np.clip(v / w / stride - 0.5, 0, 9)
+                left, top = min(int(x), 11), min(int(y), 8)
+                cells = values[top : top + 2, left : left + 2].astype(np.float64)
+                expected[row, column] = [1 - (y - top), y - top] @ cells @ [1 - (x - left), x - left]
+    assert seen.any()
+    assert not seen.all()
+    np.testing.assert_array_equal(placement.seen, seen)
+    grid = Grid((10, 13), (stride, stride), placement)
+    np.testing.assert_allclose(grid.heatmap(values), expected, atol=1e-5)
+    np.testing.assert_allclose(np.sort(grid.visible(values)), np.sort(expected[seen]), atol=1e-5)
+
+
+def test_the_memory_of_a_homography_is_that_of_its_heatmap():
+    """A heatmap of float32 has 4 bytes per pixel; positions of all pixels took 200."""
+    size = (2400, 1600)
+    grid = Grid((10, 13), (16, 16), Placement(TILTED, size, (160, 200)))
+    values = np.ones((10, 13), np.float32)
+    tracemalloc.start()
+    grid.visible(values)
+    grid.heatmap(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 4 < peak / (size[0] * size[1]) < 20

@@ -54,3 +54,42 @@ def test_selected_boxes(kind, expected):
     )
     boxes = collect_boxes(sample, result)
     np.testing.assert_allclose(BoxStyle(kind, 0.3).select(boxes).scores, expected)
+
+
+@pytest.mark.parametrize('far', [2.0**31, 1e18, 1e300])
+def test_coordinates_far_outside_are_drawn_as_those_just_outside(far):
+    picture = np.full((200, 300, 3), 128, np.uint8)
+    style = BoxStyle('pred', 0.3, META)
+    for corners, near in (
+        ([-far, 60, far, 150], [-50, 60, 350, 150]),
+        ([100, -far, 180, 150], [100, -50, 180, 150]),
+        ([100, 60, far, far], [100, 60, 350, 250]),
+        ([-far, -far, -far, -far], [-50, -50, -50, -50]),
+        ([far, far, far, far], [350, 250, 350, 250]),
+    ):
+        drawn = style.draw(picture, box(corners))
+        outlines = drawn.copy(), style.draw(picture, box(near))
+        for one in outlines:  # the caption of a box that begins outside stands at the edge
+            one[:20] = 0
+            one[-20:] = 0
+        np.testing.assert_array_equal(*outlines)
+
+
+@pytest.mark.parametrize('classes', [np.array(['cat', 'dog']), np.array([7, 8]), [7, 8]])
+@pytest.mark.parametrize('palette', [np.array(PALETTE), PALETTE, 'coco', [1, 2, 3], [(1, 2), (3, 4)], None])
+@pytest.mark.parametrize('score', [0.5, np.nan])
+def test_class_names_and_colors_may_be_arrays_or_numbers(classes, palette, score):
+    picture = np.full((200, 300, 3), 128, np.uint8)
+    drawn = BoxStyle('both', 0.3, dict(classes=classes, palette=palette)).draw(
+        picture, box([100, 60, 180, 150], 1, score)
+    )
+    as_text = dict(classes=[str(name) for name in classes], palette=PALETTE if np.size(palette) == 6 else None)
+    expected = BoxStyle('both', 0.3, as_text).draw(picture, box([100, 60, 180, 150], 1, score))
+    np.testing.assert_array_equal(drawn, expected)
+    assert (drawn != picture).any()
+
+
+def test_a_negative_label_has_no_name_and_no_color_of_the_palette():
+    style = BoxStyle('pred', 0.3, META)
+    assert style.color(-1, 0.5) not in [tuple(color[::-1]) for color in PALETTE]
+    assert style._caption(-1, 0.5) == '-1 0.50'

@@ -66,3 +66,16 @@ def test_color_maps_come_from_opencv_then_matplotlib():
 def test_unknown_color_map_suggests_the_closest():
     with pytest.raises(ValueError, match="unknown color map 'virdis': .*viridis"):
         get_colormap('virdis')
+
+
+@pytest.mark.parametrize('name', ['tab10', 'Set3', 'Reds', 'gist_ncar', 'twilight_r'])
+def test_matplotlib_color_maps_span_all_values(name):
+    """tab10 has 10 colors, twilight has 510; whole numbers would count them."""
+    from matplotlib import colormaps
+
+    table, colors = get_colormap(name)[:, 0, ::-1], colormaps[name].N
+    for gray in range(256):
+        index = min(gray * colors // 255, colors - 1)
+        near = [colormaps[name](index)] + [colormaps[name](index - 1)] * (gray * colors % 255 == 0 < gray)  # rounding
+        assert min(np.abs(table[gray] - np.multiply(color[:3], 255)).max() for color in near) <= 0.5 + 1e-6
+    assert len(np.unique(table, axis=0)) >= min(colors, 200)

@@ -1,4 +1,6 @@
+import contextlib
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -46,30 +48,81 @@ def test_float_tiff(tmp_path):
     assert np.abs(image[..., 0] - expected).max() <= 1
 
 
+def oriented(pixels, ending, orientation, **options):
+    """An image file with an EXIF orientation, as Pillow writes it."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[ORIENTATION_TAG] = orientation
+    Image.fromarray(pixels[..., ::-1]).save(buffer, ending, exif=exif, **options)
+    return buffer.getvalue()
+
+
+def turned_by(pixels, orientation):
+    """What the orientation says an upright image is."""
+    return {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: pixels[::-1].transpose(1, 0, 2),
+        7: pixels[::-1, ::-1].transpose(1, 0, 2),
+        8: pixels[:, ::-1].transpose(1, 0, 2),
+    }[orientation]
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('turned', [True, False])
-def test_exif_orientation_is_used_as_in_the_pipeline(tmp_path, orientation, turned):
-    """Rotated images are recognized by their size; upside-down and mirrored ones only by what the network saw."""
-    exif = Image.Exif()
-    exif[ORIENTATION_TAG] = orientation
-    buffer = io.BytesIO()
-    Image.fromarray(IMAGE[..., ::-1]).save(buffer, 'jpeg', exif=exif, quality=100, subsampling=0)
-    path = tmp_path / 'a.jpg'
-    path.write_bytes(buffer.getvalue())
-    transforms = {
-        1: IMAGE,
-        2: IMAGE[:, ::-1],
-        3: IMAGE[::-1, ::-1],
-        4: IMAGE[::-1],
-        5: IMAGE.transpose(1, 0, 2),
-        6: IMAGE[::-1].transpose(1, 0, 2),
-        7: IMAGE[::-1, ::-1].transpose(1, 0, 2),
-        8: IMAGE[:, ::-1].transpose(1, 0, 2),
-    }
-    expected = transforms[orientation] if turned else IMAGE
+@pytest.mark.parametrize('ending', ['jpeg', 'png', 'webp', 'tiff'])
+def test_exif_orientation_is_used_as_in_the_pipeline(tmp_path, ending, orientation, turned):
+    """Whatever OpenCV does with the format: what the network saw decides, and else the size."""
+    options = dict(jpeg=dict(quality=100, subsampling=0), webp=dict(lossless=True)).get(ending, {})
+    (tmp_path / 'a').write_bytes(oriented(IMAGE, ending, orientation, **options))
+    expected = turned_by(IMAGE, orientation) if turned else IMAGE
     blurred = cv2.GaussianBlur(np.ascontiguousarray(expected), (0, 0), 2)
-    image = read_image(str(path), expected.shape[:2], seen=lambda: blurred)
+    image = read_image(str(tmp_path / 'a'), expected.shape[:2], seen=lambda: blurred)
     assert np.abs(image.astype(int) - expected).mean() < 4
+    if orientation > 4 or (turned and ending == 'jpeg'):
+        # Where the quarter turn could be either way, OpenCV's own comes first.
+        unseen = read_image(str(tmp_path / 'a'), expected.shape[:2])
+        assert np.abs(unseen.astype(int) - expected).mean() < 4
+
+
+def test_big_endian_exif_and_a_block_after_other_tags(tmp_path):
+    tags = b''.join(struct.pack('>HHIHxx', *tag) for tag in [(0x010F, 2, 1, 65), (ORIENTATION_TAG, 3, 1, 3)])
+    block = b'MM\0*' + struct.pack('>IH', 8, 2) + tags + bytes(4)
+    jpeg = cv2.imencode('.jpg', IMAGE, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    segment = b'Exif\0\0' + block
+    with_exif = jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(segment) + 2) + segment + jpeg[2:]
+    (tmp_path / 'a.jpg').write_bytes(with_exif)
+    for expected in (IMAGE, IMAGE[::-1, ::-1]):
+        image = read_image(str(tmp_path / 'a.jpg'), IMAGE.shape[:2], seen=lambda image=expected: image)
+        assert np.abs(image.astype(int) - expected).mean() < 4
+    for length in range(len(segment)):  # an EXIF block that ends early is none
+        (tmp_path / 'a.jpg').write_bytes(with_exif[: 6 + length] + jpeg[2:])
+        with contextlib.suppress(ImageError):  # OpenCV may refuse it
+            read_image(str(tmp_path / 'a.jpg'), IMAGE.shape[:2])
+
+
+def test_the_number_of_pixels_that_pillow_accepts_is_no_limit(tmp_path, monkeypatch):
+    """Pillow refuses 179 megapixels with an error of its own kind."""
+    (tmp_path / 'a.jpg').write_bytes(oriented(IMAGE, 'jpeg', 3, quality=100))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / 'a.jpg')
+    image = read_image(str(tmp_path / 'a.jpg'), (61, 83), seen=lambda: IMAGE)
+    assert np.abs(image.astype(int) - IMAGE).mean() < 4
+
+
+def test_orientation_is_decided_by_what_the_pipeline_kept(tmp_path):
+    """Here the network saw only a dark corner; all else is black in the rebuilt image, as if it were darker still."""
+    bright = np.full((60, 80, 3), 250, np.uint8)
+    bright[:20, :30] = IMAGE[:20, :30] // 4
+    (tmp_path / 'a.png').write_bytes(oriented(bright, 'png', 3))
+    for expected in (bright, bright[::-1, ::-1]):
+        seen = np.zeros_like(bright)
+        seen[:20, :30] = expected[:20, :30]
+        image = read_image(str(tmp_path / 'a.png'), (60, 80), seen=lambda seen=seen: seen)
+        np.testing.assert_array_equal(image, expected)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +172,24 @@ def test_rebuilt_image_is_flipped_and_scaled_back():
     rebuilt = rebuild_image(image, None, Placement(matrix, (61, 83), (31, 42)))
     assert np.abs(rebuilt.astype(int) - IMAGE).mean() < 4  # only what the scaling lost
     assert np.abs(rebuilt[:, ::-1].astype(int) - IMAGE).mean() > 20
+
+
+@pytest.mark.parametrize('turn', [0.0, 1e-9], ids=['crop', 'homography'])
+def test_a_rebuilt_image_is_black_where_the_pipeline_cropped_it(turn):
+    """The network saw rows 10 to 49 and columns 20 to 69 of 61 x 83 pixels."""
+    inputs = torch.from_numpy(IMAGE[10:50, 20:70].transpose(2, 0, 1).copy()).float()
+    matrix = np.array([[1, turn, -20], [0, 1, -10], [0, 0, 1]])
+    rebuilt = rebuild_image(inputs, None, Placement(matrix, (61, 83), (40, 50)))
+    expected = np.zeros_like(IMAGE)
+    expected[10:50, 20:70] = IMAGE[10:50, 20:70]
+    np.testing.assert_array_equal(rebuilt, expected)
+
+
+def test_an_image_is_rebuilt_from_the_input_of_a_teacher_and_its_student():
+    config = resnet_detector()['data_preprocessor']
+    preprocessor = MODELS.build(dict(type='MultiBranchDataPreprocessor', data_preprocessor=config))
+    inputs = preprocessor.data_preprocessor(
+        dict(inputs=[torch.from_numpy(IMAGE.transpose(2, 0, 1).copy())], data_samples=None), False
+    )['inputs'][0]
+    rebuilt = rebuild_image(inputs, preprocessor, identity_placement((61, 83), (64, 96)))
+    np.testing.assert_array_equal(rebuilt, IMAGE)

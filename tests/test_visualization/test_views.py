@@ -210,3 +210,19 @@ def test_names_of_further_passes():
         'overview.pass_2.jpg',
         'panel.pass_2.jpg',
     ]
+
+
+@pytest.mark.parametrize('normalize', ['image', 'max', 'layer', 'run', (100, 110)])
+def test_a_level_without_finite_values_is_cold_and_changes_no_other(normalize):
+    values = np.linspace(100, 110, 96, dtype=np.float32).reshape(8, 12)
+    warm = Level('neck', 0, 4, (8.0, 8.0), values)
+    empty = Level('neck', 1, 4, (8.0, 8.0), np.full((8, 12), np.nan, np.float32))
+    views_of_style = Views(Style(normalize=normalize, save='heatmap', colormap='gray'), {'neck_0': (100.0, 110.0)})
+    together, alone = (
+        {picture.name: picture.pixels for picture in views_of_style.draw(shot, views_of_style.place(shot))}
+        for shot in (snapshot([warm, empty]), snapshot([warm]))
+    )
+    assert together.keys() == {'neck_0.heatmap.png', 'neck_1.heatmap.png'}
+    np.testing.assert_array_equal(together['neck_0.heatmap.png'], alone['neck_0.heatmap.png'])
+    assert np.ptp(alone['neck_0.heatmap.png']) > (20 if normalize == 'max' else 240)
+    assert not together['neck_1.heatmap.png'].any()

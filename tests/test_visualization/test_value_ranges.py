@@ -1,0 +1,58 @@
+"""Value ranges: those of levels and channels with values that are not finite."""
+
+import numpy as np
+import pytest
+
+from mmdet_featviz.structures.grid import Grid
+from mmdet_featviz.structures.placement import Placement, identity_placement
+from mmdet_featviz.visualization.value_ranges import (
+    channel_limits,
+    find_visible_range,
+    union_of_ranges,
+    visible_range,
+)
+
+SIZE = (32, 48)
+VALUES = np.arange(100, 124, dtype=np.float32).reshape(4, 6)
+
+
+def grid(placement=None):
+    return Grid((4, 6), (8, 8), placement or identity_placement(SIZE, SIZE))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_level_without_finite_values_has_no_range(value):
+    values = np.full((4, 6), value, np.float32)
+    assert find_visible_range(values, grid()) is None
+    assert visible_range(values, grid()) == (0, 0)
+
+
+def test_values_that_are_not_finite_are_no_part_of_the_range():
+    values = VALUES.copy()
+    values[0, 0], values[3, 5], values[1, 1] = np.nan, np.inf, -np.inf
+    assert find_visible_range(values, grid()) == (101, 122)
+    alone = np.full((4, 6), np.nan, np.float32)
+    alone[2, 3] = 7
+    assert find_visible_range(alone, grid()) == (7, 7)
+    alone[2, 3] = 0
+    assert find_visible_range(alone, grid()) == (0, 0)
+
+
+def test_finite_values_of_padding_are_no_range():
+    """The image is the left half of the input; only the padding has finite values."""
+    values = VALUES.copy()
+    values[:, :3] = np.nan
+    assert find_visible_range(values, grid(identity_placement((32, 24), SIZE))) is None
+    outside = Placement(np.array([[1.0, 0, 500], [0, 1, 0], [0, 0, 1]]), SIZE, SIZE)
+    assert find_visible_range(VALUES, grid(outside)) is None
+
+
+def test_channels_without_finite_values_add_nothing_to_the_common_range():
+    ranges = [(100.0, 110.0), None, (105.0, 120.0)]
+    for normalize in ('layer', 'run'):
+        assert channel_limits(normalize, ranges) == [(100, 120)] * 3
+        assert channel_limits(normalize, [None]) == [(0, 0)]
+    assert channel_limits('image', ranges) == [(100, 110), (0, 0), (105, 120)]
+    assert channel_limits('max', ranges) == [(0, 110), (0, 0), (0, 120)]
+    assert channel_limits((1.0, 2.0), ranges) == [(1, 2)] * 3
+    assert union_of_ranges([]) == (0, 0)
