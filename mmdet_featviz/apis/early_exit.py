@@ -19,7 +19,14 @@ def release(run: Any) -> None:
     _open_runs.discard(run)
 
 
+def stop(run: Any) -> None:
+    """Call ``run.stop_early()`` now, if the run is watched."""
+    if run in _open_runs:
+        _open_runs.discard(run)
+        run.stop_early()
+
+
 @atexit.register
 def _stop_open_runs() -> None:
     for run in list(_open_runs):
-        run.stop_early()
+        stop(run)

@@ -3,6 +3,8 @@
 import gc
 import json
 import re
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +22,13 @@ from conftest import (
     train_config,
     write_dataset,
 )
+from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from mmdet_featviz.apis import early_exit
 
 RESNET_PICTURES = [f'backbone_{level}' for level in range(4)] + [f'neck_{level}' for level in range(5)]
 
@@ -110,6 +115,138 @@ def test_bad_settings_stop_the_run_before_its_first_batch(tmp_path, data, option
     with pytest.raises(error, match=message):
         Runner.from_cfg(cfg).test()
     assert batches == []
+
+
+@pytest.mark.parametrize(
+    ('options', 'error', 'message'),
+    [
+        (dict(layers=['backbone', 'nek']), ValueError, "unknown layer 'nek'"),
+        (dict(image_names=['nowhere/2']), ValueError, "no image of the val data set is called 'nowhere/2'"),
+        (dict(out_dir='{tmp}/data/images/0.png/out'), OSError, 'cannot be written to'),
+    ],
+)
+@pytest.mark.parametrize('stages', ['val', ('train', 'val')])
+def test_bad_settings_of_the_validation_stop_a_training_before_its_first_batch(
+    tmp_path, data, stages, options, error, message
+):
+    batches = []
+
+    @HOOKS.register_module(force=True)
+    class CountBatches(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            batches.append(batch_idx)
+
+    options = {key: value.format(tmp=tmp_path) if key == 'out_dir' else value for key, value in options.items()}
+    cfg = train_config(data, tmp_path / 'work', resnet_detector(), hook=dict(stages=stages, **options))
+    cfg.custom_hooks = [dict(type='CountBatches')]
+    with pytest.raises(error, match=message):
+        Runner.from_cfg(cfg).train()
+    assert batches == []
+
+
+def log_of(runner):
+    return next(Path(runner.log_dir).glob('*.log')).read_text()
+
+
+def raise_at(stage, iteration, error):
+    """Register a hook that raises an error in an iteration of a stage, counted from 0 over all epochs."""
+
+    @HOOKS.register_module(force=True)
+    class Raise(Hook):
+        count = 0
+
+        def _before_iter(self, runner, batch_idx, data_batch=None, mode='train'):
+            self.count += mode == stage
+            if mode == stage and self.count == iteration + 1:
+                raise error
+
+    return dict(type='Raise', priority='VERY_LOW')
+
+
+@pytest.mark.parametrize('error', [RuntimeError('broken'), KeyboardInterrupt(), SystemExit(1)])
+def test_an_interrupted_test_leaves_no_hook_and_no_thread(tmp_path, data, error):
+    hook = dict(out_dir=str(tmp_path / 'out'), layers='backbone')
+    cfg = runner_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)
+    cfg.custom_hooks, cfg.log_level = [raise_at('test', 2, error)], 'INFO'
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(type(error)):
+        runner.test()
+    assert hook_count(runner.model) == 0
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith('featviz')]
+    summary = f'Feature maps drawn before the run ended early: 2 pictures of 2 images in {tmp_path / "out"}'
+    assert log_of(runner).count(summary) == 1
+    early_exit._stop_open_runs()  # the end of the process does not log it again
+    assert log_of(runner).count(summary) == 1
+
+
+def test_an_error_after_the_first_validation_is_logged(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages='val')
+    cfg = train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)
+    cfg.custom_hooks, cfg.log_level = [raise_at('train', 4, RuntimeError('broken'))], 'INFO'
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(RuntimeError, match='broken'):
+        runner.train()
+    assert 'drawn before the run ended early: 5 pictures of 5 images' in log_of(runner)
+
+
+@pytest.mark.parametrize('stages', ['val', ('train', 'val')])
+def test_the_summary_of_a_finished_training_is_logged_once_per_validation(tmp_path, data, stages):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=stages)
+    cfg = train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)
+    cfg.log_level = 'INFO'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    early_exit._stop_open_runs()
+    each = 5 if stages == 'val' else 10
+    counts = re.findall(r'Feature maps.*?: (\d+) pictures', log_of(runner))
+    assert counts == [str(each), str(2 * each)]
+
+
+def test_the_info_of_a_training_does_not_name_the_first_weights_as_those_of_its_maps(tmp_path, data):
+    model = pool_detector((8,))
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), tmp_path / 'first.pth')
+    first = str(tmp_path / 'first.pth')
+    for stage, expected in (('val', (None, first)), ('test', (first, None))):
+        hook = dict(out_dir=str(tmp_path / stage), stages=stage)
+        cfg = train_config(data, tmp_path / 'work', model, hook=hook, load_from=first)
+        cfg.experiment_name = stage
+        runner = Runner.from_cfg(cfg)
+        runner.train() if stage == 'val' else runner.test()
+        info = json.loads((tmp_path / stage / 'run.json').read_text())
+        assert (info.get('checkpoint'), info.get('load_from')) == expected
+
+
+@pytest.mark.parametrize(
+    ('layers', 'names'),
+    [
+        (None, {'teacher': 'teacher.backbone_0', 'student': 'student.backbone_0'}),
+        ('backbone', {'teacher': 'teacher.backbone_0', 'student': 'student.backbone_0'}),
+        ('student.backbone', {'student': 'student.backbone_0'}),
+        (['student.backbone', 'teacher.backbone'], {'teacher': 'teacher.backbone_0', 'student': 'student.backbone_0'}),
+    ],
+)
+def test_a_validation_of_teacher_and_student_draws_both(tmp_path, data, layers, names):
+    detector = pool_detector((8,))
+    model = dict(
+        type='SemiBaseDetector',
+        detector={**detector, 'data_preprocessor': None},
+        semi_train_cfg=dict(freeze_teacher=True),
+        semi_test_cfg=dict(predict_on='teacher'),
+        data_preprocessor=detector['data_preprocessor'],
+    )
+    hook = dict(out_dir=str(tmp_path / 'out'), stages='val', layers=layers, max_images=2, save=('overlay', 'maps'))
+    cfg = runner_config(data, tmp_path / 'work', model, hook=hook)
+    cfg.val_cfg = dict(type='TeacherStudentValLoop')
+    runner = Runner.from_cfg(cfg)
+    runner.model.student.backbone.scale.data.fill_(3)
+    runner.val()
+    expected = [
+        f'epoch_0/{branch}/{n}/{file}' for branch in names for n in (0, 1) for file in ('maps.npz', names[branch])
+    ]
+    assert sorted(name.replace('.jpg', '') for name in pictures(tmp_path / 'out')) == sorted(expected)
+    if len(names) == 2:
+        means = [np.load(tmp_path / f'out/epoch_0/{branch}/0/maps.npz')[f'{names[branch]}'] for branch in names]
+        np.testing.assert_allclose(means[1], 3 * means[0], rtol=1e-5)
 
 
 def test_another_runs_folder_stops_the_run(tmp_path, data):
