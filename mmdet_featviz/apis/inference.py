@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import os
 import os.path as osp
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -25,7 +26,7 @@ from mmdet_featviz.structures.snapshot import Snapshot
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
-def find_images(source: str) -> tuple[list[str], str]:
+def find_images(source: str | os.PathLike) -> tuple[list[str], str]:
     """Find the images that a command-line argument stands for.
 
     Args:
@@ -37,6 +38,7 @@ def find_images(source: str) -> tuple[list[str], str]:
     Raises:
         SystemExit: If there are no images.
     """
+    source = os.fspath(source)
     if '://' in source:
         return [source], osp.dirname(source)
     if osp.isdir(source):

@@ -32,6 +32,7 @@ from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visuali
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_whole_number
+from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 STAGES = ('train', 'val', 'test')
@@ -276,7 +277,7 @@ class FeatureVisualizer:
             selected = self._batches.select_new(passes[0].samples, stage)
         for index in np.flatnonzero(selected).tolist():
             result = results[index] if index < len(results) else None
-            path = passes[0].samples[index].metainfo.get('img_path')
+            path = image_path(passes[0].samples[index].metainfo)
             build = partial(self.snapshots, passes, index, result, folder, stage)
             self._writer.build_and_write(path or 'an array', build)
 

@@ -10,6 +10,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import Dataset
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.utils.image_path import image_path
 
 
 def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
@@ -75,7 +76,7 @@ def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
     """Iterate over the paths of all images; data sets that are not mmengine's BaseDataset are left out."""
     for dataset in datasets:
         if isinstance(dataset, BaseDataset):
-            paths = (dataset.get_data_info(index).get('img_path') for index in range(len(dataset)))
+            paths = (image_path(dataset.get_data_info(index)) for index in range(len(dataset)))
             yield from filter(None, paths)
 
 

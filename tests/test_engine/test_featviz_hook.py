@@ -22,7 +22,8 @@ from conftest import (
     train_config,
     write_dataset,
 )
-from mmdet.registry import MODELS
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -428,3 +429,38 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path, data):
         Runner.from_cfg(cfg).test()
     plain, drawn = (np.diff(count)[1:] for count in counts)  # the first batch builds anchors and caches
     np.testing.assert_array_equal(plain, drawn)
+
+
+@pytest.mark.parametrize('kind', ['files of channels', 'Path'])
+def test_images_whose_path_is_a_list_or_no_string(tmp_path, kind):
+    """LoadMultiChannelImageFromFiles takes one file per channel."""
+    grays = {f'{n}_{color}.png': noise(seed=n)[..., i] for n in range(3) for i, color in enumerate('bgr')}
+    data = write_dataset(tmp_path / 'data', grays)
+
+    @DATASETS.register_module(force=True)
+    class PathsDataset(CocoDataset):
+        def parse_data_info(self, raw_data_info):
+            info = super().parse_data_info(raw_data_info)
+            first = info['img_path']
+            channels = [first, first.replace('_b.', '_g.'), first.replace('_b.', '_r.')]
+            info['img_path'] = channels if kind == 'files of channels' else Path(first)
+            return info
+
+    content = json.loads((data / 'annotations.json').read_text())
+    content['images'] = [image for image in content['images'] if '_b' in image['file_name']]
+    content['annotations'] = []
+    (data / 'annotations.json').write_text(json.dumps(content))
+    hook = dict(out_dir=str(tmp_path / 'out'), save=('heatmap',), normalize=(0, 255), colormap='gray', interval=2)
+    cfg = runner_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)
+    cfg.test_dataloader.dataset.type = 'PathsDataset'
+    if kind == 'files of channels':
+        load = dict(type='LoadMultiChannelImageFromFiles', color_type='unchanged')
+        cfg.test_dataloader.dataset.pipeline[0] = load
+    runner = Runner.from_cfg(cfg)
+    runner.test_loop.evaluator.metrics.clear()
+    runner.test()
+    assert pictures(tmp_path / 'out') == [f'{n}_b/backbone_0.heatmap.png' for n in (0, 2)]
+    channels = noise(seed=2) if kind == 'files of channels' else noise(seed=2)[..., 0]
+    heat = read(tmp_path / 'out' / '2_b' / 'backbone_0.heatmap.png')
+    assert abs(heat.mean() - channels.mean()) < 2
+    assert [entry['image'] for entry in manifest(tmp_path / 'out')] == [f'{data}/images/{n}_b.png' for n in (0, 2)]
