@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import glob
 import os
 import os.path as osp
@@ -24,6 +25,20 @@ from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
 from mmdet_featviz.structures.snapshot import Snapshot
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+
+def build_pipeline(model: nn.Module, of_arrays: bool = False) -> Compose:
+    """Build the test pipeline of a detector.
+
+    Args:
+        model: The detector, with its config as ``cfg``.
+        of_arrays: Whether the pipeline gets images as arrays instead of paths.
+    """
+    # A copy: mmdet's own inference_detector() changes the config of the model for the first array.
+    pipeline = copy.deepcopy(get_test_pipeline_cfg(model.cfg))
+    if of_arrays:
+        pipeline[0].type = 'mmdet.LoadImageFromNDArray'
+    return Compose(pipeline)
 
 
 def find_images(source: str | os.PathLike) -> tuple[list[str], str]:
@@ -64,7 +79,7 @@ def draw_images(images: Sequence[str], model: nn.Module, visualizer: FeatureVisu
     Returns:
         The images that could not be read. They are skipped unless the visualizer is strict.
     """
-    pipeline = Compose(get_test_pipeline_cfg(model.cfg.copy()))
+    pipeline = build_pipeline(model)
     unreadable = []
     for image in tqdm(images, unit='image'):
         visualizer.taps.attach()
@@ -96,6 +111,7 @@ def take_snapshot(
         visualizer: A visualizer with taps on the detector.
         pipeline: The test pipeline; None builds it from the detector's config.
     """
+    pipeline = pipeline or build_pipeline(model, isinstance(image, np.ndarray))
     with visualizer.taps as taps, without_drawing(model):
         result = inference_detector(model, image, pipeline)
     (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result)
@@ -110,8 +126,9 @@ def show_layers(model: nn.Module, image: str | np.ndarray, depth: int = DEPTH) -
         image: Path or URL of the image, or the image itself (H, W, 3), BGR.
         depth: Depth of the tree.
     """
+    pipeline = build_pipeline(model, isinstance(image, np.ndarray))
     with without_drawing(model):
-        return layer_tree(model, lambda: inference_detector(model, image), depth)
+        return layer_tree(model, lambda: inference_detector(model, image, pipeline), depth)
 
 
 @contextlib.contextmanager

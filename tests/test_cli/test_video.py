@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from commands import run
 
+from mmdet_featviz.apis.video import write_video
+
 SIZE = (64, 96)
 
 
@@ -63,6 +65,17 @@ def test_levels_that_do_not_exist(pools_project, video, tmp_path):
     done = run('video_demo.py', video, 'pools.py', 'pools.pth', '--out', out, '--levels', 'neck_*', cwd=pools_project)
     assert '--levels neck_* matches no level: choose from backbone_0, backbone_1' in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_video_leaves_no_files(tmp_path, error):
+    def pictures():
+        yield np.zeros((32, 32, 3), np.uint8)
+        raise error
+
+    with pytest.raises(error):
+        write_video(str(tmp_path / 'x.avi'), pictures(), 5)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
