@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import weakref
-from typing import Any
+from typing import Any, Iterator
 
 _open_runs: weakref.WeakSet = weakref.WeakSet()
 
@@ -24,6 +25,16 @@ def stop(run: Any) -> None:
     if run in _open_runs:
         _open_runs.discard(run)
         run.stop_early()
+
+
+@contextlib.contextmanager
+def stopping(run: Any) -> Iterator[None]:
+    """Within the context, an error or an interruption also stops the run, if it is watched."""
+    try:
+        yield
+    except BaseException:
+        stop(run)
+        raise
 
 
 @atexit.register

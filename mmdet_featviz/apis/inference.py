@@ -19,6 +19,7 @@ from mmengine import fileio
 from torch import nn
 from tqdm import tqdm
 
+from mmdet_featviz.apis import early_exit
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
@@ -79,6 +80,15 @@ def draw_images(images: Sequence[str], model: nn.Module, visualizer: FeatureVisu
     Returns:
         The images that could not be read. They are skipped unless the visualizer is strict.
     """
+    visualizer.summarize_at_exit()
+    with early_exit.stopping(visualizer):
+        unreadable = _draw_each(images, model, visualizer)
+        visualizer.close()
+    return unreadable
+
+
+def _draw_each(images: Sequence[str], model: nn.Module, visualizer: FeatureVisualizer) -> list[str]:
+    """Predict on each image and draw its feature maps; returns the images that could not be read."""
     pipeline = build_pipeline(model)
     unreadable = []
     for image in tqdm(images, unit='image'):
@@ -96,7 +106,6 @@ def draw_images(images: Sequence[str], model: nn.Module, visualizer: FeatureVisu
         visualizer.draw(visualizer.taps.take(), [result])
         if visualizer.is_done():
             break
-    visualizer.close()
     return unreadable
 
 

@@ -158,7 +158,7 @@ class FeatureVisualizer:
             image_paths: Paths of all images of the data set, so that output folders do not depend on their order.
             backend_args: File backend of the data set, used if the user named none.
             stage: ``train``, ``val`` or ``test``: the stage that the data set belongs to.
-            info: Further entries of ``run.json``.
+            info: Further entries of ``run.json``. The summary repeats ``weights``, a note about the weights.
             in_run: Whether a runner calls this, and :meth:`close` at its end.
             log: Visualizer for `log_to_visualizer`; None is that of the runner created last.
 
@@ -201,6 +201,7 @@ class FeatureVisualizer:
             **info,
         )
         self._in_run = in_run
+        self._weights_note = info.get('weights')
         run_folder = RunFolder(self.out_dir or default_dir, self.overwrite, self.resume, in_run)
         workers = self.workers if in_run else 0
         self._writer = RunWriter(run_folder, self.style, info, self.strict, workers=workers, log=picture_log)
@@ -347,9 +348,9 @@ class FeatureVisualizer:
             return 'no pictures: none of the stages to draw has run'
         line = self._writer.summary()
         layers = [f'layer {layer}, no spatial map ({output})' for layer, output in self.taps.not_maps.items()]
-        if not layers:
-            return line
-        return f'{line}{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'
+        if layers:
+            line += f'{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'
+        return f'{self._weights_note}: {line}' if self._weights_note else line
 
 
 def _check_option_names(style: dict) -> None:

@@ -161,11 +161,8 @@ def _stopping_early(run: Callable[[], Any], visualizer: FeatureVisualizer) -> Ca
 
     @wraps(run)
     def run_and_stop() -> Any:
-        try:
+        with early_exit.stopping(visualizer):
             return run()
-        except BaseException:
-            early_exit.stop(visualizer)
-            raise
 
     return run_and_stop
 
