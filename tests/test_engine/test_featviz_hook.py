@@ -464,3 +464,15 @@ def test_images_whose_path_is_a_list_or_no_string(tmp_path, kind):
     heat = read(tmp_path / 'out' / '2_b' / 'backbone_0.heatmap.png')
     assert abs(heat.mean() - channels.mean()) < 2
     assert [entry['image'] for entry in manifest(tmp_path / 'out')] == [f'{data}/images/{n}_b.png' for n in (0, 2)]
+
+
+@pytest.mark.parametrize(('boxes', 'is_loaded'), [('gt', False), ('both', False), ('pred', False), ('gt', True)])
+def test_ground_truth_that_the_pipeline_does_not_load_is_missed_once(tmp_path, data, boxes, is_loaded):
+    pipeline = [step for step in keep_ratio_pipeline() if is_loaded or step['type'] != 'LoadAnnotations']
+    hook = dict(out_dir=str(tmp_path / 'out'), boxes=boxes)
+    cfg = runner_config(data, tmp_path / 'work', pool_detector((8,)), pipeline=pipeline, hook=hook)
+    cfg.log_level = 'INFO'
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    expected = 0 if is_loaded or boxes == 'pred' else 1
+    assert log_of(runner).count(f'boxes={boxes!r}, but the data samples have no ground truth') == expected
