@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 from mmdet_featviz.runs.image_selection import ImageSelection
+from mmdet_featviz.utils.image_path import image_path
 
 
 class BatchSelection:
@@ -29,7 +30,7 @@ class BatchSelection:
         """
         if stage != self.images.stage:
             self.images.begin(stage)
-        return [self.images.next(sample.metainfo.get('img_path')) for sample in samples]
+        return [self.images.next(image_path(sample.metainfo)) for sample in samples]
 
     def select(self, samples: Sequence[Any], folder: str, stage: str) -> list[bool]:
         """Return which images of a batch are drawn, for a detector, which knows neither batches nor epochs.
@@ -42,7 +43,7 @@ class BatchSelection:
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
         """
-        batch = folder, *(sample.metainfo.get('img_path') or id(sample) for sample in samples)
+        batch = folder, *(image_path(sample.metainfo) or id(sample) for sample in samples)
         if batch != self._batch:
             # Not so in training, which continues to count after a validation.
             is_new_round = stage == 'val' and self._batch[:1] != (folder,) and self.images.has_begun

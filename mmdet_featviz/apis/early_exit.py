@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import weakref
-from typing import Any
+from typing import Any, Iterator
 
 _open_runs: weakref.WeakSet = weakref.WeakSet()
 
@@ -19,7 +20,24 @@ def release(run: Any) -> None:
     _open_runs.discard(run)
 
 
+def stop(run: Any) -> None:
+    """Call ``run.stop_early()`` now, if the run is watched."""
+    if run in _open_runs:
+        _open_runs.discard(run)
+        run.stop_early()
+
+
+@contextlib.contextmanager
+def stopping(run: Any) -> Iterator[None]:
+    """Within the context, an error or an interruption also stops the run, if it is watched."""
+    try:
+        yield
+    except BaseException:
+        stop(run)
+        raise
+
+
 @atexit.register
 def _stop_open_runs() -> None:
     for run in list(_open_runs):
-        run.stop_early()
+        stop(run)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import glob
+import os
 import os.path as osp
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -17,6 +19,7 @@ from mmengine import fileio
 from torch import nn
 from tqdm import tqdm
 
+from mmdet_featviz.apis import early_exit
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
@@ -25,7 +28,21 @@ from mmdet_featviz.structures.snapshot import Snapshot
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
-def find_images(source: str) -> tuple[list[str], str]:
+def build_pipeline(model: nn.Module, of_arrays: bool = False) -> Compose:
+    """Build the test pipeline of a detector.
+
+    Args:
+        model: The detector, with its config as ``cfg``.
+        of_arrays: Whether the pipeline gets images as arrays instead of paths.
+    """
+    # A copy: mmdet's own inference_detector() changes the config of the model for the first array.
+    pipeline = copy.deepcopy(get_test_pipeline_cfg(model.cfg))
+    if of_arrays:
+        pipeline[0].type = 'mmdet.LoadImageFromNDArray'
+    return Compose(pipeline)
+
+
+def find_images(source: str | os.PathLike) -> tuple[list[str], str]:
     """Find the images that a command-line argument stands for.
 
     Args:
@@ -37,6 +54,7 @@ def find_images(source: str) -> tuple[list[str], str]:
     Raises:
         SystemExit: If there are no images.
     """
+    source = os.fspath(source)
     if '://' in source:
         return [source], osp.dirname(source)
     if osp.isdir(source):
@@ -62,7 +80,16 @@ def draw_images(images: Sequence[str], model: nn.Module, visualizer: FeatureVisu
     Returns:
         The images that could not be read. They are skipped unless the visualizer is strict.
     """
-    pipeline = Compose(get_test_pipeline_cfg(model.cfg.copy()))
+    visualizer.summarize_at_exit()
+    with early_exit.stopping(visualizer):
+        unreadable = _draw_each(images, model, visualizer)
+        visualizer.close()
+    return unreadable
+
+
+def _draw_each(images: Sequence[str], model: nn.Module, visualizer: FeatureVisualizer) -> list[str]:
+    """Predict on each image and draw its feature maps; returns the images that could not be read."""
+    pipeline = build_pipeline(model)
     unreadable = []
     for image in tqdm(images, unit='image'):
         visualizer.taps.attach()
@@ -79,7 +106,6 @@ def draw_images(images: Sequence[str], model: nn.Module, visualizer: FeatureVisu
         visualizer.draw(visualizer.taps.take(), [result])
         if visualizer.is_done():
             break
-    visualizer.close()
     return unreadable
 
 
@@ -94,6 +120,7 @@ def take_snapshot(
         visualizer: A visualizer with taps on the detector.
         pipeline: The test pipeline; None builds it from the detector's config.
     """
+    pipeline = pipeline or build_pipeline(model, isinstance(image, np.ndarray))
     with visualizer.taps as taps, without_drawing(model):
         result = inference_detector(model, image, pipeline)
     (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result)
@@ -108,8 +135,9 @@ def show_layers(model: nn.Module, image: str | np.ndarray, depth: int = DEPTH) -
         image: Path or URL of the image, or the image itself (H, W, 3), BGR.
         depth: Depth of the tree.
     """
+    pipeline = build_pipeline(model, isinstance(image, np.ndarray))
     with without_drawing(model):
-        return layer_tree(model, lambda: inference_detector(model, image), depth)
+        return layer_tree(model, lambda: inference_detector(model, image, pipeline), depth)
 
 
 @contextlib.contextmanager

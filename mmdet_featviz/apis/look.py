@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from mmengine.infer import BaseInferencer
 from torch import nn
 
 from mmdet_featviz.apis.inference import take_snapshot
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.capture.reductions import Reduction
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import encode_picture
@@ -96,32 +98,81 @@ class Look:
         return self._placed[name]
 
 
-def look(model: nn.Module, image: str | np.ndarray, **options: Any) -> Look:
+# They concern runs and the files that these write.
+OPTIONS_OF_RUNS = (
+    'out_dir',
+    'image_root',
+    'interval',
+    'max_images',
+    'image_names',
+    'stages',
+    'average_passes',
+    'overwrite',
+    'resume',
+    'workers',
+    'log_to_visualizer',
+    'report',
+    'image_format',
+    'maps_dtype',
+    'channel_tiles',
+    'channel_files',
+)
+
+
+def look(model: nn.Module | BaseInferencer, image: str | os.PathLike | np.ndarray, **options: Any) -> Look:
     """Predict on one image, and return the activations of the detector's layers.
 
     Args:
-        model: A detector from ``mmdet.apis.init_detector``.
+        model: A detector from ``mmdet.apis.init_detector``, or a ``DetInferencer``.
         image: Path or URL of the image, or the image itself (H, W, 3), BGR as OpenCV reads it.
-        **options: Arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`. `strict` is
-            True unless given.
+        **options: Arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`, except those
+            that concern runs and files. `strict` is True unless given. `reduction` may also be a function from (N, C,
+            H, W) to (N, H, W).
 
     Raises:
         ValueError: If `image` is neither a path nor an image, or a layer does not exist or outputs no spatial map.
-        TypeError: If an option does not exist.
+        TypeError: If `model` is no detector, or an option does not exist or has no effect here.
 
     Example:
         >>> model = init_detector('my_config.py', 'my_checkpoint.pth')
         >>> seen = look(model, 'image.jpg', layers=['backbone', 'neck'])
         >>> seen.heatmap('neck_0').max(), seen.overlay('neck_0').shape
     """
+    detector = _check_detector(model.model if isinstance(model, BaseInferencer) else model)
     if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or not image.size):
         raise ValueError(f'image must be an array (H, W, 3), BGR, but has the shape {image.shape}')
     if not isinstance(image, (str, os.PathLike, np.ndarray)):
         raise ValueError(f'image must be a path or an array, not {image!r} (cv2.imread returns None on failure)')
-    visualizer = FeatureVisualizer(**{'strict': True, **options})
-    visualizer.taps = visualizer.make_taps(model)
-    snapshot = take_snapshot(model, image, visualizer)
+    if isinstance(image, os.PathLike):
+        image = os.fspath(image)
+    visualizer = _make_visualizer(**options)
+    visualizer.taps = visualizer.make_taps(detector)
+    snapshot = take_snapshot(detector, image, visualizer)
     if not snapshot.levels:
         layers = ', '.join(visualizer.taps.modules)
         raise ValueError(f'none of the layers {layers} outputs a spatial map: choose other layers')
     return Look(snapshot, visualizer.style)
+
+
+def _check_detector(model: Any) -> nn.Module:
+    """Return the model if it is a detector with its config."""
+    if not isinstance(model, nn.Module) or not hasattr(model, 'cfg'):
+        what = 'has no config as model.cfg' if isinstance(model, nn.Module) else f'is {model!r}'
+        raise TypeError(
+            f'look() needs a detector from mmdet.apis.init_detector(config, checkpoint) or a DetInferencer, but model '
+            f'{what}'
+        )
+    return model
+
+
+def _make_visualizer(reduction: str | Reduction | None = None, **options: Any) -> FeatureVisualizer:
+    """Return a visualizer for one image, which is not written."""
+    unused = [name for name in options if name in OPTIONS_OF_RUNS]
+    if unused:
+        raise TypeError(f'look() takes one image and writes no files, so {", ".join(unused)} would have no effect')
+    if options.get('normalize') == 'run':
+        raise ValueError("normalize='run' needs a run of several images: give look() two numbers instead")
+    visualizer = FeatureVisualizer(reduction=None if callable(reduction) else reduction, **{'strict': True, **options})
+    if callable(reduction):
+        visualizer.reduction = reduction
+    return visualizer

@@ -17,6 +17,7 @@ from mmdet_featviz.structures.boxes import Boxes, collect_boxes, ignored_boxes
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement, identity_placement, placement_from_metas
 from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.images import read_image, rebuild_image
 from mmdet_featviz.visualization.value_ranges import finite_heat
 
@@ -76,7 +77,7 @@ class SnapshotBuilder:
         """
         sample = passes[0].samples[index]
         boxes = collect_boxes(sample, result, mirrored=len(passes) == 1)
-        key = posixpath.join(folder, source.keys.key_of(sample.metainfo.get('img_path')))
+        key = posixpath.join(folder, source.keys.key_of(image_path(sample.metainfo)))
         snapshots = []
         for pass_ in passes:
             snapshots.append(self._build_one(model, pass_, index, key, folder, source, boxes, stage == 'train'))
@@ -100,7 +101,7 @@ class SnapshotBuilder:
         training: bool,
     ) -> Snapshot:
         inputs, meta = pass_.inputs[index], pass_.samples[index].metainfo
-        path = meta.get('img_path')
+        path = image_path(meta)
         placement = _placement(inputs, meta, training)
         image = rebuild = partial(rebuild_image, inputs, getattr(model, 'data_preprocessor', None), placement)
         is_file = path is not None and not training

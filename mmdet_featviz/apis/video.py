@@ -9,11 +9,9 @@ from typing import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
-from mmcv.transforms import Compose
-from mmdet.utils import get_test_pipeline_cfg
 from torch import nn
 
-from mmdet_featviz.apis.inference import take_snapshot
+from mmdet_featviz.apis.inference import build_pipeline, take_snapshot
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.sheets import shrink_to_tile
@@ -50,9 +48,7 @@ class FrameDrawer:
         self.tile_size = tile_size
         self.direction = direction
         self.with_frame = with_frame
-        pipeline = get_test_pipeline_cfg(model.cfg.copy())
-        pipeline[0].type = 'mmdet.LoadImageFromNDArray'
-        self._pipeline = Compose(pipeline)
+        self._pipeline = build_pipeline(model, of_arrays=True)
         self._views = Views(visualizer.style)
 
     def draw(self, frame: np.ndarray) -> np.ndarray:
@@ -137,11 +133,14 @@ def write_video(path: str, pictures: Iterable[np.ndarray], fps: float) -> int:
                     raise OSError(f'{path} cannot be written as {extension}: try .avi, or another folder')
             writer.write(picture)
             count += 1
+        if writer is not None:
+            writer.release()
+            os.replace(temporary, path)
     finally:
         if writer is not None:
             writer.release()
-    if count:
-        os.replace(temporary, path)
+        if osp.exists(temporary):  # the video is not complete
+            os.remove(temporary)
     return count
 
 

@@ -13,6 +13,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import is_main_process
+from mmengine.fileio import get_file_backend
 from mmengine.logging import print_log
 from mmengine.visualization import Visualizer as MMVisualizer
 from torch import nn
@@ -30,8 +31,10 @@ from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.run_info import jsonable_dataset_meta
 from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visualizer
 from mmdet_featviz.runs.writer import RunWriter
+from mmdet_featviz.structures.boxes import has_all
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
+from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 STAGES = ('train', 'val', 'test')
@@ -118,7 +121,7 @@ class FeatureVisualizer:
         self.stages = tuple(
             check_choice('stages', stage, STAGES) for stage in check_names('stages', stages, may_be_empty=True)
         )
-        self.backend_args = backend_args
+        self.backend_args = _check_backend_args(backend_args)
         self.average_passes = average_passes
         if overwrite and resume:
             raise ValueError('overwrite removes the files of another run, resume continues it: choose one')
@@ -128,6 +131,7 @@ class FeatureVisualizer:
         self.log_to_visualizer = log_to_visualizer
         self.strict = strict
 
+        self._warned = False
         self.taps: Taps | None = None
         self._sources: dict[str, ImageSource] = {}  # by stage
         self._images = ImageSelection(self.interval, self.max_images, self.image_names)
@@ -157,7 +161,7 @@ class FeatureVisualizer:
             image_paths: Paths of all images of the data set, so that output folders do not depend on their order.
             backend_args: File backend of the data set, used if the user named none.
             stage: ``train``, ``val`` or ``test``: the stage that the data set belongs to.
-            info: Further entries of ``run.json``.
+            info: Further entries of ``run.json``. The summary repeats ``weights``, a note about the weights.
             in_run: Whether a runner calls this, and :meth:`close` at its end.
             log: Visualizer for `log_to_visualizer`; None is that of the runner created last.
 
@@ -200,6 +204,7 @@ class FeatureVisualizer:
             **info,
         )
         self._in_run = in_run
+        self._weights_note = info.get('weights')
         run_folder = RunFolder(self.out_dir or default_dir, self.overwrite, self.resume, in_run)
         workers = self.workers if in_run else 0
         self._writer = RunWriter(run_folder, self.style, info, self.strict, workers=workers, log=picture_log)
@@ -274,11 +279,26 @@ class FeatureVisualizer:
             return
         if selected is None:
             selected = self._batches.select_new(passes[0].samples, stage)
+        if any(selected):
+            self._warn_without_truth(passes[0].samples)
         for index in np.flatnonzero(selected).tolist():
             result = results[index] if index < len(results) else None
-            path = passes[0].samples[index].metainfo.get('img_path')
+            path = image_path(passes[0].samples[index].metainfo)
             build = partial(self.snapshots, passes, index, result, folder, stage)
             self._writer.build_and_write(path or 'an array', build)
+
+    def _warn_without_truth(self, samples: Sequence[Any]) -> None:
+        """Log once that `boxes` asks for ground truth and the pipeline loads none."""
+        wants_truth = self.style.boxes in ('gt', 'both') and not self._warned
+        if wants_truth and not any(
+            has_all(getattr(item, 'gt_instances', None), 'bboxes', 'labels') for item in samples
+        ):
+            self._warned = True
+            message = (
+                f'boxes={self.style.boxes!r}, but the data samples have no ground truth, so none is drawn: add '
+                "dict(type='LoadAnnotations', with_bbox=True) before PackDetInputs to the pipeline, or set boxes='pred'"
+            )
+            print_log(message, 'current', logging.WARNING)
 
     def snapshots(
         self, passes: Sequence[Pass], index: int, result: Any = None, folder: str = '', stage: str = 'test'
@@ -346,9 +366,23 @@ class FeatureVisualizer:
             return 'no pictures: none of the stages to draw has run'
         line = self._writer.summary()
         layers = self.taps.skipped_layers()
-        if not layers:
-            return line
-        return f'{line}{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'
+        if layers:
+            line += f'{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'
+        return f'{self._weights_note}: {line}' if self._weights_note else line
+
+
+def _check_backend_args(backend_args: dict | None) -> dict | None:
+    """Return the arguments of a file backend if they are valid; the backend of a URL is known only with the URL."""
+    if backend_args is not None and not isinstance(backend_args, dict):
+        raise TypeError(f"backend_args must be a dict such as dict(backend='petrel'), but is {backend_args!r}")
+    if backend_args and 'backend' in backend_args:
+        try:
+            get_file_backend(backend_args=dict(backend_args))
+        except Exception as error:  # each file backend raises errors of its own
+            raise ValueError(
+                f'no file backend can be made from backend_args={backend_args!r} ({type(error).__name__}: {error})'
+            ) from error
+    return backend_args
 
 
 def _check_option_names(style: dict) -> None:

@@ -37,4 +37,5 @@ def predicting_branch(model: nn.Module) -> str:
     semi_test_cfg = getattr(model, 'semi_test_cfg', None)
     if not (hasattr(model, 'teacher') and hasattr(model, 'student') and semi_test_cfg is not None):
         return ''
-    return f'{semi_test_cfg.get("predict_on", "teacher")}.'
+    # As SemiBaseDetector chooses it; TeacherStudentValLoop leaves None behind if nothing was set.
+    return 'teacher.' if semi_test_cfg.get('predict_on', 'teacher') == 'teacher' else 'student.'

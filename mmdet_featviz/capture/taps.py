@@ -120,6 +120,11 @@ class Taps:
         while self._handles:
             self._handles.pop().remove()
 
+    def keep_branch(self, branch: str) -> None:
+        """Drop the layers outside a branch, given as the start of their paths, such as ``student.``."""
+        self.modules = {layer: module for layer, module in self.modules.items() if layer.startswith(branch)}
+        self._must_fire &= self.modules.keys()
+
     def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
         """Begin a pass over inputs (N, C, H, W) and their N data samples; drops passes over earlier batches."""
         self._begun += 1
@@ -257,7 +262,7 @@ class Taps:
             print_log(message, logger='current', level=logging.WARNING)
 
     def _check_fired(self) -> None:
-        if not self._fired:
+        if self.modules and not self._fired:
             raise ValueError(
                 f'none of the layers {", ".join(self.modules)} fired in the first pass: forward hooks do not fire '
                 'inside a compiled or exported detector. Use the plain detector (compile=False)'

@@ -11,8 +11,8 @@ from typing import Sequence
 
 from mmdet_featviz.apis.inference import draw_images, find_images
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
-from mmdet_featviz.cli.loading import load_detector
-from mmdet_featviz.cli.options import add_drawing_options
+from mmdet_featviz.cli.loading import load_detector, run_info_of
+from mmdet_featviz.cli.options import add_drawing_options, add_random_weights
 from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder
@@ -62,9 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         '--checkpoint-a',
         metavar='FILE',
-        help="Default: load_from of A's config, or the zoo's weights; else random weights.",
+        help="Default: load_from of A's config, or the zoo's weights.",
     )
     models.add_argument('--checkpoint-b', metavar='FILE', help='Default: the same for B.')
+    add_random_weights(models)
     models.add_argument('--images', nargs='+', metavar='IMAGE', help='Images, folders, or globs in quotes.')
     models.add_argument(
         '--align',
@@ -107,7 +108,8 @@ def _run_detector(config: str, checkpoint: str | None, out_dir: str, args: argpa
     own_args = dict(config=config, checkpoint=checkpoint, cfg_options=None, out_dir=out_dir, save='maps')
     detector_args = argparse.Namespace(**{**vars(args), **own_args})
     visualizer, model = load_detector(detector_args, image_root=root)
-    info = dict(config=config, checkpoint=detector_args.checkpoint or 'random weights')
+    info = run_info_of(detector_args)
+    info['checkpoint'] = info['checkpoint'] or info.get('weights')  # a name for the pictures
     visualizer.open(model, dataset_meta=model.dataset_meta, info=info)
     for image in draw_images(images, model, visualizer):
         print(f'skipped: {image} is no readable image')

@@ -10,8 +10,9 @@ import argparse
 from mmdet_featviz.apis.inference import draw_images, find_images, show_layers
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.layer_tree import DEPTH
-from mmdet_featviz.cli.loading import load_detector
+from mmdet_featviz.cli.loading import load_detector, run_info_of
 from mmdet_featviz.cli.options import add_detector_options, add_drawing_options
+from mmdet_featviz.cli.ranks import exit_on_sigterm
 from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.style import Style
 
@@ -39,15 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    exit_on_sigterm(launcher='none')
     images, root = find_images(args.input)
+    args.random_weights |= args.show_layers is not None
     defaults = {} if hasattr(args, 'image_root') else dict(image_root=root)
     visualizer, model = load_detector(args, **defaults)
     if args.show_layers is not None:
         print(show_layers(model, images[0], args.show_layers))
         return
-    info = dict(config=args.config, checkpoint=args.checkpoint)
     try:
-        visualizer.open(model, dataset_meta=getattr(model, 'dataset_meta', None), info=info)
+        visualizer.open(model, dataset_meta=getattr(model, 'dataset_meta', None), info=run_info_of(args))
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
     unreadable = draw_images(images, model, visualizer)

@@ -24,7 +24,7 @@ SIZE = 480, 640  # of the gray image used without --image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_detector_options(parser)
+    add_detector_options(parser, random_weights=True)
     parser.add_argument(
         '--image', metavar='FILE', help='Image that the shapes are computed for. Default: a gray one of 640x480 pixels.'
     )

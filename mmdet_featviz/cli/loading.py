@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
+import re
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
@@ -66,8 +68,11 @@ def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVis
         args: Parsed arguments, with those of ``add_detector_options``.
         **defaults: Arguments of the visualizer, which override the config and which the command line overrides.
 
+    Sets ``args.weights`` to a note for ``run.json``: the detector has random weights; empty if it has others.
+
     Raises:
-        SystemExit: If config or checkpoint do not exist, or an option is wrong.
+        SystemExit: If config or checkpoint do not exist or cannot be fetched, an option is wrong, or there is no
+            checkpoint and the command needs one.
     """
     from mmdet.apis import DetInferencer, init_detector
 
@@ -82,17 +87,46 @@ def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVis
         raise SystemExit(f'config {args.config} does not exist')
     if args.checkpoint is not None and '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise SystemExit(f'checkpoint {args.checkpoint} does not exist')
+    args.weights = 'random weights' if cfg is not None and args.checkpoint is None else ''
+    if args.weights and not args.random_weights:
+        raise SystemExit(
+            f'{args.config} has no load_from: name a checkpoint after the config, or set --random-weights to draw a '
+            'detector that has learned nothing'
+        )
     from_command_line = drawing_options(args, FeatureVisualizer, Style)
     try:
         visualizer = FeatureVisualizer(**{**from_config, **defaults, **from_command_line})
     except (TypeError, ValueError) as error:
         raise SystemExit(str(error)) from error
     if cfg is not None:
-        return visualizer, init_detector(cfg, args.checkpoint, device=args.device)
-    try:
-        return visualizer, DetInferencer(args.config, args.checkpoint, args.device, show_progress=False).model
-    except ValueError as error:  # mmdet says which names there are
-        raise SystemExit(f"{args.config} is neither a config file nor a model of mmdet's zoo: {error}") from error
+        model = init_detector(cfg, args.checkpoint, device=args.device)
+    else:
+        try:
+            model = DetInferencer(args.config, args.checkpoint, args.device, show_progress=False).model
+        except ValueError as error:  # mmdet says which names there are
+            raise SystemExit(f"{args.config} is neither a config file nor a model of mmdet's zoo: {error}") from error
+        except OSError as error:  # of urllib, too
+            raise SystemExit(
+                f'the weights of {args.config} cannot be fetched ({error}): check the connection, or name a checkpoint '
+                'after the model'
+            ) from error
+    if args.checkpoint is not None and not _any_weight_fits(args.checkpoint, model):
+        args.weights = f'random weights: no weight of {args.checkpoint} fits the detector'
+    return visualizer, model
+
+
+def run_info_of(args: argparse.Namespace) -> dict[str, str | None]:
+    """Return the entries of ``run.json`` about a detector from :func:`load_detector`."""
+    return dict(config=args.config, checkpoint=args.checkpoint, **({'weights': args.weights} if args.weights else {}))
+
+
+def _any_weight_fits(checkpoint: str, model: nn.Module) -> bool:
+    """Whether a checkpoint has any weight of the detector; mmengine loads one that has none without an error."""
+    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    weights = content.get('state_dict', content)
+    own = model.state_dict()
+    names = ((re.sub(r'^module\.', '', name), weight) for name, weight in weights.items())
+    return any(name in own and own[name].shape == getattr(weight, 'shape', None) for name, weight in names)
 
 
 def _drawing_options_in(cfg: Config) -> dict[str, Any]:

@@ -100,8 +100,13 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that name a detector: config, checkpoint, device."""
+def add_detector_options(parser: argparse.ArgumentParser, random_weights: bool = False) -> None:
+    """Add the arguments that name a detector: config, checkpoint, device.
+
+    Args:
+        parser: The parser.
+        random_weights: Whether the command needs no checkpoint; otherwise there is an option that allows none.
+    """
     parser.add_argument(
         'config',
         metavar='CONFIG',
@@ -111,11 +116,22 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
         'checkpoint',
         nargs='?',
         metavar='CHECKPOINT',
-        help="Default: load_from of the config, or the zoo's weights; else random weights.",
+        help="Default: load_from of the config, or the zoo's weights.",
     )
+    if random_weights:
+        parser.set_defaults(random_weights=True)
+    else:
+        add_random_weights(parser)
     default_device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
     parser.add_argument('--device', default=default_device, help='Default: cuda:0 if there is a GPU, else cpu.')
     add_cfg_options(parser)
+
+
+def add_random_weights(parser: argparse.ArgumentParser) -> None:
+    """Add ``--random-weights``."""
+    parser.add_argument(
+        '--random-weights', action='store_true', help='Use random weights if there is no checkpoint, not an error.'
+    )
 
 
 def add_drawing_options(

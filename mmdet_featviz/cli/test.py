@@ -7,6 +7,7 @@ a hook gets one if any drawing option is given.
 from __future__ import annotations
 
 import argparse
+import os
 import warnings
 from copy import deepcopy
 
@@ -114,3 +115,7 @@ def _build_test_data(runner: Runner) -> BaseLoop:
         if 'need at least one array to concatenate' not in str(error):
             raise
         raise SystemExit('the test data set is empty: check its ann_file, data_prefix and filter_cfg') from error
+    except FileNotFoundError as error:
+        is_demo = 'data/demo/' in (error.filename or '').replace(os.sep, '/')
+        hint = 'generate it with featviz demo-data' if is_demo else 'check data_root and ann_file of the config'
+        raise SystemExit(f'the test data set needs {error.filename}, which does not exist: {hint}') from error

@@ -14,6 +14,8 @@ from mmdet_featviz.apis.video import CODECS, FrameDrawer, open_video, read_frame
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.cli.loading import load_detector
 from mmdet_featviz.cli.options import add_detector_options, add_drawing_options
+from mmdet_featviz.cli.ranks import exit_on_sigterm
+from mmdet_featviz.utils.messages import count_noun
 from mmdet_featviz.visualization.style import Style
 
 USAGE = 'VIDEO CONFIG [CHECKPOINT] --out FILE [options]'
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         reader, fps, expected = open_video(args.video)
     except OSError as error:
         raise SystemExit(str(error)) from error
+    exit_on_sigterm(launcher='none')
     visualizer, model = load_detector(args)
     try:
         visualizer.taps = visualizer.make_taps(model)
@@ -79,5 +82,6 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         raise SystemExit(str(error)) from error
     if not count:
         raise SystemExit(f'no frame of {args.video} can be read')
-    shortfall = f'; the video announces {expected} frames, but ended early' if count < expected else ''
-    print(f'{count} frames at {fps:g} fps in {args.out}{shortfall}')
+    shortfall = f'; the video announces {count_noun(expected, "frame")}, but ended early' if count < expected else ''
+    weights = f'; {args.weights}' if args.weights else ''
+    print(f'{count_noun(count, "frame")} at {fps:g} fps in {args.out}{shortfall}{weights}')

@@ -6,10 +6,11 @@ import os.path as osp
 from typing import Iterator, Sequence
 
 from mmengine.dataset import BaseDataset, DefaultSampler
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import Dataset
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.utils.image_path import image_path
 
 
 def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
@@ -30,8 +31,9 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
     datasets = list(_innermost(loop.dataloader.dataset))
     if not sum(map(len, datasets)):
         raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
-    sampler = loop.dataloader.sampler
-    visualizer.begin(stage, len(sampler.dataset) if stage != 'train' and isinstance(sampler, DefaultSampler) else None)
+    begin_round(visualizer, runner, stage)
+    # The maps of a training come from its current weights, not from those that it starts with.
+    weights = 'load_from' if isinstance(runner._train_loop, BaseLoop) and stage != 'test' else 'checkpoint'
     visualizer.open(
         runner.model,
         default_dir=osp.join(runner.log_dir, 'featviz'),
@@ -40,11 +42,17 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
         dataset_meta=getattr(datasets[0], 'metainfo', None),
         backend_args=getattr(datasets[0], 'backend_args', None),
         stage=stage,
-        info=dict(config=runner.cfg.filename, checkpoint=runner._load_from),
+        info={'config': runner.cfg.filename, weights: runner._load_from},
         in_run=True,
         log=runner.visualizer,
     )
     visualizer.summarize_at_exit()
+
+
+def begin_round(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
+    """Begin a round over the data set of a stage: images are counted from 0 again, except in a training."""
+    sampler = getattr(runner, f'{stage}_loop').dataloader.sampler
+    visualizer.begin(stage, len(sampler.dataset) if stage != 'train' and isinstance(sampler, DefaultSampler) else None)
 
 
 def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
@@ -68,7 +76,7 @@ def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
     """Iterate over the paths of all images; data sets that are not mmengine's BaseDataset are left out."""
     for dataset in datasets:
         if isinstance(dataset, BaseDataset):
-            paths = (dataset.get_data_info(index).get('img_path') for index in range(len(dataset)))
+            paths = (image_path(dataset.get_data_info(index)) for index in range(len(dataset)))
             yield from filter(None, paths)
 
 

@@ -9,9 +9,9 @@ from mmdet_featviz.utils.messages import count_noun
 ENERGIES = 'inside_a', 'inside_b', 'chance'
 EXPLANATION = (
     'Means over images; how many images entered stands in brackets. Correlation: Pearson, of both heatmaps over the '
-    'image. Inside boxes: share of the energy of a heatmap (its values above its smallest) inside the boxes; chance: '
-    'the share of the image that the boxes cover. A constant heatmap has neither, and an image without boxes only a '
-    'correlation.'
+    'image. Inside boxes: share of the energy of a heatmap (its values above its 5th percentile) inside the boxes; '
+    'chance: the share of the image that the boxes cover. A constant heatmap has neither, and an image without boxes '
+    'only a correlation.'
 )
 
 

@@ -30,10 +30,13 @@ class FeatureFocusMetric(BaseMetric):
     r"""For each level, reports the share of heat inside ground-truth boxes, averaged over the data set.
 
     The activation map of a level is brought onto the original image as a heatmap :math:`L`. With :math:`p` running over
-    the pixels that count, :math:`B` the set of pixels inside the boxes, and :math:`E_p = L_p - \min L`:
+    the pixels that count, :math:`B` the set of pixels inside the boxes, and :math:`E_p = \max(L_p - l, 0)` with the
+    floor :math:`l`, the 5th percentile of :math:`L`:
 
     - ``energy`` is :math:`\sum_{p \in B} E_p / \sum_p E_p`, 0 to 1. This is the energy-based pointing game (Wang et
-      al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks, CVPR Workshops 2020).
+      al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks, CVPR Workshops 2020). There
+      all heat is positive or 0. A feature map has another zero point, which the floor replaces; with the minimum, one
+      cold pixel would change all values.
     - ``gain`` is ``energy`` divided by the share of the image area inside the boxes, :math:`|B| / |\{p\}|`. Uniform
       heat has the gain 1.
     - ``hit`` is 1 if :math:`\arg\max_p L_p` is in a box or at most 15 pixels from one, else 0. This is the pointing
@@ -67,6 +70,8 @@ class FeatureFocusMetric(BaseMetric):
         score_thr: Smallest score of a prediction, for ``boxes='pred'``.
         classwise: Whether to report the values of each class as well.
         tolerance: Largest distance of the maximum from a box, in pixels of the image, that still counts as a hit.
+        measures: Which measures to report: any of ``energy``, ``gain`` and ``hit``.
+        sizes: Which sizes of boxes to report besides all boxes: any of ``small``, ``medium`` and ``large``, or none.
         **kwargs: ``prefix``, ``collect_device`` and ``collect_dir``, as in mmengine's ``BaseMetric``.
 
     Raises:
@@ -91,6 +96,8 @@ class FeatureFocusMetric(BaseMetric):
         score_thr: float = 0.3,
         classwise: bool = False,
         tolerance: float = TOLERANCE,
+        measures: Sequence[str] | str = MEASURES,
+        sizes: Sequence[str] | str = SIZES,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -99,6 +106,8 @@ class FeatureFocusMetric(BaseMetric):
         self.score_thr = check_number('score_thr', score_thr)
         self.classwise = classwise
         self.tolerance = check_number('tolerance', tolerance, low=0)
+        self.measures = _check_choices('measures', measures, MEASURES)
+        self.sizes = _check_choices('sizes', sizes, SIZES, may_be_empty=True)
         self.reduction = reduction
         names = None if layers is None else check_names('layers', layers)
         make_taps = partial(Taps, layers=names, layer_type=layer_type, reduction=get_reduction(reduction))
@@ -186,14 +195,22 @@ class FeatureFocusMetric(BaseMetric):
         metrics = dict(images=float(with_boxes), images_without_boxes=float(without))
         for level in _unique(name for image in results for name in image):
             images = [image[level] for image in results if level in image]
-            sizes = [ALL, *(f'_{size}' for size in SIZES)]
-            classes = sorted({group for groups in images for group in groups} - set(sizes))
+            sizes = [ALL, *(f'_{size}' for size in self.sizes)]
+            classes = sorted({group for groups in images for group in groups if group.startswith('/')})
             for group in [*sizes, *classes]:
                 # mmengine turns named tuples into plain ones.
                 focuses = [Focus(*groups[group]) for groups in images if group in groups]
-                for measure in MEASURES:
+                for measure in self.measures:
                     metrics[f'{level}/{measure}{group}'] = _mean([getattr(focus, measure) for focus in focuses])
         return metrics
+
+
+def _check_choices(
+    argument: str, value: Sequence[str] | str, choices: Sequence[str], may_be_empty: bool = False
+) -> tuple[str, ...]:
+    """Return the chosen ones of `choices`, in their order."""
+    names = [check_choice(argument, name, choices) for name in check_names(argument, value, may_be_empty)]
+    return tuple(name for name in choices if name in names)
 
 
 def _mean(values: Sequence[float]) -> float:

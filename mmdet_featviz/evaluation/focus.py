@@ -6,7 +6,13 @@ from typing import Iterable, Mapping, NamedTuple
 
 import numpy as np
 
-from mmdet_featviz.evaluation.heat_measures import UNEVENNESS, heat_on_image, inside_boxes, is_constant, pixel_ranges
+from mmdet_featviz.evaluation.heat_measures import (
+    UNEVENNESS,
+    heat_above_floor,
+    heat_on_image,
+    inside_boxes,
+    pixel_ranges,
+)
 from mmdet_featviz.structures.boxes import NO_BOXES
 from mmdet_featviz.structures.placement import Placement
 from mmdet_featviz.structures.snapshot import Level
@@ -78,10 +84,9 @@ class BoxRegions:
         counted = heat.ravel()
         if len(self._counted) < len(counted):
             counted = counted[self._counted]
-        if is_constant(counted):
+        energy = heat_above_floor(counted)
+        if energy is None:
             energy = np.ones(counted.shape)
-        else:
-            energy = np.subtract(counted, counted.min(), dtype=np.float64)
         total, maxima = energy.sum(), self._maxima(counted)
         return {
             name: Focus(

@@ -13,6 +13,7 @@ from mmdet_featviz.visualization.value_ranges import finite_heat
 
 # Relative to the largest value: interpolating a constant map in float32 leaves differences of up to this size.
 UNEVENNESS = 1e-6
+FLOOR = 0.05  # share of the pixels at or below the value that energy is counted from
 
 
 def heat_on_image(level: Level, placement: Placement, align: str) -> np.ndarray:
@@ -40,20 +41,41 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
 
 
+def heat_above_floor(heat: np.ndarray) -> np.ndarray | None:
+    """Return the energy of each pixel: how far its value is above the floor, and 0 below; None if constant.
+
+    The floor is the 5th percentile of the heatmap, so that a few cold pixels do not make all others look warm. If all
+    values from there on are the same, it is the smallest value.
+
+    Args:
+        heat: The heatmap, of any shape; only the pixels that count.
+
+    Returns:
+        float64, of the same shape; None if the heatmap is constant.
+    """
+    if is_constant(heat):
+        return None
+    rank = int(FLOOR * (heat.size - 1))
+    floor = np.partition(heat, rank, axis=None)[rank]
+    if is_constant(np.maximum(heat, floor)):
+        floor = heat.min()
+    return np.maximum(np.subtract(heat, floor, dtype=np.float64), 0)
+
+
 def energy_inside(heat: np.ndarray, inside: np.ndarray) -> float:
     """Share of a heatmap's energy inside boxes, 0 to 1; NaN if the heatmap is constant.
 
     This is the energy-based pointing game of Wang et al., Score-CAM, CVPR Workshops 2020: the sum of heat inside the
-    boxes divided by the sum of all heat, where heat is counted from the smallest value. (The paper also divides by the
-    largest value, which cancels out.)
+    boxes divided by the sum of all heat. In the paper no heat is negative; here it is counted from a floor, see
+    :func:`heat_above_floor`. (The paper also divides by the largest value, which cancels out.)
 
     Args:
         heat: The heatmap, of any shape.
         inside: Which pixels are inside boxes: bool, of the same shape.
     """
-    if is_constant(heat):
+    energy = heat_above_floor(heat)
+    if energy is None:
         return math.nan
-    energy = heat.astype(np.float64) - heat.min()
     return float(energy[inside].sum() / energy.sum())
 
 

@@ -110,6 +110,7 @@ def _describe(run: Run) -> dict[str, str]:
         folder=run.folder,
         config=info.get('config'),
         checkpoint=info.get('checkpoint'),
+        weights=info.get('weights'),
         layers=', '.join(info.get('layers') or ()),
         reduction=info.get('reduction'),
         align=info.get('style', {}).get('align'),

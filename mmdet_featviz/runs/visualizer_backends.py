@@ -41,7 +41,7 @@ class PictureLogger:
         return f'{key.replace("/", "__")}.{osp.splitext(picture.name)[0]}.png'
 
     def _step(self, snapshot: Snapshot) -> int:
-        number = snapshot.folder.rpartition('_')[2]
+        number = snapshot.folder.partition('/')[0].rpartition('_')[2]  # of epoch_3 or epoch_3/student
         return int(number) if number.isdigit() else self._image_count
 
 

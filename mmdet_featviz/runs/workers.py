@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections import deque
 from concurrent import futures
 from typing import Any, Callable
 
 _started: weakref.WeakSet[Workers] = weakref.WeakSet()
+_this_thread = threading.local()
 
 
 class Workers:
@@ -37,7 +39,7 @@ class Workers:
             return
         if self._pool is None:
             _started.add(self)
-            self._pool = futures.ThreadPoolExecutor(self.count, 'featviz')
+            self._pool = futures.ThreadPoolExecutor(self.count, 'featviz', _mark_thread)
         if len(self._tasks) >= 2 * self.count:
             self._finish_oldest()
         self._tasks.append(self._pool.submit(task, *args))
@@ -56,11 +58,18 @@ class Workers:
         self.on_done(self._tasks.popleft().result())
 
 
+def _mark_thread() -> None:
+    _this_thread.draws = True
+
+
 def _wait_for_all() -> None:
     """Wait for the tasks of all workers before a fork, which data loaders do.
 
-    A lock that a thread holds at that moment would stay locked in the child process forever.
+    A lock that a thread holds at that moment would stay locked in the child process forever. A drawing thread that
+    forks does not wait: it would wait for its own task, or for a thread that waits for it.
     """
+    if getattr(_this_thread, 'draws', False):
+        return
     for workers in list(_started):
         futures.wait(workers._tasks)
 

@@ -1,10 +1,12 @@
 """look(): arrays and figures of one image without a runner."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from conftest import keep_ratio_pipeline, noise, pool_detector, resnet_detector
-from mmdet.apis import inference_detector
+from mmdet.apis import DetInferencer, inference_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
@@ -91,3 +93,39 @@ def test_look_leaves_no_hooks_and_a_drawing_detector_writes_no_files(image, tmp_
     assert not any(module._forward_hooks for module in model.modules())
     assert not (tmp_path / 'out').exists()
     assert model.featviz.stages == ('test',)
+
+
+def test_arrays_and_paths_in_turn(image):
+    model = detector(pool_detector((8,)))
+    for source in (cv2.imread(image), image, Path(image), cv2.imread(image)):
+        np.testing.assert_allclose(look(model, source).values('backbone_0').mean(), cv2.imread(image).mean(), rtol=1e-4)
+    assert model.cfg.test_dataloader.dataset.pipeline[0].type == 'LoadImageFromFile'
+
+
+def test_a_function_as_reduction(image):
+    model = detector(pool_detector((8,)))
+    difference = look(model, image, reduction=lambda features: features[:, 0] - features[:, 1])
+    np.testing.assert_allclose(difference.values('backbone_0'), 1, rtol=1e-4)
+    with pytest.raises(ValueError, match='must be'):
+        look(model, image, reduction=lambda features: features.mean())
+
+
+def test_an_inferencer_in_place_of_a_detector(image):
+    model = detector(pool_detector((8,)))
+    inferencer = DetInferencer.__new__(DetInferencer)
+    inferencer.model = model
+    np.testing.assert_array_equal(look(inferencer, image).values('backbone_0'), look(model, image).values('backbone_0'))
+
+
+@pytest.mark.parametrize('model', ['config.py', Config(), MODELS.build(pool_detector((8,)))])
+def test_what_is_no_detector_of_init_detector(image, model):
+    with pytest.raises(TypeError, match='look\\(\\) needs a detector from mmdet.apis.init_detector'):
+        look(model, image)
+
+
+def test_options_without_effect(image):
+    model = detector(pool_detector((8,)))
+    with pytest.raises(TypeError, match='writes no files, so out_dir, max_images would have no effect'):
+        look(model, image, out_dir='out', max_images=3)
+    with pytest.raises(ValueError, match="normalize='run' needs a run of several images"):
+        look(model, image, normalize='run')

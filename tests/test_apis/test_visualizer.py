@@ -331,3 +331,17 @@ def test_the_whole_path_through_a_real_pipeline(tmp_path):
 def test_an_overview_is_the_mean_over_channels_unless_another_reduction_is_named(options, name):
     assert FeatureVisualizer(**options).reduction_name == name
     assert FeatureVisualizer(reduction='l2', **options).reduction_name == 'l2'
+
+
+@pytest.mark.parametrize(
+    ('backend_args', 'error', 'message'),
+    [
+        (dict(backend='nowhere'), ValueError, "no file backend can be made from .*'nowhere'"),
+        (dict(backend='local', key=1), ValueError, 'no file backend can be made from .*key'),
+        ('local', TypeError, "backend_args must be a dict such as .*'local'"),
+    ],
+)
+def test_wrong_backend_args_are_found_at_once(backend_args, error, message):
+    with pytest.raises(error, match=message):
+        FeatureVisualizer(backend_args=backend_args)
+    assert FeatureVisualizer(backend_args=dict(backend='local')).backend_args == dict(backend='local')

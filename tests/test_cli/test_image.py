@@ -1,13 +1,18 @@
 """featviz image: files, folders, globs and URLs, options, and errors."""
 
+import json
+import signal
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import URLError
 
 import cv2
+import mmdet.apis
 import pytest
+import torch
 from commands import run, run_process
-from conftest import manifest, pictures, read
+from conftest import ROOT, manifest, pictures, python, read
 from mmengine.config import Config
 
 SIZE = (64, 96)
@@ -103,6 +108,11 @@ def test_show_layers_prints_a_tree_and_draws_nothing(pools_project, tmp_path):
     [
         (['none.jpg', 'pools.py'], 'no image found: none.jpg is neither an image nor a folder with images'),
         (['images', 'nothing.py'], 'config nothing.py does not exist'),
+        (
+            ['images', 'pools.py'],
+            'pools.py has no load_from: name a checkpoint after the config, or set --random-weights',
+        ),
+        (['images', 'no_such_model_8xb2'], "no_such_model_8xb2 is neither a config file nor a model of mmdet's zoo"),
         (['images', 'pools.py', 'nothing.pth'], 'checkpoint nothing.pth does not exist'),
         (['images', 'pools.py', 'pools.pth', '--layers', 'bakbone'], 'the closest are backbone'),
         (['images', 'pools.py', 'pools.pth', '--channels', 'best'], "channels='best' is not known"),
@@ -116,3 +126,52 @@ def test_mistakes_end_with_a_message(pools_project, arguments, message):
     done = run('image_demo.py', *arguments, cwd=pools_project)
     assert done.returncode != 0
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+def test_random_weights_are_named_in_the_summary_in_the_run_and_on_the_page(pools_project, tmp_path):
+    torch.save(
+        dict(state_dict={'other.weight': torch.ones(1), 'backbone.scale': torch.ones(7)}), tmp_path / 'other.pth'
+    )
+    for name, options, note in (
+        ('none', ['--random-weights'], 'random weights'),
+        ('other', [tmp_path / 'other.pth'], f'random weights: no weight of {tmp_path / "other.pth"} fits the detector'),
+        ('fits', ['pools.pth', '--random-weights'], None),
+    ):
+        arguments = ['images/a.jpg', 'pools.py', *options, '--out-dir', tmp_path / name, '--report']
+        done = run('image_demo.py', *arguments, cwd=pools_project)
+        assert done.returncode == 0, done.stderr
+        summary = f'2 pictures and 1 file of maps of 1 image in {tmp_path / name}'
+        assert done.stdout.strip().splitlines()[-1] == (f'{note}: {summary}' if note else summary)
+        assert json.loads((tmp_path / name / 'run.json').read_text()).get('weights') == note
+        page = (tmp_path / name / 'report' / 'index.html').read_text()
+        assert note in page if note else 'random weights' not in page
+
+
+def test_a_model_of_the_zoo_that_cannot_be_fetched(pools_project, monkeypatch):
+    def fail(*args, **kwargs):
+        raise URLError('no route to host')
+
+    monkeypatch.setattr(mmdet.apis, 'DetInferencer', fail)
+    done = run('image_demo.py', 'images', 'rtmdet_tiny_8xb32-300e_coco', cwd=pools_project)
+    assert done.returncode == 1
+    assert 'the weights of rtmdet_tiny_8xb32-300e_coco cannot be fetched (<urlopen error no route' in done.stderr
+
+
+def test_a_stopped_command_says_what_it_drew(pools_project, tmp_path):
+    """SIGTERM arrives when the second image is predicted."""
+    code = (
+        'import os, signal, sys\n'
+        'from mmdet_featviz.apis import inference\n'
+        'predict = inference.inference_detector\n'
+        'def stop(model, image, *args):\n'
+        '    if image.endswith(".png"):\n'
+        '        os.kill(os.getpid(), signal.SIGTERM)\n'
+        '    return predict(model, image, *args)\n'
+        'inference.inference_detector = stop\n'
+        'from mmdet_featviz.cli import main\n'
+        f'main("image", ["images", "pools.py", "pools.pth", "--out-dir", {str(tmp_path / "out")!r}])\n'
+    )
+    done = python(f'import sys; sys.path.insert(0, {str(ROOT / "tests")!r})\n{code}', ROOT, cwd=pools_project)
+    assert done.returncode == 128 + signal.SIGTERM
+    summary = f'Feature maps drawn before the run ended early: 2 pictures of 1 image in {tmp_path / "out"}'
+    assert summary in done.stdout + done.stderr

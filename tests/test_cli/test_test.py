@@ -85,6 +85,10 @@ def test_test_time_augmentation_from_the_command_line(trained_project):
         (['plain.py'], 'plain.py has no load_from: name a checkpoint after the config'),
         (['plain.py', 'work/epoch_1.pth', '--out', 'a.json'], '--out must end with .pkl or .pickle'),
         (['plain.py', 'work/epoch_1.pth', '--layers', 'nekk'], "unknown layer 'nekk': the closest are neck"),
+        (
+            ['plain.py', 'work/epoch_1.pth', '--cfg-options', 'test_dataloader.dataset.ann_file=data/demo/none.json'],
+            'data/demo/none.json, which does not exist: generate it with featviz demo-data',
+        ),
         (['empty.py', 'work/epoch_1.pth'], 'the test data set is empty: check its ann_file'),
     ],
 )

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from commands import run
 
+from mmdet_featviz.apis.video import write_video
+
 SIZE = (64, 96)
 
 
@@ -58,11 +60,34 @@ def test_a_video_that_ends_early(pools_project, video, tmp_path):
     assert int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) == count
 
 
+def test_a_single_frame_of_a_detector_without_a_checkpoint(pools_project, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / 'one.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 5, SIZE[::-1])
+    writer.write(np.full((*SIZE, 3), 30, np.uint8))
+    writer.release()
+    command = [tmp_path / 'one.avi', 'pools.py', '--out', tmp_path / 'x.avi']
+    done = run('video_demo.py', *command, cwd=pools_project)
+    assert 'set --random-weights' in done.stderr
+    assert not (tmp_path / 'x.avi').exists()
+    done = run('video_demo.py', *command, '--random-weights', cwd=pools_project)
+    assert done.stdout.strip().splitlines()[-1] == f'1 frame at 5 fps in {tmp_path / "x.avi"}; random weights'
+
+
 def test_levels_that_do_not_exist(pools_project, video, tmp_path):
     out = tmp_path / 'x.avi'
     done = run('video_demo.py', video, 'pools.py', 'pools.pth', '--out', out, '--levels', 'neck_*', cwd=pools_project)
     assert '--levels neck_* matches no level: choose from backbone_0, backbone_1' in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_video_leaves_no_files(tmp_path, error):
+    def pictures():
+        yield np.zeros((32, 32, 3), np.uint8)
+        raise error
+
+    with pytest.raises(error):
+        write_video(str(tmp_path / 'x.avi'), pictures(), 5)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import gc
 import json
 import re
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +22,14 @@ from conftest import (
     train_config,
     write_dataset,
 )
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from mmdet_featviz.apis import early_exit
 
 RESNET_PICTURES = [f'backbone_{level}' for level in range(4)] + [f'neck_{level}' for level in range(5)]
 
@@ -110,6 +116,138 @@ def test_bad_settings_stop_the_run_before_its_first_batch(tmp_path, data, option
     with pytest.raises(error, match=message):
         Runner.from_cfg(cfg).test()
     assert batches == []
+
+
+@pytest.mark.parametrize(
+    ('options', 'error', 'message'),
+    [
+        (dict(layers=['backbone', 'nek']), ValueError, "unknown layer 'nek'"),
+        (dict(image_names=['nowhere/2']), ValueError, "no image of the val data set is called 'nowhere/2'"),
+        (dict(out_dir='{tmp}/data/images/0.png/out'), OSError, 'cannot be written to'),
+    ],
+)
+@pytest.mark.parametrize('stages', ['val', ('train', 'val')])
+def test_bad_settings_of_the_validation_stop_a_training_before_its_first_batch(
+    tmp_path, data, stages, options, error, message
+):
+    batches = []
+
+    @HOOKS.register_module(force=True)
+    class CountBatches(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            batches.append(batch_idx)
+
+    options = {key: value.format(tmp=tmp_path) if key == 'out_dir' else value for key, value in options.items()}
+    cfg = train_config(data, tmp_path / 'work', resnet_detector(), hook=dict(stages=stages, **options))
+    cfg.custom_hooks = [dict(type='CountBatches')]
+    with pytest.raises(error, match=message):
+        Runner.from_cfg(cfg).train()
+    assert batches == []
+
+
+def log_of(runner):
+    return next(Path(runner.log_dir).glob('*.log')).read_text()
+
+
+def raise_at(stage, iteration, error):
+    """Register a hook that raises an error in an iteration of a stage, counted from 0 over all epochs."""
+
+    @HOOKS.register_module(force=True)
+    class Raise(Hook):
+        count = 0
+
+        def _before_iter(self, runner, batch_idx, data_batch=None, mode='train'):
+            self.count += mode == stage
+            if mode == stage and self.count == iteration + 1:
+                raise error
+
+    return dict(type='Raise', priority='VERY_LOW')
+
+
+@pytest.mark.parametrize('error', [RuntimeError('broken'), KeyboardInterrupt(), SystemExit(1)])
+def test_an_interrupted_test_leaves_no_hook_and_no_thread(tmp_path, data, error):
+    hook = dict(out_dir=str(tmp_path / 'out'), layers='backbone')
+    cfg = runner_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)
+    cfg.custom_hooks, cfg.log_level = [raise_at('test', 2, error)], 'INFO'
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(type(error)):
+        runner.test()
+    assert hook_count(runner.model) == 0
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith('featviz')]
+    summary = f'Feature maps drawn before the run ended early: 2 pictures of 2 images in {tmp_path / "out"}'
+    assert log_of(runner).count(summary) == 1
+    early_exit._stop_open_runs()  # the end of the process does not log it again
+    assert log_of(runner).count(summary) == 1
+
+
+def test_an_error_after_the_first_validation_is_logged(tmp_path, data):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages='val')
+    cfg = train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)
+    cfg.custom_hooks, cfg.log_level = [raise_at('train', 4, RuntimeError('broken'))], 'INFO'
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(RuntimeError, match='broken'):
+        runner.train()
+    assert 'drawn before the run ended early: 5 pictures of 5 images' in log_of(runner)
+
+
+@pytest.mark.parametrize('stages', ['val', ('train', 'val')])
+def test_the_summary_of_a_finished_training_is_logged_once_per_validation(tmp_path, data, stages):
+    hook = dict(out_dir=str(tmp_path / 'out'), stages=stages)
+    cfg = train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)
+    cfg.log_level = 'INFO'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    early_exit._stop_open_runs()
+    each = 5 if stages == 'val' else 10
+    counts = re.findall(r'Feature maps.*?: (\d+) pictures', log_of(runner))
+    assert counts == [str(each), str(2 * each)]
+
+
+def test_the_info_of_a_training_does_not_name_the_first_weights_as_those_of_its_maps(tmp_path, data):
+    model = pool_detector((8,))
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), tmp_path / 'first.pth')
+    first = str(tmp_path / 'first.pth')
+    for stage, expected in (('val', (None, first)), ('test', (first, None))):
+        hook = dict(out_dir=str(tmp_path / stage), stages=stage)
+        cfg = train_config(data, tmp_path / 'work', model, hook=hook, load_from=first)
+        cfg.experiment_name = stage
+        runner = Runner.from_cfg(cfg)
+        runner.train() if stage == 'val' else runner.test()
+        info = json.loads((tmp_path / stage / 'run.json').read_text())
+        assert (info.get('checkpoint'), info.get('load_from')) == expected
+
+
+@pytest.mark.parametrize(
+    ('layers', 'names'),
+    [
+        (None, {'teacher': 'teacher.backbone_0', 'student': 'student.backbone_0'}),
+        ('backbone', {'teacher': 'teacher.backbone_0', 'student': 'student.backbone_0'}),
+        ('student.backbone', {'student': 'student.backbone_0'}),
+        (['student.backbone', 'teacher.backbone'], {'teacher': 'teacher.backbone_0', 'student': 'student.backbone_0'}),
+    ],
+)
+def test_a_validation_of_teacher_and_student_draws_both(tmp_path, data, layers, names):
+    detector = pool_detector((8,))
+    model = dict(
+        type='SemiBaseDetector',
+        detector={**detector, 'data_preprocessor': None},
+        semi_train_cfg=dict(freeze_teacher=True),
+        semi_test_cfg=dict(predict_on='teacher'),
+        data_preprocessor=detector['data_preprocessor'],
+    )
+    hook = dict(out_dir=str(tmp_path / 'out'), stages='val', layers=layers, max_images=2, save=('overlay', 'maps'))
+    cfg = runner_config(data, tmp_path / 'work', model, hook=hook)
+    cfg.val_cfg = dict(type='TeacherStudentValLoop')
+    runner = Runner.from_cfg(cfg)
+    runner.model.student.backbone.scale.data.fill_(3)
+    runner.val()
+    expected = [
+        f'epoch_0/{branch}/{n}/{file}' for branch in names for n in (0, 1) for file in ('maps.npz', names[branch])
+    ]
+    assert sorted(name.replace('.jpg', '') for name in pictures(tmp_path / 'out')) == sorted(expected)
+    if len(names) == 2:
+        means = [np.load(tmp_path / f'out/epoch_0/{branch}/0/maps.npz')[f'{names[branch]}'] for branch in names]
+        np.testing.assert_allclose(means[1], 3 * means[0], rtol=1e-5)
 
 
 def test_another_runs_folder_stops_the_run(tmp_path, data):
@@ -291,3 +429,50 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path, data):
         Runner.from_cfg(cfg).test()
     plain, drawn = (np.diff(count)[1:] for count in counts)  # the first batch builds anchors and caches
     np.testing.assert_array_equal(plain, drawn)
+
+
+@pytest.mark.parametrize('kind', ['files of channels', 'Path'])
+def test_images_whose_path_is_a_list_or_no_string(tmp_path, kind):
+    """LoadMultiChannelImageFromFiles takes one file per channel."""
+    grays = {f'{n}_{color}.png': noise(seed=n)[..., i] for n in range(3) for i, color in enumerate('bgr')}
+    data = write_dataset(tmp_path / 'data', grays)
+
+    @DATASETS.register_module(force=True)
+    class PathsDataset(CocoDataset):
+        def parse_data_info(self, raw_data_info):
+            info = super().parse_data_info(raw_data_info)
+            first = info['img_path']
+            channels = [first, first.replace('_b.', '_g.'), first.replace('_b.', '_r.')]
+            info['img_path'] = channels if kind == 'files of channels' else Path(first)
+            return info
+
+    content = json.loads((data / 'annotations.json').read_text())
+    content['images'] = [image for image in content['images'] if '_b' in image['file_name']]
+    content['annotations'] = []
+    (data / 'annotations.json').write_text(json.dumps(content))
+    hook = dict(out_dir=str(tmp_path / 'out'), save=('heatmap',), normalize=(0, 255), colormap='gray', interval=2)
+    cfg = runner_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)
+    cfg.test_dataloader.dataset.type = 'PathsDataset'
+    if kind == 'files of channels':
+        load = dict(type='LoadMultiChannelImageFromFiles', color_type='unchanged')
+        cfg.test_dataloader.dataset.pipeline[0] = load
+    runner = Runner.from_cfg(cfg)
+    runner.test_loop.evaluator.metrics.clear()
+    runner.test()
+    assert pictures(tmp_path / 'out') == [f'{n}_b/backbone_0.heatmap.png' for n in (0, 2)]
+    channels = noise(seed=2) if kind == 'files of channels' else noise(seed=2)[..., 0]
+    heat = read(tmp_path / 'out' / '2_b' / 'backbone_0.heatmap.png')
+    assert abs(heat.mean() - channels.mean()) < 2
+    assert [entry['image'] for entry in manifest(tmp_path / 'out')] == [f'{data}/images/{n}_b.png' for n in (0, 2)]
+
+
+@pytest.mark.parametrize(('boxes', 'is_loaded'), [('gt', False), ('both', False), ('pred', False), ('gt', True)])
+def test_ground_truth_that_the_pipeline_does_not_load_is_missed_once(tmp_path, data, boxes, is_loaded):
+    pipeline = [step for step in keep_ratio_pipeline() if is_loaded or step['type'] != 'LoadAnnotations']
+    hook = dict(out_dir=str(tmp_path / 'out'), boxes=boxes)
+    cfg = runner_config(data, tmp_path / 'work', pool_detector((8,)), pipeline=pipeline, hook=hook)
+    cfg.log_level = 'INFO'
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    expected = 0 if is_loaded or boxes == 'pred' else 1
+    assert log_of(runner).count(f'boxes={boxes!r}, but the data samples have no ground truth') == expected

@@ -3,6 +3,11 @@
 import math
 
 
+def floor_by_hand(values):
+    """The 5th percentile: a twentieth of the values, rounded down, is not counted among them."""
+    return sorted(map(float, values))[(len(values) - 1) // 20]
+
+
 def focus_by_hand(heat, corners, ignored, seen, tolerance):
     """Energy, share and hit of a heatmap, pixel by pixel in Python's own floats."""
 
@@ -15,11 +20,11 @@ def focus_by_hand(heat, corners, ignored, seen, tolerance):
             inside = any(holds(box, x, y) for box in corners)
             if seen[y, x] and (inside or not any(holds(box, x, y) for box in ignored)):
                 pixels.append((float(heat[y, x]), x, y, inside))
-    lowest = min(value for value, *_ in pixels)
-    energy = sum(value - lowest for value, _, _, inside in pixels if inside)
+    floor = floor_by_hand([value for value, *_ in pixels])
+    energy = sum(max(value - floor, 0) for value, _, _, inside in pixels if inside)
     _, peak_x, peak_y, _ = max(pixels)
     everywhere = [(x, y) for y in range(heat.shape[0]) for x in range(heat.shape[1])]
     in_boxes = [(x, y) for x, y in everywhere if any(holds(box, x, y) for box in corners)]
     hit = any(math.hypot(peak_x - x, peak_y - y) <= tolerance for x, y in in_boxes)
-    total = sum(value - lowest for value, *_ in pixels)
+    total = sum(max(value - floor, 0) for value, *_ in pixels)
     return energy / total, sum(inside for *_, inside in pixels) / len(pixels), float(hit)

@@ -363,3 +363,21 @@ def test_two_ranks_equal_one_process(project):
     assert one['focus/images'] == 7
     assert focus_in(one) == focus_in(two)
     assert 'focus/neck_0/energy/dog' in one
+
+
+def test_chosen_measures_and_sizes(tmp_path, spots):
+    every = run_focus(spots, tmp_path / 'all', classwise=True)
+    chosen = run_focus(spots, tmp_path / 'some', classwise=True, measures=['hit', 'energy'], sizes='large')
+    names = [f'{measure}{group}' for group in ('', '_large', '/cat', '/dog') for measure in ('energy', 'hit')]
+    expected = ['focus/images', 'focus/images_without_boxes']
+    expected += [f'focus/backbone_{level}/{name}' for level in (0, 1) for name in names]
+    assert list(chosen) == expected
+    assert chosen == {name: every[name] for name in expected}
+    few = run_focus(spots, tmp_path / 'few', measures='gain', sizes=[])
+    assert list(few) == [*expected[:2], 'focus/backbone_0/gain', 'focus/backbone_1/gain']
+
+
+@pytest.mark.parametrize('options', [dict(measures='heat'), dict(sizes=['huge']), dict(measures=[])])
+def test_measures_and_sizes_that_do_not_exist(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        METRICS.build(dict(type='FeatureFocusMetric', **options))

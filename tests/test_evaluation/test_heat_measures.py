@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from comparison_samples import SIZE, make_level
+from focus_by_hand import floor_by_hand
 
 from mmdet_featviz.evaluation.heat_measures import correlation, energy_inside, heat_on_image, inside_boxes
 from mmdet_featviz.structures.placement import Placement, identity_placement
@@ -17,9 +18,10 @@ def test_measures_equal_independent_formulas():
         b += a / 2
         inside = rng.random((37, 53)) < 0.3
         assert correlation(a, b) == pytest.approx(np.corrcoef(a.ravel().astype(float), b.ravel().astype(float))[0, 1])
-        lowest = min(float(value) for value in a.flat)
-        shares = [(float(value) - lowest) * at for value, at in zip(a.flat, inside.flat)]
-        assert energy_inside(a, inside) == pytest.approx(sum(shares) / sum(float(value) - lowest for value in a.flat))
+        floor = floor_by_hand(a.flat)
+        heat = [max(float(value) - floor, 0) for value in a.flat]
+        shares = [value * at for value, at in zip(heat, inside.flat)]
+        assert energy_inside(a, inside) == pytest.approx(sum(shares) / sum(heat))
 
 
 def test_measures_of_known_cases():
@@ -31,8 +33,21 @@ def test_measures_of_known_cases():
     assert correlation(heat, 2 * heat + 5) == pytest.approx(1, abs=1e-6)
     assert correlation(heat, -heat) == pytest.approx(-1, abs=1e-12)
     assert energy_inside(heat, inside) == 1.0
-    assert energy_inside(heat - 9, inside) == 1.0  # energy is counted from the smallest value
+    assert energy_inside(heat - 9, inside) == 1.0  # energy is counted from a floor
     assert energy_inside(heat.max() - heat, inside) < inside.mean()
+
+
+@pytest.mark.parametrize('cold', [-1, -1e6])
+def test_a_cold_pixel_does_not_decide(cold):
+    """With the smallest value as zero, the share of all other pixels would become that of the area."""
+    rng = np.random.default_rng(0)
+    heat = rng.random(SIZE).astype(np.float32)
+    inside = inside_boxes(np.array([[10.0, 20.0, 20.0, 30.0]]), SIZE)
+    heat[inside] += 50
+    expected = energy_inside(heat, inside)
+    assert expected > 0.4
+    heat[0, 0] = cold
+    assert energy_inside(heat, inside) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize('constant', [0.0, 0.1, -3e7])
@@ -41,6 +56,9 @@ def test_constant_heat_has_no_measures(constant):
     heat = np.full((40, 40), constant, np.float32) * (1 + 1e-7 * np.arange(40, dtype=np.float32) / 40)
     assert math.isnan(correlation(heat, np.arange(1600.0).reshape(40, 40)))
     assert math.isnan(energy_inside(heat, np.ones((40, 40), bool)))
+    heat[3, 4:9] -= 100 + abs(constant)  # constant except for a few cold pixels, which have no energy
+    inside = np.arange(1600).reshape(40, 40) < 160
+    assert energy_inside(heat, inside) == pytest.approx((160 - 5) / (1600 - 5), rel=1e-5)
 
 
 def test_pixels_are_inside_a_box_by_their_center():

@@ -1,5 +1,6 @@
 """Workers: order of results, bounded queue, and errors."""
 
+import os
 import threading
 
 import pytest
@@ -79,3 +80,21 @@ def test_submitted_tasks_complete_before_the_interpreter_ends(tmp_path, end):
     assert result.returncode != 0
     assert end.split()[-1].strip(')').strip('"') in result.stderr or 'exit' in end
     assert sorted(path.name for path in tmp_path.iterdir()) == ['0', '1']
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_a_drawing_thread_can_fork():
+    code = (
+        'import os\n'
+        'from mmdet_featviz.runs.workers import Workers\n'
+        'def fork():\n'
+        '    child = os.fork()\n'
+        '    if not child:\n'
+        '        os._exit(7)\n'
+        '    return os.WEXITSTATUS(os.waitpid(child, 0)[1])\n'
+        'workers = Workers(2, print)\n'
+        'for _ in range(4):\n'
+        '    workers.submit(fork)\n'
+        'workers.wait()'
+    )
+    assert python(code, ROOT, timeout=60).stdout.split() == ['7'] * 4

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+import weakref
+from functools import wraps
+from typing import Any, Callable, Sequence
 
+from mmdet.engine.runner import TeacherStudentValLoop
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
+from mmdet_featviz.apis import early_exit
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
-from mmdet_featviz.engine.run_setup import open_for_run
+from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
+from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.engine.run_setup import begin_round, open_for_run
 
 
 class MetricsHook(Hook):
@@ -39,7 +45,12 @@ class FeatVizHook(MetricsHook):
     """Draws heatmaps of backbone and neck, or of any layers, while a runner tests, validates or trains.
 
     Pictures of a test are written to ``{out_dir}/{image key}``, those of a validation to ``{out_dir}/epoch_N`` (or
-    ``iter_N`` with an iteration-based loop), and those of training to ``{out_dir}/iter_N``.
+    ``iter_N`` with an iteration-based loop), and those of training to ``{out_dir}/iter_N``. mmdet's
+    TeacherStudentValLoop validates both branches; their pictures are in ``epoch_N/teacher`` and ``epoch_N/student``.
+
+    Settings are checked before the first iteration, also those that only concern the validations of a training. If the
+    run ends with an error or is interrupted, the forward hooks are removed from the detector, and what was drawn so far
+    is logged.
 
     Args:
         **options: All arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`.
@@ -51,8 +62,21 @@ class FeatVizHook(MetricsHook):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(FeatureVisualizer(**options))
+        self._guarded: weakref.WeakSet[BaseLoop] = weakref.WeakSet()
+        self._branch_taps: dict[str, Taps] = {}  # by branch of a semi-supervised detector
+        self._is_training = False
+        self._logged_summary = ''
+
+    def before_run(self, runner: Runner) -> None:
+        # mmengine calls no hook after an error, so this wraps the loops, which have been built but not run by now.
+        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop) and loop not in self._guarded:
+                self._guarded.add(loop)
+                loop.run = _stopping_early(loop.run, self.visualizer)
 
     def before_train(self, runner: Runner) -> None:
+        self._is_training = True
+        self._open(runner, 'val')  # so that an error in the settings is found now, not after the first epoch
         self._open(runner, 'train')
 
     def before_val(self, runner: Runner) -> None:
@@ -62,8 +86,23 @@ class FeatVizHook(MetricsHook):
         self._open(runner, 'test')
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train') -> None:
-        if mode in self.visualizer.stages and not self.visualizer.is_done(mode):
+        if mode not in self.visualizer.stages:
+            return
+        if mode == 'val' and batch_idx == 0 and isinstance(runner.val_loop, TeacherStudentValLoop):
+            self._begin_branch(runner)
+        if self.visualizer.taps.modules and not self.visualizer.is_done(mode):  # a branch may have none of the layers
             self.visualizer.taps.attach()
+
+    def _begin_branch(self, runner: Runner) -> None:
+        """Begin the round of one branch: the loop runs through the data once per branch, and calls no hook between."""
+        begin_round(self.visualizer, runner, 'val')
+        branch = predicting_branch(unwrap_detector(runner.model))
+        if branch not in self._branch_taps:
+            taps = self.visualizer.make_taps(runner.model)
+            taps.keep_branch(branch)
+            taps.not_maps = self.visualizer.taps.not_maps  # one summary for both branches
+            self._branch_taps[branch] = taps
+        self.visualizer.taps = self._branch_taps[branch]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self._draw('train', [], f'iter_{runner.iter + 1}')
@@ -71,7 +110,10 @@ class FeatVizHook(MetricsHook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
-        self._draw('val', outputs, _validation_folder(runner))
+        folder = _validation_folder(runner)
+        if isinstance(runner.val_loop, TeacherStudentValLoop):
+            folder += f'/{predicting_branch(unwrap_detector(runner.model)).rstrip(".")}'
+        self._draw('val', outputs, folder)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
@@ -79,6 +121,8 @@ class FeatVizHook(MetricsHook):
         self._draw('test', outputs, '')
 
     def after_train(self, runner: Runner) -> None:
+        self._is_training = False
+        early_exit.release(self.visualizer)
         self._close(runner, 'train')
 
     def after_val(self, runner: Runner) -> None:
@@ -104,11 +148,27 @@ class FeatVizHook(MetricsHook):
     def _close(self, runner: Runner, stage: str) -> None:
         if stage in self.visualizer.stages:
             self.visualizer.close()
-            runner.logger.info(f'Feature maps: {self.visualizer.summary()}')
+            summary = self.visualizer.summary()
+            if summary != self._logged_summary:  # a training may have drawn nothing since its last validation
+                runner.logger.info(f'Feature maps: {summary}')
+            self._logged_summary = summary
+            if self._is_training:  # the training may still end early
+                self.visualizer.summarize_at_exit()
+
+
+def _stopping_early(run: Callable[[], Any], visualizer: FeatureVisualizer) -> Callable[[], Any]:
+    """Return ``run`` of a loop such that an error or an interruption in it also ends the drawing."""
+
+    @wraps(run)
+    def run_and_stop() -> Any:
+        with early_exit.stopping(visualizer):
+            return run()
+
+    return run_and_stop
 
 
 def _validation_folder(runner: Runner) -> str:
-    """Return the subfolder for the pictures of the current validation."""
+    """Return the subfolder for the metrics, and for the pictures of all branches, of the current validation."""
     counts_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
     return f'iter_{runner.iter}' if counts_iterations else f'epoch_{runner.epoch}'
 
