@@ -1,4 +1,4 @@
-"""Runs the command line: ``python -m mmdet_featviz COMMAND``."""
+"""Entry point of ``python -m mmdet_featviz COMMAND``."""
 
 from mmdet_featviz.cli import main
 

@@ -1,4 +1,4 @@
-"""A file backend as that of an object store, whose bucket is the folder that the environment names."""
+"""A file backend like that of an object store; its bucket is the folder named by the environment variable BUCKET."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ class BucketBackend(BaseStorageBackend):
         return Path(os.environ['BUCKET']) / url.partition('://')[2]
 
     def get(self, url):
-        return memoryview(self._file(url).read_bytes())  # as PetrelBackend
+        return memoryview(self._file(url).read_bytes())  # as in PetrelBackend
 
     def get_text(self, url, encoding='utf-8'):
         return self._file(url).read_text(encoding)
@@ -20,9 +20,9 @@ class BucketBackend(BaseStorageBackend):
     def put(self, data, url):
         file = self._file(url)
         file.parent.mkdir(parents=True, exist_ok=True)
-        half = file.with_name(f'{file.name}.{os.getpid()}')
-        half.write_bytes(data)
-        half.replace(file)
+        temporary = file.with_name(f'{file.name}.{os.getpid()}')
+        temporary.write_bytes(data)
+        temporary.replace(file)
 
     def exists(self, url):
         return self._file(url).exists()

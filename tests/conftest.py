@@ -1,4 +1,4 @@
-"""Small detectors of real mmdet parts, small real data sets, and a real runner around them."""
+"""Small detectors made of mmdet's parts, small data sets, and runners for them, shared by all tests."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import mmdet
 import numpy as np
 import pytest
 import torch
@@ -23,13 +24,14 @@ import mmdet_featviz  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
+MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
 STRIDES = (4, 8, 16, 32, 64, 128)
 register_all_modules()  # for fixtures of whole modules, which come before those of each test
 
 
 @pytest.fixture(autouse=True)
 def fresh_mmengine():
-    """Nothing of an earlier test's runner or random state is left."""
+    """Reset the random state, and remove loggers and visualizers of an earlier test's runner."""
     register_all_modules()
     torch.manual_seed(0)
     yield
@@ -40,21 +42,27 @@ def fresh_mmengine():
         manager._instance_dict.clear()
 
 
+@pytest.fixture
+def pool_model():
+    """A detector on BrightnessPools with strides 8, 16 and 32."""
+    return MODELS.build(pool_detector((8, 16, 32))).eval()
+
+
 @MODELS.register_module()
 class BrightnessPools(torch.nn.Module):
-    """A backbone whose levels merely average the input's brightness over blocks of each stride."""
+    """A backbone whose levels average the brightness of the input over blocks of each stride."""
 
     def __init__(self, strides=STRIDES):
         super().__init__()
         self.strides = strides
-        self.scale = torch.nn.Parameter(torch.ones(1))  # an optimiser wants something to train
+        self.scale = torch.nn.Parameter(torch.ones(1))  # a parameter for the optimizer
 
     def forward(self, x):
         brightness = x.mean(1, keepdim=True) * self.scale
         pools = (
             F.avg_pool2d(brightness, stride, stride, ceil_mode=True, count_include_pad=False) for stride in self.strides
         )
-        # Two channels, so that a reduction has something to do.
+        # Two channels, so that reductions differ.
         return tuple(torch.cat([pool, pool - 1], 1) for pool in pools)
 
 
@@ -87,7 +95,7 @@ TEST_CFG = ConfigDict(
 
 
 def pool_detector(strides=STRIDES, **preprocessor):
-    """Config of a single-stage detector on BrightnessPools; its input is the plain image, padding is 0."""
+    """Config of a single-stage detector on BrightnessPools; images are not normalized, and padding is 0."""
     return dict(
         type='SingleStageDetector',
         data_preprocessor=dict(type='DetDataPreprocessor', **{'pad_size_divisor': 32, **preprocessor}),
@@ -126,7 +134,7 @@ def resnet_detector(type='SingleStageDetector', **extra):
 
 
 def keep_ratio_pipeline(scale=(160, 120), *after_resize, meta_keys=()):
-    """Load, resize with the ratio kept, whatever follows, pack."""
+    """Pipeline: load, resize with the ratio kept, further transforms, pack."""
     keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction', *meta_keys)
     return [
         dict(type='LoadImageFromFile'),
@@ -138,10 +146,12 @@ def keep_ratio_pipeline(scale=(160, 120), *after_resize, meta_keys=()):
 
 
 def write_dataset(folder, images, boxes=None):
-    """Write images, given as {file name: BGR array or encoded bytes}, and their COCO annotations.
+    """Write a data set with COCO annotations.
 
     Args:
-        boxes: {file name: [[x, y, w, h], ...]}; one box in the middle where it says nothing.
+        folder: Where to write it.
+        images: {file name: BGR array or encoded bytes}.
+        boxes: {file name: [[x, y, w, h], ...]}; other images get one box in the middle.
     """
     folder = Path(folder)
     entries, annotations = [], []
@@ -173,7 +183,7 @@ def write_dataset(folder, images, boxes=None):
 
 
 def runner_config(data, work_dir, model, pipeline=None, batch_size=1, hook=None, **extra):
-    """Config of a whole test run over a data set of `write_dataset`; `hook` are the options of FeatVizHook."""
+    """Config of a runner that tests on a data set of `write_dataset`; `hook` has the options of a FeatVizHook."""
     pipeline = pipeline or keep_ratio_pipeline()
     dataset = dict(
         type='CocoDataset',
@@ -209,7 +219,7 @@ def runner_config(data, work_dir, model, pipeline=None, batch_size=1, hook=None,
 
 
 def train_config(data, work_dir, model, hook=None, loop=None, **extra):
-    """Config of a training over the same data set, two images a batch, flipped at random."""
+    """Config of a runner that also trains on the data set, with two images per batch, flipped at random."""
     cfg = runner_config(data, work_dir, model, hook=hook, **extra)
     cfg.train_dataloader = dict(
         batch_size=2,
@@ -232,7 +242,7 @@ def train_config(data, work_dir, model, hook=None, loop=None, **extra):
 
 
 def test_predictions(cfg):
-    """Run a test and return its predictions, each as plain arrays, and its metrics."""
+    """Run a test, and return the predictions as arrays, the metrics and the runner."""
     cfg.test_evaluator = [cfg.test_evaluator, dict(type='KeepPredictions')]
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()
@@ -243,10 +253,13 @@ test_predictions.__test__ = False
 
 
 def write_project(folder, images=7, trouble='pass'):
-    """Write data, config.py of a plain detector, weights.pth, and a hook that does something after each iteration.
+    """Write a data set, config.py of a plain detector, weights.pth, and a hook in trouble.py.
 
     Args:
-        trouble: Its body, which knows `batch_idx`, the `rank`, and what `os`, `signal` and `sys` are.
+        folder: Where to write them.
+        images: Number of images in the data set.
+        trouble: Code that the hook runs after each test iteration. It can use `batch_idx`, `rank`, `os`, `signal` and
+            `sys`.
     """
     data = write_dataset(folder / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(images)})
     cfg = runner_config(data, folder / 'work', resnet_detector())
@@ -272,7 +285,7 @@ def write_project(folder, images=7, trouble='pass'):
 
 
 def test_project(folder, *options, ranks=None):
-    """Run tools/test.py, or tools/dist_test.sh on so many ranks, in a project."""
+    """Run tools/test.py, or tools/dist_test.sh on a number of ranks, in a project of `write_project`."""
     command = [sys.executable, ROOT / 'tools' / 'test.py', 'config.py', 'weights.pth']
     if ranks is not None:
         command = ['bash', ROOT / 'tools' / 'dist_test.sh', 'config.py', 'weights.pth', ranks]
@@ -290,13 +303,65 @@ test_project.__test__ = False
 
 
 def python(code, *path, executable=sys.executable, **kwargs):
-    """Run code in a fresh interpreter that finds modules in `path` first."""
+    """Run code in a new interpreter that looks for modules in `path` first."""
     prefix = ''.join(f'import sys; sys.path.insert(0, {str(entry)!r})\n' for entry in path)
     return subprocess.run([executable, '-c', prefix + code], capture_output=True, text=True, encoding='utf-8', **kwargs)
 
 
+@pytest.fixture(scope='session')
+def pools_project(tmp_path_factory):
+    """A folder with pools.py (a detector on BrightnessPools), pools.pth, and images of several kinds in images/."""
+    size = (64, 96)
+    folder = tmp_path_factory.mktemp('a project')
+    model = pool_detector((8, 16))
+    pipeline = [step for step in keep_ratio_pipeline(size[::-1]) if 'Annotations' not in step['type']]
+    loader = dict(dataset=dict(type='CocoDataset', pipeline=pipeline))
+    # BrightnessPools is a class of this module, which a command in a new process has to import.
+    imports = dict(imports=['conftest'], allow_failed_imports=False)
+    cfg = Config(dict(custom_imports=imports, model=model, test_dataloader=loader, test_cfg=dict()))
+    cfg.dump(folder / 'pools.py')
+    torch.save(dict(state_dict=MODELS.build(model).state_dict(), meta={}), folder / 'pools.pth')
+    images = folder / 'images'
+    (images / '子').mkdir(parents=True)
+    for name, image in (
+        ('a.jpg', noise(*size)),
+        ('子/猫 1.png', noise(*size, seed=1)),
+        ('gray.png', noise(*size, seed=2)[..., 0]),
+    ):
+        (images / name).write_bytes(cv2.imencode(name[-4:], image)[1].tobytes())
+    (images / 'broken.jpg').write_bytes(b'no image')
+    (images / 'notes.txt').write_text('not an image either')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def trained_project(tmp_path_factory):
+    """A folder with a space in its name, in which `featviz train` has run.
+
+    It has a data set, train.py and plain.py (a config without anything of this package), checkpoints in work/, and
+    pictures of the validation in drawn/.
+    """
+    from commands import run_process
+
+    folder = tmp_path_factory.mktemp('my project')
+    data = write_dataset(folder / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(3)})
+    cfg = train_config(data, folder / 'work', resnet_detector())
+    cfg.train_cfg.max_epochs = 1
+    cfg.log_level = 'INFO'
+    cfg.custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)  # so that publishing can read it
+    cfg.default_hooks = dict(checkpoint=dict(type='CheckpointHook', published_keys=['meta', 'state_dict']))
+    cfg.dump(str(folder / 'train.py'))
+    options = ['--featviz-dir', 'drawn', '--layers', 'neck', '--max-images', '1']
+    trained = run_process('train.py', 'train.py', *options, cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    plain = runner_config(data, folder / 'work', resnet_detector())
+    plain.log_level = 'INFO'
+    plain.dump(str(folder / 'plain.py'))
+    return folder
+
+
 def same_files(one, other):
-    """Check that two runs wrote the same, byte for byte, and the same manifest but for its order."""
+    """Check that two runs wrote the same files, byte for byte, and the same manifest in any order."""
     assert pictures(one) == pictures(other)
     for name in pictures(one):
         assert (Path(one) / name).read_bytes() == (Path(other) / name).read_bytes(), name
@@ -312,19 +377,20 @@ def noise(height=90, width=120, seed=0):
 
 
 def read(path):
-    """A written picture, BGR."""
+    """Read a written picture, BGR."""
     picture = cv2.imdecode(np.fromfile(str(path), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None, path
     return picture
 
 
 def manifest(out_dir):
+    """Entries of the manifest in a folder."""
     lines = (Path(out_dir) / 'manifest.jsonl').read_text(encoding='utf-8').splitlines()
     return [json.loads(line) for line in lines]
 
 
 def pictures(out_dir):
-    """Names of all files below a folder but what tells of the run as a whole."""
+    """Names of all files in a folder and its subfolders, except manifest and run.json."""
     names = (path.relative_to(out_dir).as_posix() for path in Path(out_dir).rglob('*') if path.is_file())
     return sorted(name for name in names if name not in ('manifest.jsonl', 'run.json'))
 
@@ -335,6 +401,8 @@ def _register_metric():
 
     @METRICS.register_module()
     class KeepPredictions(BaseMetric):
+        """Keeps the predictions for `test_predictions`."""
+
         def process(self, data_batch, data_samples):
             for sample in data_samples:
                 found = sample['pred_instances']

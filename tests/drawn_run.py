@@ -1,4 +1,4 @@
-"""A run over a few images, drawn without a runner."""
+"""A small run that is drawn without a runner."""
 
 import cv2
 import torch
@@ -12,7 +12,16 @@ SIZE = (75, 111)
 
 
 def draw(model, tmp_path, name='run', count=3, images=True, **options):
-    """Let the pools look at some images, scaled by a half, and draw them."""
+    """Draw the feature maps of BrightnessPools for some images scaled by a half.
+
+    Args:
+        model: A detector on BrightnessPools.
+        tmp_path: Where the images are written.
+        name: Output folder in `tmp_path`.
+        count: Number of images.
+        images: Whether the detector knows the paths of the images; otherwise they are arrays to it.
+        **options: Arguments of FeatureVisualizer.
+    """
     visualizer = FeatureVisualizer(out_dir=str(tmp_path / name), image_format='png', **options)
     visualizer.open(model, image_root=str(tmp_path), dataset_meta=dict(classes=('猫', 'dog')))
     for number in range(count):

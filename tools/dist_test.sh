@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Test on several GPUs, or on so many processes of a CPU:
+# Test on several GPUs, or in several processes on CPUs:
 #     tools/dist_test.sh CONFIG CHECKPOINT GPUS [OPTIONS OF tools/test.py ...]
-# Several machines: the same command on each, with NNODES, NODE_RANK and MASTER_ADDR set, and --featviz-dir on a disk
-# that they share. Under Slurm or MPI call tools/test.py itself with --launcher slurm or mpi.
+# On several machines, run the same command on each with NNODES, NODE_RANK and MASTER_ADDR set, and put --featviz-dir on
+# a disk that they share. Under Slurm or MPI, call tools/test.py with --launcher slurm or mpi instead.
 set -e
 if [ $# -lt 3 ]; then
     sed -n '2,3s/^# //p' "$0" >&2

@@ -1,1 +1,1 @@
-"""What a person calls: look(), the visualizer, inference on images."""
+"""APIs: look(), the feature visualizer, and inference on images and videos without a data set."""

@@ -1,4 +1,4 @@
-"""Inference on images without a data set: one by one, with taps on the detector."""
+"""Inference: finds, predicts and draws images that belong to no data set."""
 
 from __future__ import annotations
 
@@ -22,44 +22,45 @@ from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
 from mmdet_featviz.structures.snapshot import Snapshot
 
-IMAGE_ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
 def find_images(source: str) -> tuple[list[str], str]:
-    """Find the images that a user names.
+    """Find the images that a command-line argument stands for.
 
     Args:
-        source: An image, a folder (with all folders in it), a glob, or a URL.
+        source: An image, a folder (searched with its subfolders), a glob, or a URL.
 
     Returns:
-        The paths, and the folder that their keys are relative to.
+        Paths of the images, and the folder that their keys are relative to.
 
     Raises:
-        SystemExit: If there are none.
+        SystemExit: If there are no images.
     """
     if '://' in source:
         return [source], osp.dirname(source)
     if osp.isdir(source):
-        found = sorted(str(path) for path in Path(source).rglob('*') if path.suffix.lower() in IMAGE_ENDINGS)
+        paths = sorted(str(path) for path in Path(source).rglob('*') if path.suffix.lower() in IMAGE_EXTENSIONS)
         root = source
     else:
-        found = [source] if osp.isfile(source) else sorted(filter(osp.isfile, glob.glob(source, recursive=True)))
-        root = osp.commonpath([osp.dirname(osp.abspath(path)) for path in found]) if found else ''
-    if not found:
-        raise SystemExit(f'no image found: {source} is no image, and no folder with any ({", ".join(IMAGE_ENDINGS)})')
-    return found, root
+        paths = [source] if osp.isfile(source) else sorted(filter(osp.isfile, glob.glob(source, recursive=True)))
+        root = osp.commonpath([osp.dirname(osp.abspath(path)) for path in paths]) if paths else ''
+    if not paths:
+        extensions = ', '.join(IMAGE_EXTENSIONS)
+        raise SystemExit(f'no image found: {source} is neither an image nor a folder with images ({extensions})')
+    return paths, root
 
 
 def draw_images(images: Sequence[str], model: nn.Module, visualizer: FeatureVisualizer) -> list[str]:
-    """Predict on each image and draw it, then close the visualizer.
+    """Predict on each image and draw its feature maps, then close the visualizer.
 
     Args:
-        images: Paths or URLs.
+        images: Paths or URLs of the images.
         model: The detector.
-        visualizer: Opened for the detector.
+        visualizer: A visualizer that was opened for the detector.
 
     Returns:
-        The images that could not be read; the others are drawn all the same.
+        The images that could not be read. They are skipped unless the visualizer is strict.
     """
     pipeline = Compose(get_test_pipeline_cfg(model.cfg.copy()))
     unreadable = []
@@ -68,7 +69,7 @@ def draw_images(images: Sequence[str], model: nn.Module, visualizer: FeatureVisu
         try:
             with without_drawing(model):
                 result = inference_detector(model, image, pipeline)
-        except Exception:  # mmcv's loading and the file backends raise of all kinds
+        except Exception:  # mmcv's loading and the file backends raise errors of many types
             if visualizer.strict or not _is_unreadable(image, visualizer.backend_args):
                 raise
             unreadable.append(image)
@@ -85,13 +86,13 @@ def draw_images(images: Sequence[str], model: nn.Module, visualizer: FeatureVisu
 def take_snapshot(
     model: nn.Module, image: str | np.ndarray, visualizer: FeatureVisualizer, pipeline: Compose | None = None
 ) -> Snapshot:
-    """Let a detector predict on one image, and return what the visualizer's taps captured in its first pass.
+    """Predict on one image, and return the snapshot of the detector's first pass.
 
     Args:
         model: The detector.
-        image: Path or URL, or the image itself (H, W, 3), BGR.
-        visualizer: With taps on the detector.
-        pipeline: The test pipeline, where it is built already.
+        image: Path or URL of the image, or the image itself (H, W, 3), BGR.
+        visualizer: A visualizer with taps on the detector.
+        pipeline: The test pipeline; None builds it from the detector's config.
     """
     with visualizer.taps as taps, without_drawing(model):
         result = inference_detector(model, image, pipeline)
@@ -100,11 +101,11 @@ def take_snapshot(
 
 
 def show_layers(model: nn.Module, image: str | np.ndarray, depth: int = DEPTH) -> str:
-    """A tree of the layers that can be drawn, with their shapes for an image.
+    """Return a tree of the layers that can be drawn, with the shapes of their feature maps for an image.
 
     Args:
         model: The detector.
-        image: Path or URL, or the image itself (H, W, 3), BGR.
+        image: Path or URL of the image, or the image itself (H, W, 3), BGR.
         depth: Depth of the tree.
     """
     with without_drawing(model):
@@ -113,20 +114,20 @@ def show_layers(model: nn.Module, image: str | np.ndarray, depth: int = DEPTH) -
 
 @contextlib.contextmanager
 def without_drawing(model: nn.Module) -> Iterator[None]:
-    """Keep a detector that draws by itself from doing so."""
-    own = getattr(unwrap_detector(model), 'featviz', None)
-    stages = getattr(own, 'stages', ())
-    if own is not None:
-        own.stages = ()
+    """Within the context, keep a detector that draws by itself from drawing."""
+    visualizer = getattr(unwrap_detector(model), 'featviz', None)
+    stages = getattr(visualizer, 'stages', ())
+    if visualizer is not None:
+        visualizer.stages = ()
     try:
         yield
     finally:
-        if own is not None:
-            own.stages = stages
+        if visualizer is not None:
+            visualizer.stages = stages
 
 
 def _is_unreadable(image: str, backend_args: dict | None) -> bool:
-    """Whether an error was the image's fault."""
+    """Whether an image cannot be read or decoded, as opposed to an error elsewhere."""
     try:
         return imfrombytes(fileio.get(image, backend_args=backend_args)) is None
     except Exception:  # each file backend raises errors of its own

@@ -1,4 +1,4 @@
-"""Snapshot builder: from the passes over a batch to the snapshots of each image."""
+"""Snapshot builder: turns the passes over a batch into snapshots of each image, one per pass and their mean."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mmdet_featviz.visualization.value_ranges import finite_heat
 
 @dataclass(frozen=True)
 class ImageSource:
-    """What is known of the data set of one stage.
+    """Where the images of one stage come from.
 
     Attributes:
-        keys: Names the output folders of its images.
-        backend_args: Arguments of the file backend that reads its images.
-        dataset_meta: ``classes`` and ``palette`` (RGB).
+        keys: Gives each image its key.
+        backend_args: Arguments of the file backend that reads the images.
+        dataset_meta: ``classes`` and ``palette`` (RGB) of the data set.
     """
 
     keys: ImageKeys
@@ -37,21 +37,21 @@ class ImageSource:
 
 
 class SnapshotBuilder:
-    """Builds snapshots, and counts the passes over each image.
+    """Builds the snapshots of images, and numbers the passes over each image.
 
     Args:
-        align: Where the value of a cell sits in its block, for the mean of passes.
-        average_passes: Whether the mean of all passes is added.
+        align: Where the value of a cell sits, as in :class:`mmdet_featviz.Style`; for the mean of passes.
+        average_passes: Whether to add the mean of all passes.
     """
 
     def __init__(self, align: str, average_passes: bool = False) -> None:
         self.align = align
         self.average_passes = average_passes
-        self._passes_of: Counter = Counter()  # image key: number of passes
+        self._pass_counts: Counter = Counter()  # image key: number of passes
 
     def begin(self) -> None:
-        """Begin a test or validation: it is no further pass over the images of the one before."""
-        self._passes_of.clear()
+        """Begin a test or validation: the passes over each image are numbered from 0 again."""
+        self._pass_counts.clear()
 
     def build(
         self,
@@ -63,15 +63,15 @@ class SnapshotBuilder:
         folder: str = '',
         stage: str = 'test',
     ) -> list[Snapshot]:
-        """Build the snapshots of one image of a batch: one per pass, and on request the mean of all passes.
+        """Build the snapshots of one image of a batch: one per pass and, with `average_passes`, their mean.
 
         Args:
-            model: The detector, whose preprocessor says how an image without a file is rebuilt from the input.
+            model: The detector; the mean and std of its preprocessor are used to rebuild an image without a file.
             passes: The passes over the batch.
             index: Index of the image in the batch.
-            source: What is known of the data set.
-            result: Data sample with the predictions of the image.
-            folder: Folder below the run's own.
+            source: Where the image comes from.
+            result: Data sample with the predictions for the image.
+            folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
         """
         sample = passes[0].samples[index]
@@ -80,8 +80,8 @@ class SnapshotBuilder:
         snapshots = []
         for pass_ in passes:
             snapshots.append(self._build_one(model, pass_, index, key, folder, source, boxes, stage == 'train'))
-            self._passes_of[key] += 1
-        # All are drawn over one image, read once.
+            self._pass_counts[key] += 1
+        # All passes share one image, which is read once.
         image = lru_cache(maxsize=None)(snapshots[0].image)
         snapshots = [replace(snapshot, image=image) for snapshot in snapshots]
         if self.average_passes and len(passes) > 1:
@@ -109,7 +109,7 @@ class SnapshotBuilder:
         return Snapshot(
             key,
             path,
-            self._passes_of[key],
+            self._pass_counts[key],
             placement,
             [_level(activation, index) for activation in pass_.maps],
             [_level(activation, index) for activation in pass_.attention],
@@ -123,9 +123,9 @@ class SnapshotBuilder:
 
 
 def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
-    """The mean heatmap of each level that all passes have, as levels whose cells are the pixels of the image."""
+    """Return the mean over passes of the heatmaps of each level that all passes have; a cell is one image pixel."""
     size, averaged = snapshots[0].placement.image_size, []
-    whole = identity_placement(size, size)
+    whole_image = identity_placement(size, size)
     for level in snapshots[0].levels:
         heats = []
         for snapshot in snapshots:
@@ -136,11 +136,14 @@ def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
         if len(heats) == len(snapshots):
             mean = np.mean(heats, axis=0, dtype=np.float64).astype(np.float32)
             averaged.append(replace(level, stride=(1.0, 1.0), values=mean, picked=None, pooled=None, raw=None))
-    return replace(snapshots[0], augmentation='mean', placement=whole, levels=averaged, attention=())
+    return replace(snapshots[0], augmentation='mean', placement=whole_image, levels=averaged, attention=())
 
 
 def _placement(inputs: Tensor, meta: dict, training: bool) -> Placement:
-    """Where the image is in the network's input (C, H, W)."""
+    """Return where the image lies in the network's input (C, H, W).
+
+    A training image is the input itself without padding: random crops and mosaics have no place in an original image.
+    """
     if not training:
         return placement_from_metas(meta, inputs)
     input_size = tuple(inputs.shape[1:])
@@ -149,7 +152,7 @@ def _placement(inputs: Tensor, meta: dict, training: bool) -> Placement:
 
 
 def _level(activation: ActivationMap, index: int) -> Level:
-    """One image of an activation map."""
+    """Return the level of one image of a batch."""
     details = activation.details[index] if activation.details is not None else {}
     values = activation.values[index].numpy()
     return Level(activation.layer, activation.level, activation.channels, activation.stride, values, **details)

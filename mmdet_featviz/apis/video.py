@@ -1,4 +1,4 @@
-"""Video: one picture per frame, with the heat of each level."""
+"""Video: reads frames, draws the heat of each level next to them, and writes a video."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ CAPTION_HEIGHT = 24
 
 
 class FrameDrawer:
-    """Makes one picture of a frame and of the levels that a detector computes for it.
+    """Draws one picture per frame: the frame itself, and the heat of each level over it, as tiles.
 
     Args:
         model: The detector.
-        visualizer: With taps on the detector.
-        levels: Names of the levels to draw, with ``*`` for any part; None is all.
+        visualizer: A visualizer with taps on the detector.
+        levels: Names of the levels to draw; ``*`` matches any characters. None draws all.
         tile_size: Longer side of each tile, in pixels.
-        direction: ``horizontal`` puts the tiles side by side, ``vertical`` one above the other.
-        with_frame: Whether the first tile is the frame itself.
+        direction: ``horizontal`` puts the tiles side by side, ``vertical`` one below the other.
+        with_frame: Whether the first tile is the plain frame.
     """
 
     def __init__(
@@ -56,37 +56,45 @@ class FrameDrawer:
         self._views = Views(visualizer.style)
 
     def draw(self, frame: np.ndarray) -> np.ndarray:
-        """The picture of a frame (H, W, 3), BGR.
+        """Predict on a frame, and return its picture.
+
+        Args:
+            frame: (H, W, 3), BGR.
 
         Raises:
-            ValueError: If no level has one of the names.
+            ValueError: If `levels` match no level.
         """
         snapshot = take_snapshot(self.model, frame, self.visualizer, self._pipeline)
         tiles = [('frame', self._tile(frame, snapshot))] if self.with_frame else []
         placed = self._views.place(snapshot)
-        for one in self._chosen(placed):
-            picture = self._views.overlay_level(frame, one, placed)
-            tiles.append((f'{one.level.name}, stride {one.level.stride_text}', self._tile(picture, snapshot)))
+        for shown in self._select_levels(placed):
+            picture = self._views.overlay_level(frame, shown, placed)
+            tiles.append((f'{shown.level.name}, stride {shown.level.stride_text}', self._tile(picture, snapshot)))
         return _join(tiles, self.direction)
 
     def _tile(self, picture: np.ndarray, snapshot: Snapshot) -> np.ndarray:
-        """Scaled first, so that boxes and letters have the same size in every video."""
+        """Scale a picture to a tile and draw boxes on it, with lines of the same width in every video."""
         tile = shrink_to_tile(picture, self.tile_size)
         return self._views.draw_boxes(tile, snapshot, len(tile) / len(picture))
 
-    def _chosen(self, placed: Sequence[PlacedLevel]) -> list[PlacedLevel]:
-        found = [one for one in placed if any(fnmatchcase(one.level.name, name) for name in self.levels)]
-        if not found:
-            names = ', '.join(one.level.name for one in placed)
-            raise ValueError(f'no level fits --levels {" ".join(self.levels)}: there are {names}')
-        return found
+    def _select_levels(self, placed: Sequence[PlacedLevel]) -> list[PlacedLevel]:
+        names = [level.level.name for level in placed]
+        selected = [
+            level for level, name in zip(placed, names) if any(fnmatchcase(name, pattern) for pattern in self.levels)
+        ]
+        if not selected:
+            raise ValueError(f'--levels {" ".join(self.levels)} matches no level: choose from {", ".join(names)}')
+        return selected
 
 
 def open_video(path: str) -> tuple[cv2.VideoCapture, float, int]:
-    """The reader of a video, its frames per second, and how many frames its header announces.
+    """Open a video.
+
+    Returns:
+        The reader, the frames per second, and the number of frames according to the header, which may be wrong.
 
     Raises:
-        OSError: If there is no such file, or it is no video.
+        OSError: If the file does not exist or cannot be read as a video.
     """
     reader = cv2.VideoCapture(path)
     if not reader.isOpened():
@@ -95,7 +103,7 @@ def open_video(path: str) -> tuple[cv2.VideoCapture, float, int]:
 
 
 def read_frames(reader: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    """The frames (H, W, 3), BGR."""
+    """Iterate over the frames of a video: (H, W, 3), BGR."""
     while True:
         read, frame = reader.read()
         if not read:
@@ -104,24 +112,29 @@ def read_frames(reader: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 
 def write_video(path: str, pictures: Iterable[np.ndarray], fps: float) -> int:
-    """Write pictures of one size as a video, under another name until it is complete.
+    """Write pictures of equal size as a video, under a temporary name until it is complete.
+
+    Args:
+        path: The video; its extension is one of `CODECS`.
+        pictures: (H, W, 3), BGR.
+        fps: Frames per second.
 
     Returns:
-        The number of frames.
+        The number of frames written.
 
     Raises:
         OSError: If the format or the folder cannot be written.
     """
-    stem, ending = osp.splitext(path)
-    temporary, writer, count = f'{stem}.part{ending}', None, 0
+    stem, extension = osp.splitext(path)
+    temporary, writer, count = f'{stem}.part{extension}', None, 0
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
     try:
         for picture in pictures:
             if writer is None:
-                codec = cv2.VideoWriter_fourcc(*CODECS[ending.lower()])
+                codec = cv2.VideoWriter_fourcc(*CODECS[extension.lower()])
                 writer = cv2.VideoWriter(temporary, codec, fps, picture.shape[1::-1])
                 if not writer.isOpened():
-                    raise OSError(f'{path} cannot be written as {ending}: try .avi, or another folder')
+                    raise OSError(f'{path} cannot be written as {extension}: try .avi, or another folder')
             writer.write(picture)
             count += 1
     finally:
@@ -133,7 +146,7 @@ def write_video(path: str, pictures: Iterable[np.ndarray], fps: float) -> int:
 
 
 def _join(tiles: Sequence[tuple[str, np.ndarray]], direction: str) -> np.ndarray:
-    """One picture of even height and width, which codecs require, with a caption above each tile."""
+    """Join tiles and their captions into one picture of even height and width, as video codecs require."""
     captioned = []
     for caption, tile in tiles:
         label = np.full((CAPTION_HEIGHT, tile.shape[1], 3), 255, np.uint8)

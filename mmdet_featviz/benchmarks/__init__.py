@@ -1,1 +1,1 @@
-"""Measurements of the package itself: its speed, its memory, and the model zoo that it covers."""
+"""Benchmarks: time and memory of drawing, placement of heat, and coverage of the model zoo."""

@@ -1,20 +1,23 @@
-"""Generate the data set of the demo detectors: solid shapes on textured scenes.
+"""Demo data: generates the data set of the demo detectors, solid shapes on textured scenes.
 
-Four shapes of 16 to 256 pixels lie on 640x480 scenes, annotated in COCO format.
-Every scene depends on its split and its number alone, so the same command always
-gives the same scenes, and a longer split starts with the scenes of a shorter one.
+Four shapes of 16 to 256 pixels on 640x480 scenes, annotated in COCO format. A scene depends only on its split and its
+number, so the same command always gives the same scenes, and a longer split starts with the scenes of a shorter one.
 """
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Iterable, Sequence
 
 import cv2
 import numpy as np
 
 WIDTH, HEIGHT = 640, 480
-MIN_SIZE, MAX_SIZE = 16, 256
+MIN_SIZE, MAX_SIZE = 16, 256  # longer side of a shape, in pixels
 SPLIT_SEEDS = {'train': 1, 'val': 2}
-SUPERSAMPLING = 4
-# Corner angles (in turns) and radii of each shape, inside the unit circle.
+SUPERSAMPLING = 4  # for smooth edges
+# Angles (in turns) and radii of the corners of each shape, inside the unit circle.
 SHAPES = {
     'disc': [(k / 48, 1.0) for k in range(48)],
     'square': [(k / 4 + 1 / 8, 1.0) for k in range(4)],
@@ -23,14 +26,14 @@ SHAPES = {
 }
 
 
-def random_color(rng):
-    """One color (3,) in 0-255, vivid or dull."""
+def random_color(rng: np.random.Generator) -> np.ndarray:
+    """A random color (3,), float32 in 0-255, vivid or dull."""
     hsv = np.uint8([[[rng.integers(180), rng.integers(30, 255), rng.integers(40, 250)]]])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
 
 
-def texture(rng, height, width):
-    """Noise of several octaves (height, width), zero mean, standard deviation 1."""
+def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Noise of several octaves (height, width), with mean 0 and standard deviation 1."""
     total = np.zeros((height, width), np.float32)
     for octave in range(1, 8):
         cells = 2**octave
@@ -39,7 +42,7 @@ def texture(rng, height, width):
     return (total - total.mean()) / total.std()
 
 
-def background(rng):
+def background(rng: np.random.Generator) -> np.ndarray:
     """A textured scene (HEIGHT, WIDTH, 3), float32 in 0-255, without objects."""
     first, second = random_color(rng), random_color(rng)
     mix = 1 / (1 + np.exp(-texture(rng, HEIGHT, WIDTH)))[..., None]
@@ -47,8 +50,8 @@ def background(rng):
     return first * mix + second * (1 - mix) + grain
 
 
-def outline(rng, shape, size):
-    """Corners (K, 2) of a turned shape whose longer side is `size`, from (0, 0)."""
+def outline(rng: np.random.Generator, shape: str, size: float) -> np.ndarray:
+    """Corners (K, 2) of a slightly rotated shape whose longer side is `size` pixels, with its top left at (0, 0)."""
     turn = rng.uniform(-0.08, 0.08)
     angles, radii = np.array(SHAPES[shape]).T
     corners = np.stack([np.cos((angles + turn) * 2 * np.pi), np.sin((angles + turn) * 2 * np.pi)], 1) * radii[:, None]
@@ -56,8 +59,8 @@ def outline(rng, shape, size):
     return corners / corners.max() * size
 
 
-def paint(rng, scene, corners):
-    """Lay a shaded shape with smooth edges over the scene, in place."""
+def paint(rng: np.random.Generator, scene: np.ndarray, corners: np.ndarray) -> None:
+    """Paint a shaded shape with smooth edges onto the scene, in place."""
     left, top = np.floor(corners.min(0)).astype(int)
     right, bottom = np.ceil(corners.max(0)).astype(int) + 1
     patch = scene[top:bottom, left:right]
@@ -71,14 +74,22 @@ def paint(rng, scene, corners):
     patch[:] = patch * (1 - mask) + (color + shade) * mask
 
 
-def overlaps(box, others):
-    """Whether two boxes (x, y, w, h) touch, with a margin of 4 pixels."""
+def overlaps(box: Sequence[float], others: Iterable[Sequence[float]]) -> bool:
+    """Whether a box (x, y, w, h) overlaps any of the others, with a margin of 4 pixels."""
     x, y, w, h = box
     return any(x < ox + ow + 4 and ox < x + w + 4 and y < oy + oh + 4 and oy < y + h + 4 for ox, oy, ow, oh in others)
 
 
-def make_scene(split, index):
-    """One picture (HEIGHT, WIDTH, 3) uint8 and its objects as (class name, [x, y, w, h])."""
+def make_scene(split: str, index: int) -> tuple[np.ndarray, list[tuple[str, list[float]]]]:
+    """Generate a scene.
+
+    Args:
+        split: ``train`` or ``val``.
+        index: Number of the scene.
+
+    Returns:
+        The image (HEIGHT, WIDTH, 3), uint8, and its objects as (class name, [x, y, w, h]).
+    """
     rng = np.random.default_rng([SPLIT_SEEDS[split], index])
     scene = background(rng)
     objects = []
@@ -87,7 +98,7 @@ def make_scene(split, index):
         shape = str(rng.choice(list(SHAPES)))
         corners = outline(rng, shape, size)
         width, height = corners.max(0)
-        for _ in range(20):  # where it fits; a crowded scene goes without it
+        for _ in range(20):  # attempts to find free space; a crowded scene goes without this shape
             x, y = rng.uniform(0, WIDTH - width - 2), rng.uniform(0, HEIGHT - height - 2)
             box = [round(float(v), 2) for v in (x, y, width, height)]
             if not overlaps(box, [other for _, other in objects]):
@@ -97,8 +108,17 @@ def make_scene(split, index):
     return np.clip(np.round(scene), 0, 255).astype(np.uint8), objects
 
 
-def make_split(out_dir, split, count):
-    """Write the pictures of a split and its COCO annotation file below `out_dir`."""
+def make_split(out_dir: Path, split: str, count: int) -> None:
+    """Write the images of a split, and its COCO annotation file.
+
+    Args:
+        out_dir: Folder of the data set; images are written to ``out_dir/split``, annotations to ``out_dir/split.json``.
+        split: ``train`` or ``val``.
+        count: Number of images.
+
+    Raises:
+        OSError: If an image cannot be written.
+    """
     folder = out_dir / split
     folder.mkdir(parents=True, exist_ok=True)
     names = list(SHAPES)
@@ -107,7 +127,9 @@ def make_split(out_dir, split, count):
         scene, objects = make_scene(split, index)
         file_name = f'scene_{index:04d}.jpg'
         if not cv2.imwrite(str(folder / file_name), scene):
-            raise OSError(f'could not write {folder / file_name}')
+            raise OSError(
+                f'{folder / file_name} cannot be written: check that the folder is writable and the disk not full'
+            )
         images.append(dict(id=index + 1, file_name=file_name, width=WIDTH, height=HEIGHT))
         for shape, box in objects:
             annotations.append(

@@ -1,10 +1,12 @@
-"""Try the plugin on every family of the installed mmdet's model zoo and write a table of what happened.
+"""Zoo coverage: tries the package on configs of mmdet's model zoo, each in a process of its own.
 
-Each config runs in a process of its own, with random weights, on one image: predictions without and with the plugin are
-compared, every level is drawn, and a patch is moved over an even picture to see whether the heat follows it.
-Ends with 1 if any level is placed wrong or any prediction differs.
+With random weights, on one image: predictions with and without the package are compared, every level is drawn, and a
+patch is moved over a plain image to see whether the heat follows it.
 """
 
+from __future__ import annotations
+
+import argparse
 import copy
 import json
 import multiprocessing
@@ -13,59 +15,154 @@ import re
 import sys
 import tempfile
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import torch
+from mmengine.structures import BaseDataElement
 
-from mmdet_featviz.benchmarks.patch_placement import BLUR, PICTURE, level_placements, settle_weights
+from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.benchmarks.coverage_table import write_table
+from mmdet_featviz.benchmarks.patch_placement import PICTURE, level_placements, settle_weights
 from mmdet_featviz.benchmarks.zoo_models import LARGER, build, packed, pipeline_of, small
 
-# Where there is a server of forks, it imports once for all configs.
+# A fork server imports mmdet once for all configs.
 PROCESSES = multiprocessing.get_context('forkserver' if os.name == 'posix' else 'spawn')
-VERDICTS = ('right', 'blurred', 'wrong')
-TRIES = 4  # configs of a folder, until one runs
+MAX_ATTEMPTS = 4  # configs of a family that are tried until one runs
 # Folders of trackers, which have test loops of their own, and of parts of configs.
 NO_DETECTORS = {'bytetrack', 'common', 'deepsort', 'mask2former_vis', 'masktrack_rcnn', 'ocsort', 'qdtrack', 'reid'}
 NO_DETECTORS |= {'sort', 'strongsort'}
 
 
-# The child: one config.
+def run_coverage(args: argparse.Namespace) -> int:
+    """Try configs of the model zoo and write the table of the results.
+
+    Args:
+        args: Options of the command ``featviz coverage``.
+
+    Returns:
+        The exit code: 1 if a level is placed wrong or predictions differ, else 0.
+    """
+    PROCESSES.set_forkserver_preload(['mmdet.datasets', 'mmdet.models', 'mmdet.utils', 'mmdet_featviz'])
+    with tempfile.TemporaryDirectory() as folder:
+        if args.image is None:
+            import cv2
+
+            from mmdet_featviz.benchmarks.demo_data import make_scene
+
+            args.image = Path(folder) / 'scene.png'
+            cv2.imwrite(str(args.image), make_scene('val', 0)[0])
+        names = args.families or sorted(
+            path.name for path in zoo().iterdir() if path.name not in NO_DETECTORS and path.name[0] != '_'
+        )
+        families = [zoo() / name for name in names if configs_of(zoo() / name)]
+        with ThreadPoolExecutor(args.jobs) as pool:
+            rows = pool.map(lambda family: try_family(family, args), families)
+            results = dict(zip((family.name for family in families), rows))
+        return 0 if write_table(args.out, results) else 1
 
 
-def tensors_of(sample):
-    """All tensors of a prediction, by their path."""
-    found = {}
-    for field, value in sample.items():
-        items = value.items() if hasattr(value, 'items') else []
-        found.update({f'{field}.{name}': part for name, part in items if hasattr(part, 'shape')})
-    return found
+def zoo() -> Path:
+    """The folder of configs inside the installed mmdet."""
+    import mmdet
+
+    return Path(mmdet.__file__).parent / '.mim' / 'configs'
 
 
-def same(one, other):
-    import torch
+def configs_of(family: Path) -> list[Path]:
+    """The configs in a folder, the plainest and smallest first."""
+    configs = [path for path in family.glob('*.py') if not path.name.startswith('_') and 'tta' not in path.name]
 
-    left, right = tensors_of(one), tensors_of(other)
-    return left.keys() == right.keys() and all(
-        torch.equal(torch.as_tensor(left[name]), torch.as_tensor(right[name])) for name in left
-    )
+    def plainness(path: Path) -> tuple:
+        large = re.search('[_-][lx]_', path.name) is not None  # such as YOLOX-l and Swin-L
+        return 'r50' not in path.name, large, 'caffe' in path.name, len(path.name), path.name
+
+    return sorted(configs, key=plainness)
 
 
-def cover(path, image):
-    """Everything that the table says of one config."""
-    import torch
+def try_family(family: Path, args: argparse.Namespace) -> list[tuple[Path, dict]]:
+    """Try configs of a folder, each in a process of its own.
+
+    Args:
+        family: The folder.
+        args: Options of the command line: `all`, `image` and `timeout` are used.
+
+    Returns:
+        (config, row) of the first config that runs, or of the first one if none of four runs; of all with `all`.
+    """
+    rows = []
+    for path in configs_of(family)[: None if args.all else MAX_ATTEMPTS]:
+        rows.append((path, run_child(path, args.image, args.timeout)))
+        print(f'{family.name}/{path.name}: {json.dumps(rows[-1][1])}', flush=True)
+        if not args.all and 'error' not in rows[-1][1]:
+            return rows[-1:]
+    return rows if args.all else rows[:1]
+
+
+def run_child(path: Path, image: Path, timeout: float) -> dict:
+    """Try a config in a new process.
+
+    Args:
+        path: The config.
+        image: The image to predict on.
+        timeout: Most seconds that it may take.
+
+    Returns:
+        The row of the table, see :func:`try_config`, or ``error``: why there is none.
+    """
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=send_row, args=(sender, path, image.resolve()))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout):
+            return dict(error=f'took more than {timeout:g} s')
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        return dict(error=f'process ended with exit code {process.exitcode}')
+    finally:
+        process.kill()
+        process.join()
+
+
+# In the child process
+
+
+def send_row(sender: Connection, path: Path, image: Path) -> None:
+    """Try a config and send its row, or the error as a row."""
+    with open(os.devnull, 'w') as nothing:  # silences logs
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+        os.dup2(nothing.fileno(), sys.stderr.fileno())
+    os.chdir(zoo().parent)  # some configs name other files relative to it
+    try:
+        row = try_config(path, image)
+    except Exception as error:
+        # Without paths of this machine.
+        reason = re.sub(r'"?/\S+', '...', ' '.join(f'{type(error).__name__}: {error}'.split()))
+        row = dict(error=reason[:120])
+    sender.send(row)
+
+
+def try_config(path: Path, image: Path) -> dict:
+    """Predict with and without the package, draw every level, and check where the heat is.
+
+    Returns:
+        ``detector``: its class; ``same``: whether predictions are identical; ``pictures``: number of pictures;
+        ``levels``: layer, level and stride of each map; ``silent``: layers without a map; ``placed``: placement of each
+        level; ``seconds``.
+    """
     from mmdet.utils import register_all_modules
     from mmengine.config import Config
-
-    from mmdet_featviz import FeatureVisualizer
 
     register_all_modules()
     start = time.perf_counter()
     cfg = Config.fromfile(path)
     model = build(cfg.model)
-    row = dict(detector=type(model).__name__)
+    row: dict[str, Any] = dict(detector=type(model).__name__)
     pipeline = small(pipeline_of(cfg), LARGER.get(row['detector'], (320, 240)))
     settle_weights(model, packed(pipeline, image))
     with torch.no_grad():
@@ -92,165 +189,18 @@ def cover(path, image):
     return row
 
 
-# The parent: all configs, one process each.
-
-
-def zoo():
-    import mmdet
-
-    return Path(mmdet.__file__).parent / '.mim' / 'configs'
-
-
-def configs_of(family):
-    """Configs of a folder, the plainest and smallest first."""
-    configs = [path for path in family.glob('*.py') if not path.name.startswith('_') and 'tta' not in path.name]
-
-    def plainness(path):
-        large = re.search('[_-][lx]_', path.name) is not None  # YOLOX-l, Swin-L and so on
-        return 'r50' not in path.name, large, 'caffe' in path.name, len(path.name), path.name
-
-    return sorted(configs, key=plainness)
-
-
-def report(sender, path, image):
-    """The task of a process: send the row of a config, or why there is none."""
-    with open(os.devnull, 'w') as nothing:  # where the logs go
-        os.dup2(nothing.fileno(), sys.stdout.fileno())
-        os.dup2(nothing.fileno(), sys.stderr.fileno())
-    os.chdir(zoo().parent)  # some configs name others relative to it
-    try:
-        row = cover(path, image)
-    except Exception as error:
-        # Without the paths of this machine.
-        reason = re.sub(r'"?/\S+', '...', ' '.join(f'{type(error).__name__}: {error}'.split()))
-        row = dict(error=reason[:120])
-    sender.send(row)
-
-
-def run_child(path, args):
-    """A row of the table: what the process of this config sent, or why it did not."""
-    receiver, sender = PROCESSES.Pipe(duplex=False)
-    process = PROCESSES.Process(target=report, args=(sender, path, args.image.resolve()))
-    process.start()
-    sender.close()
-    try:
-        if not receiver.poll(args.timeout):
-            return dict(error=f'took more than {args.timeout:g} s')
-        return receiver.recv()
-    except EOFError:
-        process.join()
-        return dict(error=f'ended with {process.exitcode}')
-    finally:
-        process.kill()
-        process.join()
-
-
-def cover_family(family, args):
-    """[(config, row)]: of the first config that runs, or of all."""
-    rows = []
-    for path in configs_of(family)[: None if args.all else TRIES]:
-        rows.append((path, run_child(path, args)))
-        print(f'{family.name}/{path.name}: {json.dumps(rows[-1][1])}', flush=True)
-        if not args.all and 'error' not in rows[-1][1]:
-            return rows[-1:]
-    return rows if args.all else rows[:1]
-
-
-def verdict_of(row):
-    """The worst verdict of all levels."""
-    return max((level['verdict'] for level in row['placed']), key=VERDICTS.index)
-
-
-def figure_text(levels):
-    """Of some levels: the worst figures, and which levels are not right."""
-    worst = ' / '.join(
-        'not finite' if np.isnan(f) else f'{f:.2f}'
-        for f in (np.max([level[name] for level in levels]) for name in ('moves', 'offset'))
-    )
-    bad = ' '.join(str(level['level']) for level in levels if level['verdict'] != 'right')
-    return f'{worst} (level {bad})' if bad else worst
-
-
-def by_layer(levels):
-    """{layer: those of its levels}, in order."""
-    layers = {}
-    for level in levels:
-        layers.setdefault(level['layer'], []).append(level)
-    return layers
-
-
-def row_text(family, path, row):
-    name = f'`{path.stem}`'
-    if 'error' in row:
-        return f'| {family} | {name} | | | | | | {row["error"].replace("|", "/")} |'
-    layers = {}
-    for layer, _, vertical, horizontal in row['levels']:
-        layers.setdefault(layer, []).append(
-            f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g}x{horizontal:.3g}'
-        )
-    strides = '; '.join(f'{layer} {" ".join(values)}' for layer, values in layers.items())
-    figures = '; '.join(f'{layer} {figure_text(levels)}' for layer, levels in by_layer(row['placed']).items())
-    placed = dict(right='yes', blurred='blurred', wrong='**no**')[verdict_of(row)]
-    same_result = 'identical' if row['same'] else '**differ**'
-    return (
-        f'| {family} | {name} | {row["detector"]} | {strides} | {placed} | {figures} | {same_result} '
-        f'| {row["seconds"]:g} s |'
+def same(sample: BaseDataElement, other: BaseDataElement) -> bool:
+    """Whether two predictions have the same tensors, bit for bit."""
+    left, right = tensors_of(sample), tensors_of(other)
+    return left.keys() == right.keys() and all(
+        torch.equal(torch.as_tensor(left[name]), torch.as_tensor(right[name])) for name in left
     )
 
 
-def write_table(args, results):
-    import mmdet
-    import mmengine
-    import torch
-
-    import mmdet_featviz
-
-    runs = [row for rows in results.values() for _, row in rows if 'error' not in row]
-    placed = Counter(map(verdict_of, runs))
-    lines = [
-        '# Model zoo coverage',
-        '',
-        f'Written by `tools/zoo_coverage.py` with mmdet {mmdet.__version__}, mmengine {mmengine.__version__}, '
-        f'torch {torch.__version__.split("+")[0]}, mmdet_featviz {mmdet_featviz.__version__}: '
-        f'{len(runs)} of {sum(len(rows) for rows in results.values())} configs in {len(results)} folders run, '
-        f'{sum(row["same"] for row in runs)} of them with identical predictions, {placed["right"]} placed right, '
-        f'{placed["blurred"]} blurred, {placed["wrong"]} placed wrong.',
-        '',
-        '*Strides* are those of the levels of each layer that is drawn by default. *Placed right*: does the change '
-        'that a patch makes in an even picture move with the patch, and lie at it? *Figures*, in cells, of the '
-        'worst level of each layer: the largest difference between the ways of the change and of the patch / the mean '
-        'distance of the change from the patch. *Yes*: both are at most 1, or at most half a cell of the level plus '
-        'half a cell of the coarsest level that is resampled into it (necks, HRNet). *Blurred*: some levels '
-        f'(named) fail that but stay within {BLUR} pixels, behind attention, deformable, dynamic or widely dilated '
-        'convolutions, wide pools, or norms over the image. *No*: anything else. The weights are random; the batch '
-        'norms have seen one image.',
-        '',
-        '| family | config | detector | strides | placed right | figures | predictions | time, or why not |',
-        '| --- | --- | --- | --- | --- | --- | --- | --- |',
-    ]
-    lines += [row_text(family, path, row) for family, rows in results.items() for path, row in rows]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-    bad = placed['wrong'] + sum(not row['same'] for row in runs)
-    print(f'{len(runs)} configs run, {bad} with levels placed wrong or other predictions; the table is {args.out}')
-    return bad == 0
-
-
-def run_coverage(args):
-    """Try the configs that the command line names and write the table; returns 0, or 1 where something is wrong."""
-    PROCESSES.set_forkserver_preload(['mmdet.datasets', 'mmdet.models', 'mmdet.utils', 'mmdet_featviz'])
-    with tempfile.TemporaryDirectory() as folder:
-        if args.image is None:
-            import cv2
-
-            from mmdet_featviz.benchmarks.demo_data import make_scene
-
-            args.image = Path(folder) / 'scene.png'
-            cv2.imwrite(str(args.image), make_scene('val', 0)[0])
-        names = args.families or sorted(
-            path.name for path in zoo().iterdir() if path.name not in NO_DETECTORS and path.name[0] != '_'
-        )
-        families = [zoo() / name for name in names if configs_of(zoo() / name)]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            results = dict(zip((f.name for f in families), pool.map(lambda f: cover_family(f, args), families)))
-        return 0 if write_table(args, results) else 1
+def tensors_of(sample: BaseDataElement) -> dict[str, Any]:
+    """All tensors of a prediction, as ``{field.name: tensor}``."""
+    tensors = {}
+    for field, value in sample.items():
+        items = value.items() if hasattr(value, 'items') else []
+        tensors.update({f'{field}.{name}': part for name, part in items if hasattr(part, 'shape')})
+    return tensors

@@ -1,21 +1,31 @@
-"""Detectors of the model zoo's configs as they are tried here: offline, with random weights, on small inputs."""
+"""Zoo models: builds the detectors of mmdet's model zoo offline, with random weights and small inputs."""
+
+from __future__ import annotations
 
 import copy
 import tempfile
 from pathlib import Path
+from typing import Any, Sequence
 
 import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from torch import nn
 
-# Detectors whose coarsest level must bear a kernel; all others are tried at 320 x 240.
+# Input sizes of detectors whose coarsest level would be smaller than a kernel; all others get 320 x 240.
 LARGER = {'DDOD': (520, 400)}
-AS_MANY_AS_QUERIES = ('QueryInst', 'SparseRCNN')  # boxes, by design
-CAPTION = ('cat', 'dog')  # what detectors of any object are asked for
+ONE_BOX_PER_QUERY = ('QueryInst', 'SparseRCNN')  # their number of boxes cannot be lowered
+CAPTION = ('cat', 'dog')  # prompt of open-vocabulary detectors
 PROPOSALS = np.array([[20, 20, 180, 150], [100, 60, 300, 220], [150, 10, 220, 90]], np.float32)
-MOST = dict(max_per_img=20, nms_pre=100)  # boxes that are followed: each costs a head's time, and shows nothing more
+BOX_LIMITS = dict(max_per_img=20, nms_pre=100)  # more boxes would only take more time
 
 
-def without_downloads(cfg):
-    """Remove, in place and at any depth, what would load weights from elsewhere or wants several processes."""
+def remove_downloads(cfg: Any) -> Any:
+    """Remove, in place and at any depth, what would download weights or needs several processes.
+
+    Returns:
+        The same config.
+    """
     if isinstance(cfg, dict):
         if isinstance(cfg.get('init_cfg'), dict) and 'checkpoint' in cfg['init_cfg']:
             cfg['init_cfg'] = None
@@ -24,45 +34,54 @@ def without_downloads(cfg):
                 cfg[key] = None
         if cfg.get('type') in ('MMSyncBN', 'SyncBN'):
             cfg['type'] = 'BN'
-        for key in {'num_cp', 'use_checkpoint'} & cfg.keys():  # saves memory in training, by another package
+        for key in {
+            'num_cp',
+            'use_checkpoint',
+        } & cfg.keys():  # activation checkpointing: needs another package, and only saves memory in training
             cfg[key] = type(cfg[key])(0)
     for value in cfg.values() if isinstance(cfg, dict) else cfg:
         if isinstance(value, (dict, list, tuple)):
-            without_downloads(value)
+            remove_downloads(value)
     return cfg
 
 
-def with_few_boxes(cfg):
-    """Lower the limits of a test_cfg, in place and at any depth."""
+def limit_boxes(cfg: ConfigDict) -> None:
+    """Lower the numbers of boxes in a test_cfg, in place and at any depth."""
     for key, value in cfg.items():
         if isinstance(value, dict):
-            with_few_boxes(value)
-        elif key in MOST and isinstance(value, int):
-            cfg[key] = min(value, MOST[key]) if value > 0 else MOST[key]
+            limit_boxes(value)
+        elif key in BOX_LIMITS and isinstance(value, int):
+            cfg[key] = min(value, BOX_LIMITS[key]) if value > 0 else BOX_LIMITS[key]
 
 
-def save_tiny_bert(folder):
-    """Write a language model of one layer, with random weights and the words of the caption."""
+def save_tiny_bert(folder: str) -> None:
+    """Save a language model with one layer, random weights and the words of the caption."""
     from transformers import BertConfig, BertModel, BertTokenizer
 
     words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', *CAPTION]
     vocabulary = Path(folder) / 'vocab.txt'
     vocabulary.write_text('\n'.join(words), encoding='utf-8')
     BertTokenizer(str(vocabulary)).save_pretrained(folder)
-    # GLIP's fusion is made for 768 channels, the default.
+    # GLIP needs 768 channels, the default.
     config = BertConfig(vocab_size=len(words), num_hidden_layers=1, intermediate_size=64)
     BertModel(config).save_pretrained(folder)
 
 
-def build(cfg, seed=0):
-    """The detector of a model's config, initialized with random weights and in evaluation mode."""
-    import torch
+def build(cfg: ConfigDict, seed: int = 0) -> nn.Module:
+    """Build a detector with random weights, in evaluation mode.
+
+    Args:
+        cfg: Config of the model; not changed.
+        seed: Random seed of the weights.
+    """
     from mmdet.models import SSDHead
     from mmdet.registry import MODELS
 
-    cfg = without_downloads(copy.deepcopy(cfg))
-    if cfg.get('test_cfg') and not cfg['type'].startswith(AS_MANY_AS_QUERIES):  # a drawing sibling's type ends with Hp
-        with_few_boxes(cfg['test_cfg'])
+    cfg = remove_downloads(copy.deepcopy(cfg))
+    if cfg.get('test_cfg') and not cfg['type'].startswith(
+        ONE_BOX_PER_QUERY
+    ):  # or their drawing versions, whose names end with Hp
+        limit_boxes(cfg['test_cfg'])
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         if 'language_model' in cfg:
@@ -74,31 +93,40 @@ def build(cfg, seed=0):
     model.init_weights()
     for module in model.modules():
         if isinstance(module, SSDHead) and not hasattr(module, 'loss_cls'):
-            module.loss_cls = None  # which mmdet 3.3 reads to predict, and sets in all heads but this
-    model.eval()  # returns None for some
+            module.loss_cls = None  # mmdet 3.3 reads it when predicting, but SSDHead does not set it
+    model.eval()  # not returned directly: for some detectors it returns None
     return model
 
 
-def pipeline_of(cfg):
+def pipeline_of(cfg: Config) -> list[dict]:
+    """The test pipeline of a config."""
     return cfg.test_dataloader.dataset.get('pipeline') or cfg.test_pipeline
 
 
-def small(pipeline, scale=(320, 240)):
-    """The test pipeline for a small input: the same transforms, without annotations."""
-    pipeline = [copy.deepcopy(t) for t in pipeline if 'Annotations' not in t['type']]
+def small(pipeline: Sequence[dict], scale: tuple[int, int] = (320, 240)) -> list[dict]:
+    """A copy of a test pipeline for a small input.
+
+    Args:
+        pipeline: The pipeline.
+        scale: Width and height of the input.
+
+    Returns:
+        The same transforms with smaller sizes, without those that load annotations.
+    """
+    pipeline = [copy.deepcopy(transform) for transform in pipeline if 'Annotations' not in transform['type']]
     for transform in pipeline:
         if transform['type'] == 'ProposalBroadcaster':
             transform['transforms'] = small(transform['transforms'], scale)
-        own = transform.get('scale')
-        if isinstance(own, (list, tuple)) and min(own) > max(scale) and transform.get('keep_ratio', False):
-            transform['scale'] = (max(scale), max(scale)) if own[0] == own[1] else scale
+        original = transform.get('scale')
+        if isinstance(original, (list, tuple)) and min(original) > max(scale) and transform.get('keep_ratio', False):
+            transform['scale'] = (max(scale), max(scale)) if original[0] == original[1] else scale
         if transform['type'] == 'Pad' and 'size' in transform:
             transform['size'] = (max(scale), max(scale))
     return pipeline
 
 
-def packed(pipeline, image):
-    """Model input of a image, given as a path or an array."""
+def packed(pipeline: Sequence[dict], image: str | Path | np.ndarray) -> dict[str, list]:
+    """The input of a detector's ``test_step`` for one image, given as a path or an array."""
     from mmcv.transforms import Compose
 
     info = dict(img_id=0, text=CAPTION, custom_entities=True)

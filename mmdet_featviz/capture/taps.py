@@ -36,7 +36,7 @@ class Taps:
 
     Args:
         model: A detector; wrappers such as DDP or a TTA model are handled transparently.
-        layers: Module paths or globs, as in :func:`find_layers`. None selects all of `DEFAULT_LAYERS` that the detector
+        layers: Module paths or globs, as in ``find_layers()``. None selects all of `DEFAULT_LAYERS` that the detector
             has.
         reduction: Function from (N, C, H, W) to (N, H, W).
         strict: Whether a layer whose output is not a feature map, or cannot be reduced, raises an error instead of a
@@ -156,7 +156,7 @@ class Taps:
 
     def skipped_layers(self) -> list[str]:
         """One description per layer that was skipped, in every pass or in some, with the reason; for summaries."""
-        not_maps = [f'layer {layer}, no map of the image ({what})' for layer, what in self.not_maps.items()]
+        not_maps = [f'layer {layer}, no spatial map ({what})' for layer, what in self.not_maps.items()]
         errors = [
             f'layer {layer}, {error} ({self._failed_passes[layer]} of {self._begun} passes)'
             for layer, error in self._errors.items()

@@ -1,4 +1,4 @@
-"""Command line: ``featviz COMMAND``, or ``python -m mmdet_featviz COMMAND``."""
+"""Command line: ``featviz COMMAND`` or ``python -m mmdet_featviz COMMAND``, with one module per command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Sequence
 
 from mmdet_featviz.version import __version__
 
-COMMANDS = {  # what each does, here so that `featviz --help` imports none of them
+COMMANDS = {  # with their descriptions, so that `featviz --help` imports none of the modules
     'test': 'test a detector on its data set and draw its feature maps',
     'train': 'train a detector and draw during training or validation',
     'image': 'draw the feature maps of images, without a data set',
@@ -35,29 +35,44 @@ def main(command: str | None = None, argv: Sequence[str] | None = None) -> None:
         SystemExit: If the arguments are wrong or the command fails.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    prog = None  # of a script in tools/, its own name
+    prog = None  # the name of the script, for those in tools/
     if command is None:
-        command = _overview().parse_args(argv[:1]).command
+        command = _overview_parser().parse_args(argv[:1]).command
         argv, prog = argv[1:], f'featviz {command}'
     module = import_module(f'mmdet_featviz.cli.{command.replace("-", "_")}')
     parser = argparse.ArgumentParser(
-        prog, description=module.__doc__, epilog=module.EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog,
+        usage=f'%(prog)s {module.USAGE}',
+        description=module.__doc__,
+        epilog=module.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
+    _add_help(parser)
     module.add_arguments(parser)
     module.run(parser.parse_args(argv), parser)
 
 
-def _overview() -> argparse.ArgumentParser:
-    """The parser of ``featviz`` itself."""
+def _overview_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``featviz`` itself, whose help lists all commands."""
     width = max(map(len, COMMANDS)) + 2
-    lines = '\n'.join(f'  {name:{width}}{words}' for name, words in COMMANDS.items())
+    lines = '\n'.join(f'  {name:{width}}{description}' for name, description in COMMANDS.items())
     parser = argparse.ArgumentParser(
         'featviz',
-        usage='featviz COMMAND ...',
-        description='Draw what the layers of an mmdetection detector respond to.',
-        epilog=f'commands:\n{lines}\n\nfeatviz COMMAND --help describes a command and shows examples.',
+        usage='%(prog)s COMMAND [options]',
+        description=f'Draw what the layers of an mmdetection detector respond to.\n\ncommands:\n{lines}',
+        epilog='featviz COMMAND --help describes a command and shows examples.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
-    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help='one of the commands below')
-    parser.add_argument('--version', action='version', version=f'mmdet_featviz {__version__}')
+    _add_help(parser)
+    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--version', action='version', version=f'mmdet_featviz {__version__}', help='Show the version and exit.'
+    )
     return parser
+
+
+def _add_help(parser: argparse.ArgumentParser) -> None:
+    """Add ``--help`` with a text in the style of the other options."""
+    parser.add_argument('-h', '--help', action='help', help='Show this help and exit.')

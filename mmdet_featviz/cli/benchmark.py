@@ -1,13 +1,13 @@
-"""Measure the time and memory that drawing takes, beside other ways to draw and beside a floor.
+"""Measure the time and memory that drawing takes, and compare it with other ways to draw and a lower bound.
 
 Parts:
-  draw    nine heatmaps of one image, against mmengine's Visualizer.draw_featmap, against a recipe published in many
-          blogs, and against the floor: decode the image, read each feature map, encode and write nine pictures
-  test    a whole test with the hook and without
-  memory  the peak of memory, and whether it grows with the number of images
+  draw    nine heatmaps of one image, compared with mmengine's Visualizer.draw_featmap, a recipe published in many
+          blogs, and a lower bound: decode the image, read each feature map, encode and write nine pictures
+  test    a whole test, with the hook and without
+  memory  the peak memory, and whether it grows with the number of images (Linux only)
   growth  how the time grows with levels, channels and image size
 
-What is compared runs in turns, round by round, and medians are printed. Run it alone on the machine.
+The candidates of a comparison take turns in each round, and medians are printed. Run nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -16,33 +16,51 @@ import argparse
 from pathlib import Path
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
-from mmdet_featviz.benchmarks.speed import DETECTORS, PARTS, run_benchmark
+from mmdet_featviz.benchmarks.suite import PARTS, run_benchmark
+from mmdet_featviz.benchmarks.whole_test import DETECTORS
 
+USAGE = '[PART ...] [options]'
 EXAMPLES = """
 examples:
   featviz benchmark draw
-  featviz benchmark test memory --out figures.json
+  featviz benchmark test memory --out results.json
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('parts', nargs='*', help=f'any of {", ".join(PARTS)} (default: all)')
-    parser.add_argument('--rounds', type=int, default=7, help='rounds of which the median is taken (default: 7)')
+    parser.add_argument('parts', nargs='*', metavar='PART', help=f'Any of {", ".join(PARTS)}. Default: all.')
+    parser.add_argument('--rounds', type=int, default=7, metavar='N', help='Rounds to take the median of. Default: 7.')
     parser.add_argument(
-        '--threads', type=int, default=1, help='threads of torch and OpenCV in `draw` and `growth` (default: 1)'
+        '--threads',
+        type=int,
+        default=1,
+        metavar='N',
+        help='Threads of torch and OpenCV, in draw and growth. Default: 1.',
     )
-    parser.add_argument('--batches', type=int, default=8, help='batches of each round of `test` (default: 8)')
-    parser.add_argument('--memory-images', type=int, default=2000, help='images of `memory` (default: 2000)')
-    parser.add_argument('--checkpoint', help='weights of YOLOX-nano (default: random)')
-    parser.add_argument('--detectors', nargs='+', choices=DETECTORS, default=list(DETECTORS), help='for `test`')
-    parser.add_argument('--workers', type=int, default=FeatureVisualizer().workers, help='drawing threads of the hook')
-    parser.add_argument('--out', type=Path, help='JSON file for all figures')
-    parser.add_argument('--plot', type=Path, help='picture of `growth`')
-    parser.add_argument('--child', nargs=2, help=argparse.SUPPRESS)  # one run of `memory`
+    parser.add_argument('--batches', type=int, default=8, metavar='N', help='Batches per round, in test. Default: 8.')
+    parser.add_argument(
+        '--memory-images', type=int, default=2000, metavar='N', help='Number of images, in memory. Default: 2000.'
+    )
+    parser.add_argument('--checkpoint', metavar='FILE', help='Weights of YOLOX-nano. Default: random ones.')
+    parser.add_argument(
+        '--detectors',
+        nargs='+',
+        choices=DETECTORS,
+        default=list(DETECTORS),
+        help='Detectors to draw, in test. Default: all.',
+    )
+    workers = FeatureVisualizer().workers
+    parser.add_argument(
+        '--workers', type=int, default=workers, metavar='N', help=f'Drawing threads of the hook. Default: {workers}.'
+    )
+    parser.add_argument('--out', type=Path, metavar='FILE', help='JSON file for all results.')
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='Image file for a plot, in growth.')
+    parser.add_argument('--child', nargs=2, help=argparse.SUPPRESS)  # a process of the part `memory`
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     args.parts = args.parts or list(PARTS)
     if not set(args.parts) <= set(PARTS):
-        parser.error(f'parts are {", ".join(PARTS)}')
+        unknown = [part for part in args.parts if part not in PARTS]
+        parser.error(f'unknown part {unknown[0]!r}: choose from {", ".join(PARTS)}')
     run_benchmark(args)

@@ -1,4 +1,7 @@
-"""Compare the heatmaps of two runs, or of two detectors on the same images."""
+"""Compare the heatmaps of two runs, or of two detectors on the same images.
+
+Draws A, B and their difference side by side, and writes tables of how much they differ.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.visualization.style import Style
 
+USAGE = '(RUN_A RUN_B | --config-a CONFIG --images IMAGE ...) --out-dir DIR [options]'
 EXAMPLES = """
 examples:
   featviz compare run_a run_b --out-dir compared
@@ -26,21 +30,49 @@ CAPTURE_OPTIONS = ('layers', 'layer_type', 'reduction', 'interval', 'max_images'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('runs', nargs='*', metavar='RUN', help="folders of two runs with save=('maps',): A and B")
-    parser.add_argument('--out-dir', required=True, metavar='DIR', help='folder of pictures and tables')
-    parser.add_argument('--overwrite', action='store_true', help="replace another run's pictures in the folder")
-    parser.add_argument('--colormap', default='jet', help='of A and B: any of OpenCV or matplotlib (default: jet)')
-    parser.add_argument('--alpha', type=float, default=0.4, help='weight of the heat of A and B (default: 0.4)')
-    parser.add_argument('--score-thr', type=float, default=0.3, help='of predicted boxes, without ground truth (0.3)')
+    parser.add_argument(
+        'runs', nargs='*', metavar='RUN', help='Folders of two runs that saved maps (--save maps): A and B.'
+    )
+    parser.add_argument('--out-dir', required=True, metavar='DIR', help='Folder for pictures and tables.')
+    parser.add_argument('--overwrite', action='store_true', help="Replace another run's pictures in DIR.")
+    parser.add_argument(
+        '--colormap',
+        default='jet',
+        metavar='NAME',
+        help='Color map of OpenCV or matplotlib for the heat of A and B. Default: jet.',
+    )
+    parser.add_argument(
+        '--alpha',
+        type=float,
+        default=0.4,
+        metavar='WEIGHT',
+        help='Weight of the heat of A and B, 0 to 1. Default: 0.4.',
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        metavar='SCORE',
+        help='Smallest score of predicted boxes, which are used for images without ground truth. Default: 0.3.',
+    )
 
-    models = parser.add_argument_group('two detectors', 'run first, with maps saved in DIR/a and DIR/b')
-    models.add_argument('--config-a', metavar='CONFIG', help='config of A, or a name of the model zoo')
-    models.add_argument('--config-b', metavar='CONFIG', help='config of B (default: that of A)')
-    models.add_argument('--checkpoint-a', metavar='FILE', help="default: load_from of A's config, else random weights")
-    models.add_argument('--checkpoint-b', metavar='FILE', help="default: load_from of B's config, else random weights")
-    models.add_argument('--images', nargs='+', metavar='IMAGE', help='images, folders, globs in quotes')
-    models.add_argument('--align', choices=ALIGNMENTS, default='center', help='where the value of a cell sits')
-    models.add_argument('--device', default='cpu', help='such as cuda:0 (default: cpu)')
+    models = parser.add_argument_group('two detectors', 'Both are run first; their maps are saved in DIR/a and DIR/b.')
+    models.add_argument('--config-a', metavar='CONFIG', help='Config file of A, or name of a model of the zoo.')
+    models.add_argument('--config-b', metavar='CONFIG', help='Config file of B. Default: that of A.')
+    models.add_argument(
+        '--checkpoint-a',
+        metavar='FILE',
+        help="Default: load_from of A's config, or the zoo's weights; else random weights.",
+    )
+    models.add_argument('--checkpoint-b', metavar='FILE', help='Default: the same for B.')
+    models.add_argument('--images', nargs='+', metavar='IMAGE', help='Images, folders, or globs in quotes.')
+    models.add_argument(
+        '--align',
+        choices=ALIGNMENTS,
+        default='center',
+        help='Where the value of a cell sits: in the center of its block, or in its top left corner. Default: center.',
+    )
+    models.add_argument('--device', default='cpu', help='Such as cuda:0. Default: cpu.')
     add_drawing_options(parser, FeatureVisualizer, only=CAPTURE_OPTIONS)
 
 
@@ -48,7 +80,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if bool(args.runs) == bool(args.config_a) or len(args.runs) not in (0, 2):
         parser.error('name the folders of two runs, or --config-a and --images')
     if args.config_a and not args.images:
-        parser.error('--images: name images or folders to compare the detectors on')
+        parser.error('--config-a needs --images: name images or folders to compare the detectors on')
     style = Style(colormap=args.colormap, alpha=args.alpha, score_thr=args.score_thr)
     runs = _run_both(args) if args.config_a else None
     try:
@@ -61,8 +93,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def _run_both(args: argparse.Namespace) -> list[Run]:
-    """Run both detectors."""
-    RunFolder(args.out_dir, args.overwrite)  # refuses another run's folder now, not after the detectors have run
+    """Run both detectors on the images, and return their runs."""
+    RunFolder(args.out_dir, args.overwrite)  # fails on another run's folder now, not after the detectors have run
     return [
         _run_detector(args.config_a, args.checkpoint_a, osp.join(args.out_dir, 'a'), args),
         _run_detector(args.config_b or args.config_a, args.checkpoint_b, osp.join(args.out_dir, 'b'), args),
@@ -70,12 +102,12 @@ def _run_both(args: argparse.Namespace) -> list[Run]:
 
 
 def _run_detector(config: str, checkpoint: str | None, out_dir: str, args: argparse.Namespace) -> Run:
-    """Run a detector over the images with maps saved, and read that run."""
+    """Run one detector on the images, save its maps, and return the run."""
     images, root = _find_all(args.images)
-    given = dict(config=config, checkpoint=checkpoint, cfg_options=None, out_dir=out_dir, save='maps')
-    one = argparse.Namespace(**{**vars(args), **given})
-    visualizer, model = load_detector(one, image_root=root)
-    info = dict(config=config, checkpoint=one.checkpoint or 'random weights')
+    own_args = dict(config=config, checkpoint=checkpoint, cfg_options=None, out_dir=out_dir, save='maps')
+    detector_args = argparse.Namespace(**{**vars(args), **own_args})
+    visualizer, model = load_detector(detector_args, image_root=root)
+    info = dict(config=config, checkpoint=detector_args.checkpoint or 'random weights')
     visualizer.open(model, dataset_meta=model.dataset_meta, info=info)
     for image in draw_images(images, model, visualizer):
         print(f'skipped: {image} is no readable image')
@@ -84,6 +116,6 @@ def _run_detector(config: str, checkpoint: str | None, out_dir: str, args: argpa
 
 
 def _find_all(sources: Sequence[str]) -> tuple[list[str], str]:
-    """All images that the user means, and the folder that their keys are relative to."""
+    """Return the paths of all images, and the folder that their keys are relative to."""
     images = list(dict.fromkeys(osp.abspath(path) for source in sources for path in find_images(source)[0]))
     return images, osp.commonpath([osp.dirname(image) for image in images])

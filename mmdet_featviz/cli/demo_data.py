@@ -11,20 +11,28 @@ from pathlib import Path
 
 from mmdet_featviz.benchmarks.demo_data import make_split
 
+USAGE = '[options]'
 EXAMPLES = """
 examples:
-  featviz demo-data --train 0
+  featviz demo-data
+  featviz demo-data --train 0 --val 20 --out-dir data/few_scenes
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--out-dir', type=Path, default=Path('data/demo'), help='folder (default: data/demo)')
-    parser.add_argument('--train', type=int, default=1000, help='scenes of the training split (default: 1000; 0: none)')
-    parser.add_argument('--val', type=int, default=100, help='scenes of the held-out split (default: 100; 0: none)')
+    parser.add_argument(
+        '--out-dir', type=Path, default=Path('data/demo'), metavar='DIR', help='Output folder. Default: data/demo.'
+    )
+    parser.add_argument(
+        '--train', type=int, default=1000, metavar='N', help='Scenes to train on; 0 writes none. Default: 1000.'
+    )
+    parser.add_argument(
+        '--val', type=int, default=100, metavar='N', help='Scenes to validate on; 0 writes none. Default: 100.'
+    )
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     for split, count in (('train', args.train), ('val', args.val)):
-        if count:  # 0 leaves a split alone
+        if count:  # 0 writes no split
             make_split(args.out_dir, split, count)
             print(f'{count} scenes in {args.out_dir / split}')

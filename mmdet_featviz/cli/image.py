@@ -1,4 +1,7 @@
-"""Draw the feature maps of images: a file, a folder, a glob or a URL."""
+"""Draw the feature maps of images that belong to no data set: a file, a folder, a glob or a URL.
+
+Options that are not given are those of the hook in the config, if it has one.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.layer_tree import DEPTH
 from mmdet_featviz.cli.loading import load_detector
 from mmdet_featviz.cli.options import add_detector_options, add_drawing_options
-from mmdet_featviz.utils.messages import first_names
+from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.style import Style
 
+USAGE = 'IMAGES CONFIG [CHECKPOINT] [options]'
 EXAMPLES = """
 examples:
   featviz image image.jpg my_config.py my_checkpoint.pth --out-dir heatmaps
@@ -21,7 +25,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('input', help='image, folder (with all folders in it), glob in quotes, or URL')
+    parser.add_argument('input', metavar='IMAGES', help='Image, folder (with subfolders), glob in quotes, or URL.')
     add_detector_options(parser)
     parser.add_argument(
         '--show-layers',
@@ -29,15 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         const=DEPTH,
         metavar='DEPTH',
-        help=f'only list the layers that can be drawn, with their shapes for the first image (default depth: {DEPTH})',
+        help=f'Only list the layers that can be drawn, with their shapes for the first image. Default depth: {DEPTH}.',
     )
     add_drawing_options(parser, FeatureVisualizer, Style, without=('stages', 'average_passes'))
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     images, root = find_images(args.input)
-    extra = {} if hasattr(args, 'image_root') else dict(image_root=root)
-    visualizer, model = load_detector(args, **extra)
+    defaults = {} if hasattr(args, 'image_root') else dict(image_root=root)
+    visualizer, model = load_detector(args, **defaults)
     if args.show_layers is not None:
         print(show_layers(model, images[0], args.show_layers))
         return
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     unreadable = draw_images(images, model, visualizer)
     print(visualizer.summary())
     if unreadable:
-        message = f'could not be read and were left out: {len(unreadable)} ({first_names(unreadable)})'
+        message = f'skipped {count_noun(len(unreadable), "image")} that could not be read ({first_names(unreadable)})'
         if len(unreadable) == len(images):
             raise SystemExit(message)
         print(message)

@@ -1,4 +1,4 @@
-"""Loading of configs and detectors as the command line names them."""
+"""Loading: reads the config and the checkpoint named on the command line, and builds the detector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from mmdet_featviz.visualization.style import Style
 
 
 def load_runner_config(args: argparse.Namespace) -> Config:
-    """The config of a runner: the command line comes first, then the config, then defaults."""
+    """Read the config of a runner; options of the command line override it.
+
+    Args:
+        args: Parsed arguments, with those of ``add_runner_options``.
+    """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
@@ -35,16 +39,16 @@ def load_runner_config(args: argparse.Namespace) -> Config:
 
 
 def add_heatmaps(cfg: Config, options: dict[str, Any], **defaults: Any) -> None:
-    """Pass drawing options to what draws in a config: its detector, its hook, or a hook added here.
+    """Pass drawing options to the part of a config that draws: its detector, its hook, or a hook added here.
 
     Args:
         cfg: The config, changed in place.
-        options: Arguments of FeatureVisualizer and Style; without any, the config stays as it is.
-        **defaults: Arguments of a hook that is added here, where `options` has none.
+        options: Arguments of FeatureVisualizer and Style. If empty, the config is left unchanged.
+        **defaults: Arguments of a hook added here that `options` may override.
     """
     if not options:
         return
-    hooks = _hooks_of(cfg)
+    hooks = _featviz_hooks_in(cfg)
     if 'featviz' in cfg.model or _type_name(cfg.model.get('type')).endswith('Hp'):
         cfg.model.featviz = {**(cfg.model.get('featviz') or {}), **options}
     elif hooks:
@@ -54,53 +58,55 @@ def add_heatmaps(cfg: Config, options: dict[str, Any], **defaults: Any) -> None:
 
 
 def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVisualizer, nn.Module]:
-    """Visualizer and detector from a config or model-zoo name, a checkpoint and the drawing options.
+    """Build visualizer and detector from a config or a name of the model zoo, a checkpoint and drawing options.
+
+    Drawing options in the config, of its hook or detector, are used too, except output folder and stages.
 
     Args:
-        args: The command line.
-        **defaults: Arguments of the visualizer that options override.
+        args: Parsed arguments, with those of ``add_detector_options``.
+        **defaults: Arguments of the visualizer, which override the config and which the command line overrides.
 
     Raises:
-        SystemExit: If config, checkpoint or an option is wrong.
+        SystemExit: If config or checkpoint do not exist, or an option is wrong.
     """
     from mmdet.apis import DetInferencer, init_detector
 
-    cfg, own = None, {}
+    cfg, from_config = None, {}
     if osp.isfile(args.config):
         cfg = Config.fromfile(args.config)
         if args.cfg_options is not None:
             cfg.merge_from_dict(args.cfg_options)
         args.checkpoint = args.checkpoint or cfg.get('load_from')
-        own = _own_options(cfg)
+        from_config = _drawing_options_in(cfg)
     elif args.config.endswith('.py'):
-        raise SystemExit(f'there is no config {args.config}')
+        raise SystemExit(f'config {args.config} does not exist')
     if args.checkpoint is not None and '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
-        raise SystemExit(f'there is no checkpoint {args.checkpoint}')
-    given = drawing_options(args, FeatureVisualizer, Style)
+        raise SystemExit(f'checkpoint {args.checkpoint} does not exist')
+    from_command_line = drawing_options(args, FeatureVisualizer, Style)
     try:
-        visualizer = FeatureVisualizer(**{**own, **defaults, **given})
+        visualizer = FeatureVisualizer(**{**from_config, **defaults, **from_command_line})
     except (TypeError, ValueError) as error:
         raise SystemExit(str(error)) from error
     if cfg is not None:
         return visualizer, init_detector(cfg, args.checkpoint, device=args.device)
     try:
         return visualizer, DetInferencer(args.config, args.checkpoint, args.device, show_progress=False).model
-    except ValueError as error:  # no such name, and what to look at
-        raise SystemExit(f'{args.config} is no config, and no model of the zoo: {error}') from error
+    except ValueError as error:  # mmdet says which names there are
+        raise SystemExit(f"{args.config} is neither a config file nor a model of mmdet's zoo: {error}") from error
 
 
-def _own_options(cfg: Config) -> dict[str, Any]:
-    """The drawing options in a config, of its detector or its hook, except for the folder and the stages."""
-    options = cfg.model.get('featviz') or next(iter(_hooks_of(cfg)), {})
+def _drawing_options_in(cfg: Config) -> dict[str, Any]:
+    """Return the drawing options in a config, of its detector or its hook, except output folder and stages."""
+    options = cfg.model.get('featviz') or next(iter(_featviz_hooks_in(cfg)), {})
     return {name: value for name, value in options.items() if name not in ('type', 'out_dir', 'stages')}
 
 
-def _hooks_of(cfg: Config) -> list[dict]:
-    """The configs of all FeatVizHooks in a config."""
+def _featviz_hooks_in(cfg: Config) -> list[dict]:
+    """Return the configs of all FeatVizHooks in a config."""
     candidates = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
     return [hook for hook in candidates if hook is not None and _type_name(hook.get('type')) == 'FeatVizHook']
 
 
 def _type_name(kind: str | type | None) -> str:
-    """Name of a type in a config: a string, perhaps with a scope, or in pure Python configs a class."""
+    """Return the name of a type in a config: a string, maybe with a scope, or a class (in pure Python configs)."""
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')

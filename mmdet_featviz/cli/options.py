@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share; those for drawing are made from FeatureVisualizer and Style."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import argparse
 import inspect
 import re
 from fnmatch import fnmatchcase
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 from mmengine.config import DictAction
 
-GROUPS = {  # the arguments of FeatureVisualizer and Style, by what they decide
+from mmdet_featviz.structures.grid import ALIGNMENTS
+from mmdet_featviz.visualization.box_drawing import BOX_KINDS
+from mmdet_featviz.visualization.encoding import ENCODINGS
+from mmdet_featviz.visualization.style import BLENDS, CHANNEL_TILES, MAPS_DTYPES
+
+GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
     'which layers': ('layers', 'layer_type', 'reduction'),
     'which images': ('interval', 'max_images', 'image_names', 'stages', 'average_passes'),
     'which pictures': (
@@ -38,15 +43,50 @@ GROUPS = {  # the arguments of FeatureVisualizer and Style, by what they decide
         'strict',
     ),
 }
+CHOICES = {
+    'align': ALIGNMENTS,
+    'blend': BLENDS,
+    'boxes': BOX_KINDS,
+    'channel_tiles': CHANNEL_TILES,
+    'image_format': tuple(ENCODINGS),
+    'maps_dtype': MAPS_DTYPES,
+}
+METAVARS = {
+    'alpha': 'WEIGHT',
+    'attention_channels': 'N',
+    'channels': 'CHANNELS',
+    'colormap': 'NAME',
+    'image_names': 'NAME',
+    'image_root': 'DIR',
+    'interval': 'N',
+    'layer_type': 'CLASS',
+    'layers': 'LAYER',
+    'max_images': 'N',
+    'normalize': 'RANGE',
+    'out_dir': 'DIR',
+    'reduction': 'NAME',
+    'save': 'KIND',
+    'score_thr': 'SCORE',
+    'stages': 'STAGE',
+    'workers': 'N',
+    **{name: f'{{{",".join(choices)}}}' for name, choices in CHOICES.items()},
+}
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that start a runner."""
-    parser.add_argument('--work-dir', help='folder of logs and results (default: work_dirs/NAME_OF_THE_CONFIG)')
+    parser.add_argument(
+        '--work-dir', metavar='DIR', help='Folder for logs and results. Default: work_dirs/NAME_OF_THE_CONFIG.'
+    )
     add_cfg_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='How several processes were started. Default: none.',
+    )
     # torch.distributed.launch passes --local-rank since torch 2.0, --local_rank before.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, metavar='N', help='Set by the launcher.')
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -56,15 +96,25 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help='settings that override the config; lists as key="[a,b]" or key=a,b, without blanks',
+        help='Settings that override the config. Lists as key="[a,b]" or key=a,b, without spaces.',
     )
 
 
 def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """Add what :func:`mmdet_featviz.cli.loading.load_detector` reads: config, checkpoint, device."""
-    parser.add_argument('config', help='config of the detector, or a name of the model zoo such as rtmdet_tiny')
-    parser.add_argument('checkpoint', nargs='?', help="its checkpoint (default: the config's load_from, or the zoo's)")
-    parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu', help='default: a GPU')
+    """Add the arguments that name a detector: config, checkpoint, device."""
+    parser.add_argument(
+        'config',
+        metavar='CONFIG',
+        help='Config file, or name of a model of the zoo, such as rtmdet_tiny_8xb32-300e_coco.',
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        metavar='CHECKPOINT',
+        help="Default: load_from of the config, or the zoo's weights; else random weights.",
+    )
+    default_device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
+    parser.add_argument('--device', default=default_device, help='Default: cuda:0 if there is a GPU, else cpu.')
     add_cfg_options(parser)
 
 
@@ -73,87 +123,95 @@ def add_drawing_options(
     *kinds: type,
     only: Sequence[str] | None = None,
     without: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    show_defaults: bool = True,
     **flags: Sequence[str],
 ) -> None:
-    """Add an option for each argument of FeatureVisualizer or Style, in groups; options not given are absent.
+    """Add an option for each argument of FeatureVisualizer or Style, in groups.
 
-    The classes are the only source of names, defaults and help.
+    Names, defaults and help come from the signatures and docstrings of the classes. Options that are not given on the
+    command line are absent from the parsed arguments.
 
     Args:
         parser: The parser.
         *kinds: FeatureVisualizer, Style, or both.
         only: Names of the arguments that get an option; None is all.
-        without: Names of arguments that get none.
+        without: Names of the arguments that get none.
+        defaults: {argument: default to show in the help}, where a command has another default than the class.
+        show_defaults: Whether the help shows defaults at all.
         **flags: Other flags of an argument, such as ``out_dir=['--featviz-dir']``.
     """
     parameters = {}
     for kind in kinds:
-        descriptions = _describe(kind)
+        descriptions = _descriptions(kind)
         for name, parameter in inspect.signature(kind).parameters.items():
+            if defaults and name in defaults:
+                parameter = parameter.replace(default=defaults[name])
             parameters[name] = parameter, descriptions.get(name)
     for title, names in GROUPS.items():
-        wanted = [name for name in names if name in parameters and name not in without]
-        wanted = [name for name in wanted if only is None or name in only]
-        group = parser.add_argument_group(title) if wanted else None
-        for name in wanted:
-            parameter, words = parameters[name]
-            names_of_option = flags.get(name, [f'--{name.replace("_", "-")}'])
-            group.add_argument(*names_of_option, dest=name, default=argparse.SUPPRESS, **_form(parameter, words))
+        names = [name for name in names if name in parameters and name not in without]
+        names = [name for name in names if only is None or name in only]
+        group = parser.add_argument_group(title) if names else None
+        for name in names:
+            option_flags = flags.get(name, [f'--{name.replace("_", "-")}'])
+            settings = _argparse_settings(*parameters[name], show_defaults)
+            group.add_argument(*option_flags, dest=name, default=argparse.SUPPRESS, **settings)
 
 
 def drawing_options(args: argparse.Namespace, *kinds: type) -> dict[str, Any]:
-    """{argument: value} of the drawing options that were given."""
+    """Return {argument: value} of the drawing options that were given."""
     names = [name for kind in kinds for name in inspect.signature(kind).parameters]
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
 def name_filter(patterns: Sequence[str] | None) -> Callable[[str], bool]:
-    """A function that says whether a name fits one of some patterns with ``*``; without patterns every name does."""
+    """Return a function that checks whether a name matches one of some patterns with ``*``; None matches every name."""
     return lambda name: patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-class _Several(argparse.Action):
-    """Words, or numbers: `--layers backbone neck`, `--normalize image`, `--normalize 0 5`, `--channels top 16`."""
+class _SequenceAction(argparse.Action):
+    """Stores words or numbers: `--layers backbone neck`, `--normalize image`, `--normalize 0 5`, `--channels 3 7`."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         if self.dest == 'normalize':
             values = values[0] if len(values) == 1 else [_number(value) for value in values]
         elif self.dest == 'channels':
-            numbers = all(value.isdigit() for value in values)
-            values = [int(value) for value in values] if numbers else ' '.join(values)
+            are_numbers = all(value.isdigit() for value in values)
+            values = [int(value) for value in values] if are_numbers else ' '.join(values)
         setattr(namespace, self.dest, values)
 
 
-def _form(parameter: inspect.Parameter, words: str) -> dict[str, Any]:
-    """How argparse reads an argument."""
-    shown = words.replace('%', '%%')
-    if parameter.default is True or parameter.default is False:
-        return dict(action='store_true', help=shown)
-    if parameter.default not in (None, inspect.Parameter.empty):
-        default = parameter.default if not isinstance(parameter.default, tuple) else ' '.join(parameter.default)
-        shown = f'{shown} (default: {default})'
-    kind = str(parameter.annotation)
-    if 'Sequence' in kind:
-        return dict(nargs='+', action=_Several, help=shown)
-    return dict(type=float if 'float' in kind else int if 'int' in kind else str, help=shown)
+def _argparse_settings(parameter: inspect.Parameter, description: str, show_default: bool) -> dict[str, Any]:
+    """Return the arguments of ``add_argument`` for a parameter of FeatureVisualizer or Style."""
+    description = description.replace('%', '%%')
+    default, annotation = parameter.default, str(parameter.annotation)
+    if isinstance(default, bool):
+        words = re.sub('^Whether to ', '', description)
+        return dict(action='store_true', help=f'{words[0].upper()}{words[1:]}')
+    if show_default and default not in (None, inspect.Parameter.empty):
+        description += f' Default: {" ".join(default) if isinstance(default, tuple) else default}.'
+    settings = dict(metavar=METAVARS.get(parameter.name), help=description)
+    if 'Sequence' in annotation:
+        return dict(settings, nargs='+', action=_SequenceAction)
+    return dict(settings, type=float if 'float' in annotation else int if 'int' in annotation else str)
 
 
 def _number(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
-        return text  # the argument's own check says what is wrong
+        return text  # rejected by the check of the argument, which names the valid values
 
 
-def _describe(kind: type) -> dict[str, str]:
-    """{argument: its description in the docstring}, without markup."""
+def _descriptions(kind: type) -> dict[str, str]:
+    """Return {argument: its description in the docstring of a class}, without markup."""
     section = inspect.cleandoc(kind.__doc__).split('Args:\n', 1)[1].split('\n\n', 1)[0]
     found = re.findall(r'^    (\w+): (.*(?:\n     .*)*)', section, re.MULTILINE)
-    return {name: _plain(text) for name, text in found}
+    return {name: _without_markup(text) for name, text in found}
 
 
-def _plain(text: str) -> str:
-    """Text of a docstring without roles such as :meth:`close` and without backticks."""
+def _without_markup(text: str) -> str:
+    """Return the text of a docstring without backquotes and without roles such as :meth:`close`."""
     text = re.sub(r':(?:meth|func):`~?(?:[\w.]*\.)?(\w+)`', r'\1()', text)
     text = re.sub(r':\w+:`~?(?:[\w.]*\.)?(\w+)`', r'\1', text)
     return re.sub(r'\s+', ' ', text).replace('`', '')

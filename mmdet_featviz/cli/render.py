@@ -1,4 +1,7 @@
-"""Draw a run again from its saved maps, without the detector: other colors, ranges, levels and views."""
+"""Draw a run again from its saved maps, without the detector: other colors, ranges, levels and kinds of pictures.
+
+Options that are not given are those of the run.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,28 @@ from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.style import Style
 
+USAGE = 'RUN --out-dir DIR [options]'
 EXAMPLES = """
 examples:
   featviz render run_a --out-dir magma --colormap magma --colorbar
-  featviz render run_a --out-dir p3 --levels neck_0 --normalize run --save overlay panel
+  featviz render run_a --out-dir neck_0 --levels neck_0 --normalize run --save overlay panel
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('run', help="folder of a run with save=('maps',) or ('raw',)")
-    parser.add_argument('--out-dir', required=True, help='folder of the pictures')
-    parser.add_argument('--images', nargs='+', metavar='KEY', help='only these image keys; * matches any part')
-    parser.add_argument('--levels', nargs='+', metavar='LEVEL', help='only these levels, such as neck_0 or backbone_*')
-    parser.add_argument('--overwrite', action='store_true', help="replace another run's pictures in --out-dir")
-    add_drawing_options(parser, Style)
+    parser.add_argument('run', metavar='RUN', help='Folder of a run that saved maps (--save maps or raw).')
+    parser.add_argument('--out-dir', required=True, metavar='DIR', help='Folder for the pictures.')
+    parser.add_argument(
+        '--images',
+        nargs='+',
+        metavar='KEY',
+        help='Only images with these keys; * matches any characters. Default: all.',
+    )
+    parser.add_argument(
+        '--levels', nargs='+', metavar='LEVEL', help='Only these levels, such as neck_0 or backbone_*. Default: all.'
+    )
+    parser.add_argument('--overwrite', action='store_true', help="Replace another run's pictures in DIR.")
+    add_drawing_options(parser, Style, show_defaults=False)
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -38,35 +49,35 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         folder = RunFolder(args.out_dir, args.overwrite)
     except (OSError, ValueError, TypeError) as error:
         raise SystemExit(str(error)) from error
-    wanted_image, wanted_level = name_filter(args.images), name_filter(args.levels)
+    is_image_wanted, is_level_wanted = name_filter(args.images), name_filter(args.levels)
     limits = run_ranges(source.paths, style.align) if style.normalize == 'run' else None
     writer = RunWriter(folder, style, source.info_to_copy, limits=limits)
-    found = 0
+    drawn = 0
     for snapshot in tqdm(source.snapshots(), total=len(source.paths), unit='image'):
-        snapshot = snapshot.with_levels(wanted_level)
-        if wanted_image(snapshot.key) and snapshot.levels:
-            if not found:
-                _check_kept(snapshot, style)
-            found += 1
+        snapshot = snapshot.with_levels(is_level_wanted)
+        if is_image_wanted(snapshot.key) and snapshot.levels:
+            if not drawn:
+                _check_saved(snapshot, style)
+            drawn += 1
             writer.write(snapshot)
-    if not found:
-        raise SystemExit('no image or level of the run fits --images and --levels')
+    if not drawn:
+        raise SystemExit('--images and --levels match nothing: manifest.jsonl of the run lists keys, layers and levels')
     if not writer.outcome.drawn:
         raise SystemExit(writer.summary())
     print(writer.summary())
 
 
 def _style_of(source: Run, args: argparse.Namespace) -> Style:
-    """The run's own style with the options of the command line."""
+    """Return the style of the run, changed by the options of the command line."""
     style = Style(**{**source.info.get('style', {}), **drawing_options(args, Style)})
     if not hasattr(args, 'save'):
         style = replace(style, save=style.pictures or ('overlay',))
     return style
 
 
-def _check_kept(snapshot: Snapshot, style: Style) -> None:
-    """Raise SystemExit where a view needs what the run did not keep."""
+def _check_saved(snapshot: Snapshot, style: Style) -> None:
+    """Raise SystemExit if the run did not save what a kind of picture needs."""
     levels = [*snapshot.levels, *snapshot.attention]
     for kind, part in (('channels', 'picked'), ('attention', 'pooled')):
         if kind in style.save and not any(getattr(level, part) or level.raw is not None for level in levels):
-            raise SystemExit(f"the run kept nothing to draw {kind} from: run again with save=('raw',)")
+            raise SystemExit(f'the run saved nothing to draw {kind} from: repeat it with --save raw')

@@ -1,4 +1,4 @@
-"""Write the report page of a run from its saved maps: RUN/report/index.html, which a browser opens from disk."""
+"""Write the report page of a run from its saved maps: RUN/report/index.html, to be opened in a browser."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 from mmdet_featviz.report.builder import Report
 from mmdet_featviz.runs.reader import Run
 
+USAGE = 'RUN [options]'
 EXAMPLES = """
 examples:
   featviz report run_a
@@ -15,14 +16,14 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('run', help="folder of a run with save=('maps',)")
-    parser.add_argument('--compare', metavar='RUN_B', help='a second run, shown beside the first on one scale')
-    parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('run', metavar='RUN', help='Folder of a run that saved maps (--save maps).')
+    parser.add_argument('--compare', metavar='RUN_B', help='Second run, shown beside the first on the same scale.')
+    parser.add_argument('--max-images', type=int, metavar='N', help='Only the first N images. Default: all.')
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.max_images is not None and args.max_images < 1:
-        parser.error('--max-images: at least 1')
+        parser.error('--max-images must be at least 1')
     try:
         other = Run(args.compare) if args.compare is not None else None
         report = Report(Run(args.run), other, args.max_images)

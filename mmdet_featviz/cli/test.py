@@ -1,4 +1,8 @@
-"""Test a detector as mmdet's own tools/test.py does, and draw the feature maps of its layers."""
+"""Test a detector as mmdet's tools/test.py does, and draw its feature maps.
+
+Predictions and metrics are the same as without drawing. Drawing options override those in the config; a config without
+a hook gets one if any drawing option is given.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +26,25 @@ from mmdet_featviz.engine.hooks.featviz_hook import MetricsHook
 from mmdet_featviz.engine.run_setup import close_run, open_for_run
 from mmdet_featviz.visualization.style import Style
 
+USAGE = 'CONFIG [CHECKPOINT] [options]'
 EXAMPLES = """
 examples:
   featviz test my_config.py my_checkpoint.pth --featviz-dir heatmaps
-  featviz test my_config.py my_checkpoint.pth --featviz-dir p3 --layers neck --save overlay panel --max-images 20
+  featviz test my_config.py my_checkpoint.pth --featviz-dir necks --layers neck --save overlay panel --max-images 20
   featviz test my_config.py my_checkpoint.pth --featviz-dir run --report
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('config', help='config of the detector')
-    parser.add_argument('checkpoint', nargs='?', help='its checkpoint; not needed where the config has load_from')
-    parser.add_argument('--out', metavar='FILE', help='pickle file for the predictions')
-    parser.add_argument('--show', action='store_true', help='show predictions in a window')
-    parser.add_argument('--show-dir', metavar='DIR', help='folder in work_dir/timestamp for pictures of predictions')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show shows each image')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('config', metavar='CONFIG', help='Config file of the detector.')
+    parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT', help='Default: load_from of the config.')
+    parser.add_argument('--out', metavar='FILE', help='Pickle file for the predictions.')
+    parser.add_argument('--show', action='store_true', help='Show predictions in a window.')
+    parser.add_argument('--show-dir', metavar='DIR', help='Folder for pictures of predictions, in work_dir/timestamp.')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, metavar='SECONDS', help='How long --show shows each image. Default: 2.'
+    )
+    parser.add_argument('--tta', action='store_true', help='Use test-time augmentation.')
     add_runner_options(parser)
     add_drawing_options(parser, FeatureVisualizer, Style, out_dir=['--featviz-dir', '--out-dir'])
 
@@ -57,7 +64,7 @@ def _test(args: argparse.Namespace) -> None:
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     detector = unwrap_detector(runner.model)
-    if not hasattr(detector, 'featviz'):  # then a hook draws, if anything does
+    if not hasattr(detector, 'featviz'):  # a hook draws, if the config has one
         runner.test()
         return
     open_for_run(detector.featviz, runner, 'test')
@@ -67,7 +74,7 @@ def _test(args: argparse.Namespace) -> None:
 
 
 def _load_config(args: argparse.Namespace) -> Config:
-    """The config with the command line's settings, which come first, then the config's, then defaults."""
+    """Read the config; options of the command line override it."""
     cfg = load_runner_config(args)
     cfg.load_from = args.checkpoint or cfg.get('load_from')
     if cfg.load_from is None:
@@ -76,12 +83,12 @@ def _load_config(args: argparse.Namespace) -> Config:
         cfg = trigger_visualization_hook(cfg, args)
     add_heatmaps(cfg, drawing_options(args, FeatureVisualizer, Style))
     if args.tta:
-        _add_tta(cfg)
+        add_tta(cfg)
     return cfg
 
 
-def _add_tta(cfg: Config) -> None:
-    """Wrap detector and pipeline for test-time augmentation; a config without any gets flips, as in mmdet."""
+def add_tta(cfg: Config) -> None:
+    """Wrap detector and pipeline for test-time augmentation; as in mmdet, a config without any gets flips."""
     if 'tta_model' not in cfg:
         warnings.warn('the config has no tta_model: DetTTAModel with NMS at IoU 0.5 is used', stacklevel=2)
         nms = dict(type='nms', iou_threshold=0.5)
@@ -90,7 +97,7 @@ def _add_tta(cfg: Config) -> None:
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     if 'tta_pipeline' not in cfg:
-        warnings.warn('the config has no tta_pipeline: each image is tested as it is and flipped', stacklevel=2)
+        warnings.warn('the config has no tta_pipeline: each image is tested unchanged and flipped', stacklevel=2)
         meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         pack = [dict(type='PackDetInputs', meta_keys=meta_keys)]
@@ -100,7 +107,7 @@ def _add_tta(cfg: Config) -> None:
 
 
 def _build_test_data(runner: Runner) -> BaseLoop:
-    """Build the test data set early; an empty one gets an error that says so, where mmengine's does not."""
+    """Build the test loop early, so that an empty data set is reported as one, which mmengine's error is not."""
     try:
         return runner.test_loop
     except ValueError as error:

@@ -1,6 +1,7 @@
-"""Train a detector as mmdet's own tools/train.py does, and draw during training or validation.
+"""Train a detector as mmdet's tools/train.py does, and draw its feature maps during training or validation.
 
-A config without a hook that draws gets one with any of the drawing options; --stages val draws each validation.
+Drawing options override those in the config; a config without a hook gets one if any drawing option is given. The added
+hook draws at each validation unless --stages says otherwise.
 """
 
 from __future__ import annotations
@@ -21,27 +22,35 @@ from mmdet_featviz.engine.hooks.featviz_hook import MetricsHook
 from mmdet_featviz.engine.run_setup import close_run, open_for_run
 from mmdet_featviz.visualization.style import Style
 
+USAGE = 'CONFIG [options]'
 EXAMPLES = """
 examples:
   featviz train my_config.py
   featviz train my_config.py --featviz-dir heatmaps --stages val --max-images 8 --report
 """
+HOOK_DEFAULTS = dict(stages=('val',))  # the default of the hook, `test`, would draw nothing in a training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('config', help='config of the detector')
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument('config', metavar='CONFIG', help='Config file of the detector.')
+    parser.add_argument('--amp', action='store_true', help='Train in mixed precision.')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='Scale the learning rate with the batch size.')
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from this checkpoint, or from the last one in the work folder',
+        help='Resume from this checkpoint, or without a value from the latest one in the work folder.',
     )
     add_runner_options(parser)
-    own = dict(without=('resume',), out_dir=['--featviz-dir', '--out-dir'])  # --resume is that of the training
-    add_drawing_options(parser, FeatureVisualizer, Style, **own)
+    add_drawing_options(
+        parser,
+        FeatureVisualizer,
+        Style,
+        without=('resume',),  # --resume is that of the training
+        defaults=HOOK_DEFAULTS,
+        out_dir=['--featviz-dir', '--out-dir'],
+    )
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -60,24 +69,24 @@ def _train(args: argparse.Namespace) -> None:
     if stages:
         runner.register_hook(MetricsHook(featviz))
     runner.train()
-    if stages:  # a hook does this on its own
+    if stages:  # a hook closes its visualizer itself
         close_run(featviz, runner)
 
 
 def _load_config(args: argparse.Namespace) -> Config:
-    """The config with the command line's settings, which come first, then the config's, then defaults."""
+    """Read the config; options of the command line override it."""
     cfg = load_runner_config(args)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise SystemExit(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
+            raise SystemExit(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not set')
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     options = drawing_options(args, FeatureVisualizer, Style)
     options.pop('resume')  # that of the training
-    add_heatmaps(cfg, options, stages=('val',))  # the default, `test`, would draw nothing here
+    add_heatmaps(cfg, options, **HOOK_DEFAULTS)
     return cfg

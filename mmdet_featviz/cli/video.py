@@ -1,4 +1,7 @@
-"""Draw the feature maps of a video: the heat of each level, side by side or one above the other."""
+"""Draw the feature maps of a video: each frame and the heat of each level, side by side or one below the other.
+
+Options that are not given are those of the hook in the config, if it has one.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ from mmdet_featviz.cli.loading import load_detector
 from mmdet_featviz.cli.options import add_detector_options, add_drawing_options
 from mmdet_featviz.visualization.style import Style
 
+USAGE = 'VIDEO CONFIG [CHECKPOINT] --out FILE [options]'
 EXAMPLES = """
 examples:
   featviz video street.mp4 my_config.py my_checkpoint.pth --out heat.mp4
   featviz video street.mp4 my_config.py my_checkpoint.pth --out heat.mp4 --levels neck_0 neck_2 --boxes pred
 """
-DRAWING_OPTIONS = (  # those that concern a video, which is no run
+DRAWING_OPTIONS = (  # a video has no run folder, so the others have no meaning
     'layers',
     'layer_type',
     'reduction',
@@ -33,27 +37,32 @@ DRAWING_OPTIONS = (  # those that concern a video, which is no run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('video', help='the video')
+    parser.add_argument('video', metavar='VIDEO', help='The video to read.')
     add_detector_options(parser)
-    parser.add_argument('--out', required=True, help=f'the video to write: {", ".join(CODECS)}')
+    parser.add_argument('--out', required=True, metavar='FILE', help=f'The video to write: {", ".join(CODECS)}.')
     parser.add_argument(
-        '--levels', nargs='+', metavar='LEVEL', help='which levels, such as neck_0 or backbone_* (default: all)'
+        '--levels', nargs='+', metavar='LEVEL', help='Levels to draw, such as neck_0 or backbone_*. Default: all.'
     )
-    parser.add_argument('--direction', choices=['horizontal', 'vertical'], default='horizontal')
-    parser.add_argument('--no-frame', action='store_true', help='without the frame itself beside the levels')
     parser.add_argument(
-        '--tile-size', type=int, default=640, help='longer side of each picture in pixels (default: 640)'
+        '--direction',
+        choices=['horizontal', 'vertical'],
+        default='horizontal',
+        help='Side by side, or one below the other. Default: horizontal.',
+    )
+    parser.add_argument('--no-frame', action='store_true', help='Leave out the frame itself.')
+    parser.add_argument(
+        '--tile-size', type=int, default=640, metavar='N', help='Longer side of each picture in pixels. Default: 640.'
     )
     add_drawing_options(parser, FeatureVisualizer, Style, only=DRAWING_OPTIONS)
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if osp.splitext(args.out)[1].lower() not in CODECS:
-        parser.error(f'--out must end with {", ".join(CODECS)}, but is {args.out}')
+        parser.error(f'--out must end with one of {", ".join(CODECS)}, but is {args.out}')
     if args.tile_size < 32:
         parser.error('--tile-size must be at least 32')
     if getattr(args, 'normalize', None) == 'run':
-        parser.error('--normalize run needs a run with saved maps; give two numbers for one scale in all frames')
+        parser.error('--normalize run is not possible for a video: give two numbers for one scale in all frames')
     try:
         reader, fps, expected = open_video(args.video)
     except OSError as error:
@@ -69,6 +78,6 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
     if not count:
-        raise SystemExit(f'{args.video} has no frame that can be read')
-    early = f'; the video says it has {expected}, but ended early' if count < expected else ''
-    print(f'{count} frames at {fps:g} a second in {args.out}{early}')
+        raise SystemExit(f'no frame of {args.video} can be read')
+    shortfall = f'; the video announces {expected} frames, but ended early' if count < expected else ''
+    print(f'{count} frames at {fps:g} fps in {args.out}{shortfall}')

@@ -1,1 +1,1 @@
-"""What joins drawing to a runner of mmengine."""
+"""Engine: draws feature maps from within mmengine's runner."""

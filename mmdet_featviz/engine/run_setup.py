@@ -1,4 +1,4 @@
-"""Opening and closing of a visualizer with what a runner knows."""
+"""Run setup: opens a visualizer with the image folder and classes of a runner's data set, and closes it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mmdet_featviz.apis.visualizer import FeatureVisualizer
 
 
 def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
-    """Open a visualizer with what a runner knows: its folder and its data set. It must be closed at the end.
+    """Open a visualizer for one stage of a runner. It must be closed at the end.
 
     Args:
-        visualizer: That of a hook, or of a detector that draws by itself.
-        runner: The runner, whose model and data loader are built.
+        visualizer: The visualizer of a hook, or of a detector that draws by itself.
+        runner: The runner; its model and data loader are built if needed.
         stage: ``train``, ``val`` or ``test``.
 
     Raises:
@@ -48,14 +48,14 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
 
 
 def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
-    """Close the visualizer of a detector that draws by itself when its runner ends: finish, report and tell."""
+    """Close the visualizer of a detector that draws by itself at the end of a runner: finish, report, log a summary."""
     visualizer.close()
     visualizer.write_report()
     runner.logger.info(f'Feature maps: {visualizer.summary()}')
 
 
 def _innermost(dataset: Dataset) -> Iterator[Dataset]:
-    """The data sets inside wrappers such as ConcatDataset and RepeatDataset."""
+    """Iterate over the data sets inside wrappers such as ConcatDataset and RepeatDataset."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     if all(isinstance(part, Dataset) for part in inner):
         for part in inner:
@@ -65,7 +65,7 @@ def _innermost(dataset: Dataset) -> Iterator[Dataset]:
 
 
 def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
-    """The paths of all images, as far as the data sets tell."""
+    """Iterate over the paths of all images; data sets that are not mmengine's BaseDataset are left out."""
     for dataset in datasets:
         if isinstance(dataset, BaseDataset):
             paths = (dataset.get_data_info(index).get('img_path') for index in range(len(dataset)))
@@ -73,7 +73,7 @@ def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
 
 
 def _image_folder(datasets: Sequence[Dataset]) -> str | None:
-    """The folder that holds the images of all data sets, if they say where these are."""
+    """Return the folder that contains the images of all data sets, or None if one of them does not name its own."""
     folders = []
     for dataset in datasets:
         prefix = getattr(dataset, 'data_prefix', None) or {}

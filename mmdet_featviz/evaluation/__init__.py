@@ -1,1 +1,1 @@
-"""Measures of heatmaps: inside boxes, between two runs, over a data set."""
+"""Evaluation: how well heatmaps match boxes, and how two runs differ."""

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: both heatmaps and their difference."""
+"""Comparison pictures: the overlays of two runs and their difference, side by side."""
 
 from __future__ import annotations
 
@@ -15,45 +15,57 @@ from mmdet_featviz.visualization.sheets import add_colorbar, make_sheet, shrink_
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.value_ranges import finite_range
 
-DIVERGING = 'RdBu_r'  # ColorBrewer's: blue is less, white is zero, red is more
+DIFFERENCE_COLORMAP = 'RdBu_r'  # from ColorBrewer: blue is negative, white is zero, red is positive
 
 
 def draw_pair(
-    pair: LevelPair, heats: HeatmapPair, figures: ComparisonScores, image: np.ndarray | None, style: Style
+    pair: LevelPair, heats: HeatmapPair, scores: ComparisonScores, image: np.ndarray | None, style: Style
 ) -> list[tuple[list[str], np.ndarray]]:
-    """Captions and tiles of a pair: A, B, and B - A."""
+    """Draw a pair of levels: A and B on one color scale, and B - A.
+
+    Args:
+        pair: The levels.
+        heats: Their heatmaps.
+        scores: Their scores, for the captions.
+        image: The original image (height, width, 3), BGR; None draws the heatmaps without it.
+        style: Of its fields, `table`, `alpha` and `blend` are used.
+
+    Returns:
+        Lines of the caption, and the tile, of each of the three.
+    """
     tiles = []
     for letter, level, heat, share in (
-        ('A', pair.a, heats.a, figures.inside_a),
-        ('B', pair.b, heats.b, figures.inside_b),
+        ('A', pair.a, heats.a, scores.inside_a),
+        ('B', pair.b, heats.b, scores.inside_b),
     ):
         colors = cv2.applyColorMap(quantize(to_unit(heat, heats.limits)), style.table)
-        laid = colors if image is None else overlay(image, colors, style.alpha, style.blend)
+        picture = colors if image is None else overlay(image, colors, style.alpha, style.blend)
         caption = [f'{letter}: {level.name}', f'{level.channels} channels, stride {level.stride_text}']
         if not math.isnan(share):
-            caption.append(f'{share:.1%} inside boxes (chance {figures.chance:.1%})')
-        tiles.append((caption, add_colorbar(shrink_to_tile(laid), style.table, heats.limits)))
-    agreement = 'undefined: one is constant' if math.isnan(figures.correlation) else f'{figures.correlation:.3f}'
-    return [*tiles, (['B - A', f'correlation {agreement}'], draw_difference(heats.difference, image))]
+            caption.append(f'{share:.1%} inside boxes (chance {scores.chance:.1%})')
+        tiles.append((caption, add_colorbar(shrink_to_tile(picture), style.table, heats.limits)))
+    correlation = 'undefined: one is constant' if math.isnan(scores.correlation) else f'{scores.correlation:.3f}'
+    return [*tiles, (['B - A', f'correlation {correlation}'], draw_difference(heats.difference, image))]
 
 
 def draw_difference(difference: np.ndarray, image: np.ndarray | None) -> np.ndarray:
-    """A difference (height, width) as a tile with a color bar: blue is less, red more, zero leaves the image grey."""
+    """Draw a difference (height, width): negative values in blue, positive ones in red, zero as the gray image."""
     largest = finite_range(np.abs(difference))[1] or 1.0
-    table, limits = get_colormap(DIVERGING), (-largest, largest)
+    table, limits = get_colormap(DIFFERENCE_COLORMAP), (-largest, largest)
     colors = cv2.applyColorMap(quantize(to_unit(difference, limits)), table)
     if image is not None:
-        # A faint grey image, tinted: a plain blend would turn the white of zero into fog.
-        faint = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) // 2 + 128, cv2.COLOR_GRAY2BGR)
-        colors = cv2.multiply(colors, faint, scale=1 / 255)
+        # Tint a light gray image: blending would cover it with the white of zero.
+        light_gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) // 2 + 128, cv2.COLOR_GRAY2BGR)
+        colors = cv2.multiply(colors, light_gray, scale=1 / 255)
     return add_colorbar(shrink_to_tile(colors), table, limits)
 
 
 def draw_sheet(rows: Sequence[Sequence[tuple[list[str], np.ndarray]]], title: str) -> np.ndarray:
-    """Rows of captioned tiles as one titled sheet."""
-    width = max(tile.shape[1] for row in rows for _, tile in row)  # numbers beside color bars differ in length
-    return make_sheet([[(caption, _widened(tile, width)) for caption, tile in row] for row in rows], title)
+    """Join rows of captioned tiles into one sheet with a title."""
+    width = max(tile.shape[1] for row in rows for _, tile in row)  # the numbers at color bars differ in length
+    return make_sheet([[(caption, _pad_to_width(tile, width)) for caption, tile in row] for row in rows], title)
 
 
-def _widened(tile: np.ndarray, width: int) -> np.ndarray:
+def _pad_to_width(tile: np.ndarray, width: int) -> np.ndarray:
+    """Add white on the right of a tile."""
     return cv2.copyMakeBorder(tile, 0, 0, 0, width - tile.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255))

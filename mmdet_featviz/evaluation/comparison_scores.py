@@ -1,4 +1,4 @@
-"""Scores of a comparison: how well two heatmaps agree."""
+"""Comparison scores: how well the heatmaps of two runs agree with each other and with boxes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mmdet_featviz.structures.boxes import Boxes
 
 @dataclass(frozen=True, eq=False)
 class HeatmapPair:
-    """The heatmaps of a pair over one image.
+    """The heatmaps of a pair of levels on one image.
 
     Attributes:
-        a: (height, width) float32.
-        b: The same of run B.
-        seen: (height, width) bool: what both networks saw of the image. Pipelines may cut some of it away.
+        a: Heatmap of run A: (height, width), float32.
+        b: Heatmap of run B, of the same size.
+        seen: (height, width) bool: which pixels both networks saw; pipelines may crop the image.
     """
 
     a: np.ndarray
@@ -29,24 +29,24 @@ class HeatmapPair:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The range that holds both."""
+        """Smallest and largest value of both heatmaps."""
         return min(float(self.a.min()), float(self.b.min())), max(float(self.a.max()), float(self.b.max()))
 
     @property
     def difference(self) -> np.ndarray:
-        """B - A, float64; zero where not both saw the image."""
+        """B - A, float64; zero where one of the networks did not see the image."""
         return np.where(self.seen, np.subtract(self.b, self.a, dtype=np.float64), 0)
 
 
 @dataclass(frozen=True)
 class ComparisonScores:
-    """How far a pair agrees on one image, NaN where that is not defined.
+    """How well the heatmaps of a pair agree on one image; a score that is not defined is NaN.
 
     Attributes:
-        correlation: Pearson's, -1 to 1.
-        inside_a: Share of the energy of A inside the boxes, 0 to 1.
-        inside_b: The same of B.
-        chance: Share of the image inside the boxes: what heat without any preference would reach.
+        correlation: Pearson's correlation, -1 to 1; not defined if a heatmap is constant.
+        inside_a: Share of the energy of A inside the boxes, 0 to 1; not defined if A is constant.
+        inside_b: The same for B.
+        chance: Share of the image area inside the boxes, 0 to 1: the energy that uniform heat would have there.
     """
 
     correlation: float
@@ -56,32 +56,33 @@ class ComparisonScores:
 
 
 def reference_boxes(a: Boxes | None, b: Boxes | None, score_thr: float) -> tuple[np.ndarray, str]:
-    """The boxes that heat should lie in: ground truth of either run, else what A predicts.
+    """Choose the boxes that both heatmaps are scored against: the ground truth of A or B, else the predictions of A.
 
     Args:
-        a: Boxes of run A.
-        b: Boxes of run B.
+        a: Boxes of run A; None if it has none.
+        b: Boxes of run B; None if it has none.
         score_thr: Smallest score of a prediction.
 
     Returns:
-        Corners (N, 4), N = 0 if there are no boxes, and what they are.
+        Corners (N, 4), with N = 0 if there are no boxes, and a description of the boxes.
     """
     for boxes in (a, b):
         if boxes is not None and boxes.are_truth.any():
             return boxes[boxes.are_truth].corners, 'ground truth'
     if a is None:
         return np.zeros((0, 4)), 'none'
-    found = a[~a.are_truth]
-    found = found[found.scores >= score_thr]
-    return found.corners, f'predictions of A with a score of at least {score_thr:g}' if len(found) else 'none'
+    predictions = a[~a.are_truth]
+    predictions = predictions[predictions.scores >= score_thr]
+    source = f'predictions of A with a score of at least {score_thr:g}' if len(predictions) else 'none'
+    return predictions.corners, source
 
 
 def score_pair(heats: HeatmapPair, inside: np.ndarray | None) -> ComparisonScores:
-    """The figures of a pair on one image.
+    """Score a pair of heatmaps on one image. Only pixels that both networks saw count.
 
     Args:
         heats: Both heatmaps.
-        inside: (height, width) bool, from :func:`inside_boxes`; None without boxes.
+        inside: (height, width) bool: which pixels are inside boxes; None without boxes.
     """
     a, b = heats.a[heats.seen], heats.b[heats.seen]
     if inside is None or not a.size:
@@ -91,23 +92,28 @@ def score_pair(heats: HeatmapPair, inside: np.ndarray | None) -> ComparisonScore
 
 
 class ScoreMeans:
-    """Means of the figures of each pair of levels; holds sums, whatever the number of images."""
+    """Averages the scores of each pair of levels over images. Keeps only sums, so memory does not grow with images."""
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def add(self, pair: LevelPair, figures: ComparisonScores) -> None:
+    def add(self, pair: LevelPair, scores: ComparisonScores) -> None:
+        """Add the scores of a pair on one image; scores that are NaN do not count."""
         empty = {field.name: (0.0, 0) for field in fields(ComparisonScores)}
         row = self._rows.setdefault(pair.names, dict(stride=pair.a.stride_text, images=0, **empty))
         row['images'] += 1
-        for name, value in asdict(figures).items():
+        for name, value in asdict(scores).items():
             if not math.isnan(value):
                 total, count = row[name]
                 row[name] = total + value, count + 1
 
     def rows(self) -> list[dict[str, Any]]:
-        """For each pair its levels and stride, its number of images, and of each figure the mean (None if it is never
-        defined) and how many images entered."""
+        """The means of each pair of levels.
+
+        Returns:
+            For each pair: ``level_a``, ``level_b``, ``stride``, ``images`` (their number), and for each score its
+            ``mean`` (None if it was never defined) and the number of ``images`` that it was defined for.
+        """
         return [
             dict(
                 level_a=level_a,

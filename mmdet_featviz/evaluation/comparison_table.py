@@ -1,4 +1,4 @@
-"""Table of a comparison, in Markdown."""
+"""Comparison table: the scores of a comparison as Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXPLANATION = (
 
 
 def comparison_table(data: dict[str, Any]) -> str:
-    """The figures of :meth:`Comparison.data` as a page with a table."""
+    """The Markdown page of a comparison, from the data that :meth:`RunComparison.data` returns."""
     lines = ['# A and B compared', '']
     for letter in 'AB':
         lines.append(f'- {letter}: ' + ', '.join(f'{name} `{value}`' for name, value in data[letter.lower()].items()))
@@ -33,5 +33,6 @@ def comparison_table(data: dict[str, Any]) -> str:
     return '\n'.join([*lines, '', EXPLANATION, ''])
 
 
-def _cell(figure: dict[str, Any], form: str) -> str:
-    return f'{figure["mean"]:{form}} ({figure["images"]})' if figure['images'] else '- (0)'
+def _cell(score: dict[str, Any], number_format: str) -> str:
+    """The mean of a score, with the number of images in brackets."""
+    return f'{score["mean"]:{number_format}} ({score["images"]})' if score['images'] else '- (0)'

@@ -1,4 +1,4 @@
-"""Focus: the share of heat inside boxes, of one image and as means over many."""
+"""Focus: the share of heat inside boxes of small, medium and large objects, for one image and averaged over images."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Iterable, Mapping, NamedTuple
 
 import numpy as np
 
-from mmdet_featviz.evaluation.heat_measures import UNEVENNESS, heat_on_image, inside_boxes, is_constant, pixels_of
+from mmdet_featviz.evaluation.heat_measures import UNEVENNESS, heat_on_image, inside_boxes, is_constant, pixel_ranges
 from mmdet_featviz.structures.boxes import NO_BOXES
 from mmdet_featviz.structures.placement import Placement
 from mmdet_featviz.structures.snapshot import Level
 
 SIZES = ('small', 'medium', 'large')
-AREAS = 32**2, 96**2  # COCO: a medium object begins with the first, a large one with the second
-TOLERANCE = 15
-FIGURES = ('energy', 'gain', 'hit')
-UNDEFINED = -1.0  # as pycocotools says of a size that no object has
+SIZE_LIMITS = 32**2, 96**2  # as in COCO: areas from which an object is medium and large
+TOLERANCE = 15  # pixels, as in the pointing game
+MEASURES = ('energy', 'gain', 'hit')
+UNDEFINED = -1.0  # what pycocotools reports for a size without objects
 
 
 class Focus(NamedTuple):
-    """How far a heatmap lies in boxes.
+    """How well a heatmap matches boxes.
 
     Attributes:
         energy: Share of the heat inside the boxes, 0 to 1.
-        share: Share of the image inside the boxes, 0 to 1: what heat without any preference would reach.
-        hit: Whether the maximum lies in a box, 0 or 1; of several equal maxima the part that does.
+        share: Share of the image area inside the boxes, 0 to 1. Uniform heat has this energy.
+        hit: Whether the maximum is in or near a box, 0 or 1. With several equal maxima: the share of them that is.
     """
 
     energy: float
@@ -33,21 +33,21 @@ class Focus(NamedTuple):
 
     @property
     def gain(self) -> float:
-        """How much more of the heat lies in the boxes than by chance."""
+        """Energy divided by the energy of uniform heat; 1 is chance."""
         return self.energy / self.share
 
 
 class BoxRegions:
-    """The boxes of one image, in groups that may overlap.
+    """The boxes of one image, in groups that may overlap, as sets of pixels.
 
-    What lies in ignored boxes does not count, neither as heat nor as a maximum nor as a part of the image, unless a
-    box of the groups holds it too.
+    Pixels that the network did not see do not count: not as heat, not as a maximum, not as image area. Neither do
+    pixels in ignored boxes, unless they are also in a box of a group.
 
     Args:
-        groups: Corners (N, 4) of the boxes of each group as left, top, right, bottom, in pixels of the image. A group
-            that holds the centre of no pixel that counts is left out.
+        groups: Name and corners (N, 4) of the boxes of each group: left, top, right, bottom, in pixels of the image. A
+            group without any pixel that counts is left out. A pixel is in a box if its center is.
         ignored: Corners (M, 4) of the ignored boxes.
-        seen: (height, width) bool: what the network saw of the image.
+        seen: (height, width) bool: which pixels of the image the network saw.
     """
 
     def __init__(self, groups: Mapping[str, np.ndarray], ignored: np.ndarray, seen: np.ndarray) -> None:
@@ -55,19 +55,23 @@ class BoxRegions:
         masks = {name: inside_boxes(corners, seen.shape) for name, corners in groups.items()}
         boxed = np.any(list(masks.values()), axis=0) if masks else np.zeros(seen.shape, bool)
         counted = seen & (boxed | ~inside_boxes(ignored, seen.shape))
-        # Numbers of pixels, not masks: most boxes are small, and a image has many levels.
+        # Indices of pixels instead of masks: most boxes are small, and an image has many levels.
         self._counted = np.flatnonzero(counted)
         inside = {name: np.flatnonzero(mask[counted]) for name, mask in masks.items()}
-        self._inside = {name: numbers for name, numbers in inside.items() if len(numbers)}
-        self._pixels = {name: pixels_of(groups[name], seen.shape) for name in self._inside}
+        self._inside = {name: indices for name, indices in inside.items() if len(indices)}
+        self._ranges = {name: pixel_ranges(groups[name], seen.shape) for name in self._inside}
 
     def focus(self, heat: np.ndarray, tolerance: float = TOLERANCE) -> dict[str, Focus]:
-        """The figures of a heatmap (height, width) for each group, in float64.
+        """Measure a heatmap against each group of boxes, in float64.
 
-        A constant heatmap has no preference: its figures are those of chance.
+        A constant heatmap gets the values of chance: its energy is the boxes' share of the image.
 
         Args:
-            tolerance: How many pixels beside a box a maximum may lie.
+            heat: (height, width): the heatmap.
+            tolerance: Largest distance of a maximum from a box, in pixels, that still counts as a hit.
+
+        Returns:
+            The focus of each group, by its name.
         """
         if not self._inside:
             return {}
@@ -78,18 +82,18 @@ class BoxRegions:
             energy = np.ones(counted.shape)
         else:
             energy = np.subtract(counted, counted.min(), dtype=np.float64)
-        total, places = energy.sum(), self._maxima(counted)
+        total, maxima = energy.sum(), self._maxima(counted)
         return {
             name: Focus(
                 energy=float(energy[inside].sum() / total),
                 share=len(inside) / len(counted),
-                hit=float(_near(places, self._pixels[name], tolerance).mean()),
+                hit=float(_are_near(maxima, self._ranges[name], tolerance).mean()),
             )
             for name, inside in self._inside.items()
         }
 
     def _maxima(self, counted: np.ndarray) -> np.ndarray:
-        """Columns and rows (K, 2) of the largest of the values that count; a plateau has many."""
+        """Columns and rows (K, 2) of the pixels with the largest value; a plateau has several."""
         low, high = counted.min(), counted.max()
         largest = np.flatnonzero(counted >= high - UNEVENNESS * max(abs(low), abs(high)))
         rows, columns = np.divmod(self._counted[largest], self._width)
@@ -104,26 +108,30 @@ def measure_focus(
     ignored: np.ndarray = NO_BOXES,
     tolerance: float = TOLERANCE,
 ) -> dict[str, dict[str, Focus]]:
-    """The figures of all levels of a image for each group of boxes, by the name of the level.
+    """Measure the focus of all levels of one image.
 
     Args:
         levels: The levels.
-        placement: Of the image.
-        align: Where the values of cells sit.
-        groups: Corners (N, 4) of the boxes of each group.
+        placement: Where the image is in the network's input.
+        align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
+        groups: Name and corners (N, 4) of each group of boxes, in pixels of the image.
         ignored: Corners (M, 4) of the ignored boxes.
-        tolerance: How many pixels beside a box a maximum may lie.
+        tolerance: Largest distance of a maximum from a box, in pixels, that still counts as a hit.
+
+    Returns:
+        ``{level: {group: Focus}}``.
     """
-    targets = BoxRegions(groups, ignored, placement.seen)
-    return {level.name: targets.focus(heat_on_image(level, placement, align), tolerance) for level in levels}
+    regions = BoxRegions(groups, ignored, placement.seen)
+    return {level.name: regions.focus(heat_on_image(level, placement, align), tolerance) for level in levels}
 
 
 class FocusTable(NamedTuple):
-    """Means of figures over images.
+    """Means of the focus measures over images.
 
     Attributes:
-        images: How many had boxes.
-        rows: {name of a level: {figure: {size: mean}}}, where ``all`` is a size, too; of sizes that any image had.
+        images: Number of images with boxes.
+        rows: ``{level: {measure: {size: mean}}}``, with the size ``all`` for boxes of any size. Sizes that no image has
+            are missing.
     """
 
     images: int
@@ -131,10 +139,10 @@ class FocusTable(NamedTuple):
 
 
 class FocusMeans:
-    """Means of figures over images; holds sums, whatever the number of images.
+    """Averages the focus of images. Keeps only sums, so memory does not grow with the number of images.
 
     Attributes:
-        images: How many had boxes.
+        images: Number of images with boxes so far.
     """
 
     def __init__(self) -> None:
@@ -142,37 +150,46 @@ class FocusMeans:
         self._sums: dict[tuple[str, str, str], float] = {}
         self._counts: dict[tuple[str, str, str], int] = {}
 
-    def add(self, figures: Mapping[str, Mapping[str, Focus]]) -> None:
-        """Count an image in, with its figures by level and size."""
-        self.images += any(figures.values())
-        for level, sizes in figures.items():
+    def add(self, levels: Mapping[str, Mapping[str, Focus]]) -> None:
+        """Add an image, given as ``{level: {size: Focus}}``."""
+        self.images += any(levels.values())
+        for level, sizes in levels.items():
             for size, focus in sizes.items():
-                for figure in FIGURES:
-                    place = level, figure, size
-                    self._sums[place] = self._sums.get(place, 0.0) + getattr(focus, figure)
-                    self._counts[place] = self._counts.get(place, 0) + 1
+                for measure in MEASURES:
+                    cell = level, measure, size
+                    self._sums[cell] = self._sums.get(cell, 0.0) + getattr(focus, measure)
+                    self._counts[cell] = self._counts.get(cell, 0) + 1
 
     def table(self) -> FocusTable:
-        """The means."""
+        """The means over all images added so far."""
         rows: dict[str, dict[str, dict[str, float]]] = {}
-        for (level, figure, size), total in self._sums.items():
-            mean = total / self._counts[level, figure, size]
-            rows.setdefault(level, {}).setdefault(figure, {})[size] = mean
+        for (level, measure, size), total in self._sums.items():
+            mean = total / self._counts[level, measure, size]
+            rows.setdefault(level, {}).setdefault(measure, {})[size] = mean
         return FocusTable(self.images, rows)
 
 
 def group_by_size(corners: np.ndarray) -> dict[str, np.ndarray]:
-    """Boxes (N, 4) as those of small, medium and large objects, by the area of the box in pixels of the image."""
+    """Split boxes (N, 4) into small, medium and large ones, by their area in pixels of the image."""
     widths, heights = (corners[:, 2:] - corners[:, :2]).T
-    sizes = np.digitize(widths * heights, AREAS)
-    return {name: corners[sizes == number] for number, name in enumerate(SIZES)}
+    sizes = np.digitize(widths * heights, SIZE_LIMITS)
+    return {name: corners[sizes == index] for index, name in enumerate(SIZES)}
 
 
-def _near(places: np.ndarray, pixels: np.ndarray, tolerance: float) -> np.ndarray:
-    """Which pixels (K, 2) are at most so far from one (by their centres) in any of the boxes (N, 4): (K,) bool."""
-    near = np.zeros(len(places), bool)
-    for first, end in zip(pixels[:, :2], pixels[:, 2:]):
+def _are_near(pixels: np.ndarray, ranges: np.ndarray, tolerance: float) -> np.ndarray:
+    """Which pixels are at most `tolerance` pixels from a box, between centers.
+
+    Args:
+        pixels: (K, 2): columns and rows.
+        ranges: (N, 4): the pixels of each box, from :func:`pixel_ranges`.
+        tolerance: Largest distance in pixels.
+
+    Returns:
+        (K,) bool.
+    """
+    near = np.zeros(len(pixels), bool)
+    for first, end in zip(ranges[:, :2], ranges[:, 2:]):
         if (first < end).all():
-            beside = np.maximum(np.maximum(first - places, places - (end - 1)), 0)
-            near |= (beside**2).sum(axis=1) <= tolerance**2
+            distance = np.maximum(np.maximum(first - pixels, pixels - (end - 1)), 0)
+            near |= (distance**2).sum(axis=1) <= tolerance**2
     return near

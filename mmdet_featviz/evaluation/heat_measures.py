@@ -1,4 +1,4 @@
-"""Measures of heatmaps: correlation, and the share of heat inside boxes."""
+"""Heat measures: correlation of two heatmaps, and the share of heat inside boxes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from mmdet_featviz.structures.placement import Placement
 from mmdet_featviz.structures.snapshot import Level
 from mmdet_featviz.visualization.value_ranges import finite_heat
 
-# Interpolation in float32 leaves a constant map so uneven, as a part of its value: this is no signal.
+# Relative to the largest value: interpolating a constant map in float32 leaves differences of up to this size.
 UNEVENNESS = 1e-6
 
 
 def heat_on_image(level: Level, placement: Placement, align: str) -> np.ndarray:
-    """Bring a level onto its image.
+    """Bring the activation map of a level onto its image.
+
+    Args:
+        level: The level.
+        placement: Where the image is in the network's input.
+        align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
 
     Returns:
-        The heatmap (height, width) float32, in which what is not finite or was not seen is as cold as the coldest
-        visible value.
+        The heatmap (height, width), float32. Values that are not finite, and pixels that the network did not see, get
+        the smallest visible value.
     """
     grid = Grid(level.values.shape, level.stride, placement, align)
     heat, lowest = finite_heat(level.values, grid)
@@ -28,7 +33,7 @@ def heat_on_image(level: Level, placement: Placement, align: str) -> np.ndarray:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation of two heatmaps of one shape, in float64; NaN if one is constant."""
+    """Pearson's correlation of two heatmaps of the same shape, -1 to 1, in float64; NaN if one is constant."""
     if is_constant(a) or is_constant(b):
         return math.nan
     a, b = (heat.astype(np.float64).ravel() - heat.mean(dtype=np.float64) for heat in (a, b))
@@ -36,15 +41,15 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def energy_inside(heat: np.ndarray, inside: np.ndarray) -> float:
-    """Share of a heatmap's energy that lies inside the boxes, 0 to 1.
+    """Share of a heatmap's energy inside boxes, 0 to 1; NaN if the heatmap is constant.
 
-    The energy-based pointing game of Wang et al., Score-CAM, CVPR Workshops 2020: the heat, normalized to begin at
-    zero, inside the boxes over all of it. (That its largest value becomes one cancels out.) NaN for a constant heatmap:
-    it has no heat above its minimum that could lie anywhere.
+    This is the energy-based pointing game of Wang et al., Score-CAM, CVPR Workshops 2020: the sum of heat inside the
+    boxes divided by the sum of all heat, where heat is counted from the smallest value. (The paper also divides by the
+    largest value, which cancels out.)
 
     Args:
-        heat: Of any shape.
-        inside: The same shape, bool.
+        heat: The heatmap, of any shape.
+        inside: Which pixels are inside boxes: bool, of the same shape.
     """
     if is_constant(heat):
         return math.nan
@@ -53,7 +58,7 @@ def energy_inside(heat: np.ndarray, inside: np.ndarray) -> float:
 
 
 def inside_boxes(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Which pixels of a image have their centre in any of the boxes.
+    """Find the pixels of an image whose center is in any of the boxes.
 
     Args:
         corners: (N, 4) as left, top, right, bottom, in pixels of the image.
@@ -63,27 +68,27 @@ def inside_boxes(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         (height, width) bool.
     """
     inside = np.zeros(size, bool)
-    for left, top, right, bottom in pixels_of(corners, size).tolist():
+    for left, top, right, bottom in pixel_ranges(corners, size).tolist():
         inside[top:bottom, left:right] = True
     return inside
 
 
-def pixels_of(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Which pixels of a image have their centre in each box.
+def pixel_ranges(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Find the pixels of an image whose center is in each box.
 
     Args:
         corners: (N, 4) as left, top, right, bottom, in pixels of the image.
         size: (height, width) of the image.
 
     Returns:
-        (N, 4) int: first column and row, and those behind the last.
+        (N, 4) int: first column, first row, last column + 1, last row + 1.
     """
     height, width = size
     return np.clip(np.ceil(corners - 0.5), 0, [width, height, width, height]).astype(int)
 
 
 def is_constant(heat: np.ndarray) -> bool:
-    """Whether a heatmap is nowhere warmer than elsewhere, but for errors of rounding."""
+    """Whether a heatmap has the same value everywhere, except for rounding errors."""
     if not heat.size:
         return True
     low, high = float(heat.min()), float(heat.max())

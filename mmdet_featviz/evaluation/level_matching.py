@@ -1,4 +1,4 @@
-"""Level matching: which levels of two runs are compared with each other."""
+"""Level matching: pairs the levels of two runs by stride and layer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Sequence
 
 from mmdet_featviz.structures.snapshot import Level
 
-# What makes two levels partners, the strictest first.
-MATCHES = (
+# Two levels match if their keys are equal; the strictest key is tried first.
+MATCH_KEYS = (
     lambda level: (level.layer, level.level, level.stride_text),
     lambda level: (level.layer, level.stride_text),
     lambda level: level.stride_text,
@@ -17,31 +17,37 @@ MATCHES = (
 
 @dataclass(frozen=True, eq=False)
 class LevelPair:
-    """A level of run A and its partner of run B."""
+    """A level of run A and the matching level of run B."""
 
     a: Level
     b: Level
 
     @property
     def names(self) -> tuple[str, str]:
+        """Names of both levels."""
         return self.a.name, self.b.name
 
 
 def match_levels(a: Sequence[Level], b: Sequence[Level]) -> tuple[list[LevelPair], list[Level], list[Level]]:
-    """Find the partner of each level.
+    """Pair levels of equal stride.
 
-    Partners are of one stride: of one layer and number where there are such, else of one layer, else of any.
+    Levels with the same layer and index are paired first, then levels of the same layer, then levels of any layer. A
+    level is used once.
+
+    Args:
+        a: Levels of run A.
+        b: Levels of run B.
 
     Returns:
-        The pairs in the order of A, and what has no partner in A and in B.
+        The pairs in the order of A, the levels of A without a match, and the levels of B without a match.
     """
-    pairs, alone_a, alone_b = [], list(a), list(b)
-    for key in MATCHES:
-        for level in list(alone_a):
-            partner = next((other for other in alone_b if key(other) == key(level)), None)
-            if partner is not None:
-                pairs.append(LevelPair(level, partner))
-                alone_a.remove(level)
-                alone_b.remove(partner)
-    order = {level.name: number for number, level in enumerate(a)}
-    return sorted(pairs, key=lambda pair: order[pair.a.name]), alone_a, alone_b
+    pairs, unmatched_a, unmatched_b = [], list(a), list(b)
+    for key in MATCH_KEYS:
+        for level in list(unmatched_a):
+            match = next((other for other in unmatched_b if key(other) == key(level)), None)
+            if match is not None:
+                pairs.append(LevelPair(level, match))
+                unmatched_a.remove(level)
+                unmatched_b.remove(match)
+    order = {level.name: index for index, level in enumerate(a)}
+    return sorted(pairs, key=lambda pair: order[pair.a.name]), unmatched_a, unmatched_b

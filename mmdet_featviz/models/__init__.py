@@ -1,1 +1,1 @@
-"""Models that draw by themselves."""
+"""Models: mmdet's detectors as siblings that draw by themselves."""

@@ -1,1 +1,1 @@
-"""The report: a page in which a run is searched, sorted and viewed, opened from disk."""
+"""Report: an HTML page to browse, search and sort the images of a run, opened from disk without a server."""

@@ -1,4 +1,4 @@
-"""Image passes: the saved passes over each image, in all epochs."""
+"""Image passes: the saved passes over each image of a run, in all its epochs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Iterable, Iterator
 
 from mmdet_featviz.runs.reader import Run
 
-ROUND = re.compile(r'(epoch|iter)_(\d+)/(.+)', re.DOTALL)
+EPOCH_KEY = re.compile(r'(epoch|iter)_(\d+)/(.+)', re.DOTALL)  # image key of a validation during a training
 
 
 @dataclass(frozen=True)
 class ImagePass:
-    """A pass over an image, or that of an epoch: a file of maps.
+    """One saved pass over an image, in one epoch. The data files and scripts of the page call it a shot.
 
     Attributes:
-        path: Of the maps.
-        name: Of the same below the folder of the run.
-        label: What tells it from other shots of its image, if anything.
+        path: Path or URL of its saved maps.
+        name: The same, relative to the run folder.
+        label: Distinguishes it from other passes over the image, such as ``epoch 3, pass 1``; empty in a plain test.
     """
 
     path: str
@@ -30,31 +30,35 @@ class ImagePass:
 
 
 def passes_by_image(run: Run) -> dict[tuple, list[ImagePass]]:
-    """The shots of each image of a run: all passes over it, in all epochs."""
-    images = {entry['key']: entry['image'] for entry in run.entries.values()}
-    found: dict[tuple, list[ImagePass]] = {}
+    """Group the saved passes of a run by image.
+
+    Returns:
+        ``{(image key without epoch, image path): passes}``, in the order of the run.
+    """
+    image_paths = {entry['key']: entry['image'] for entry in run.entries.values()}
+    passes: dict[tuple, list[ImagePass]] = {}
     for path in run.paths:
         name = osp.relpath(path, run.folder).replace(os.sep, '/')
         key = osp.dirname(name)
-        of_round = ROUND.fullmatch(key)
-        turn, number, base = of_round.groups() if of_round else ('', '', key)
-        pass_ = osp.basename(name)[len('maps') : -len('.npz')].lstrip('.').replace('_', ' ')
-        label = ', '.join(filter(None, [f'{turn} {number}'.strip(), pass_]))
-        # Folders of data sets may have such names, too: only the same image makes the same image.
-        found.setdefault((base, images.get(key)), []).append(ImagePass(path, name, label))
-    return found
+        match = EPOCH_KEY.fullmatch(key)
+        unit, number, plain_key = match.groups() if match else ('', '', key)
+        pass_label = osp.basename(name)[len('maps') : -len('.npz')].lstrip('.').replace('_', ' ')
+        label = ', '.join(filter(None, [f'{unit} {number}'.strip(), pass_label]))
+        # A data set may have folders named epoch_1 too: group only passes over the same image file.
+        passes.setdefault((plain_key, image_paths.get(key)), []).append(ImagePass(path, name, label))
+    return passes
 
 
 def distinct_names(keys: Iterable[str]) -> Iterator[str]:
-    """The keys, the second of equal ones with `` (2)``: the page's addresses name images by them."""
+    """The keys, with `` (2)`` and so on appended to repeated ones: the page names images by them in its address."""
     taken = set()
     for key in keys:
-        others = (f'{key} ({number})' for number in itertools.count(2))
-        free = next(name for name in itertools.chain([key], others) if _in_address(name) not in taken)
+        numbered = (f'{key} ({number})' for number in itertools.count(2))
+        free = next(name for name in itertools.chain([key], numbered) if _in_address(name) not in taken)
         taken.add(_in_address(free))
         yield free
 
 
 def _in_address(key: str) -> str:
-    """What an address keeps of a key: one sign for whatever is no Unicode."""
+    """The key as an address can hold it: bytes that are not Unicode all become ``?``."""
     return key.encode('utf-8', 'replace').decode('utf-8')

@@ -1,4 +1,4 @@
-"""Plots: lines over named positions, measured for the page to draw as SVG."""
+"""Plots: the layout of line plots over named categories, which the page draws as SVG."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import Mapping, NamedTuple, Sequence
 
-LEFT, RIGHT = 13, 97  # percent of the width: it becomes as wide as there is room, its words stay as large
+LEFT, RIGHT = 13, 97  # percent of the width, so that a plot fills any width and its text keeps its size
 TOP, BOTTOM = 26, 216  # pixels
-MOST_NAMES, LONGEST_NAME = 24, 16
+MAX_X_TICKS, MAX_LABEL_LENGTH = 24, 16
 
 
 class Tick(NamedTuple):
-    """A place on an axis, in percent across or in pixels down, and its name."""
+    """A labeled position on an axis: x in percent from the left, or y in pixels from the top."""
 
-    place: float
-    name: str
+    position: float
+    label: str
 
 
 class Mark(NamedTuple):
-    """A value: percent across, pixels down, and what it says."""
+    """A value: x in percent from the left, y in pixels from the top, and a text for its tooltip."""
 
     x: float
     y: float
@@ -28,30 +28,30 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines over named places.
+    """The layout of a line plot.
 
     Attributes:
-        title: What is shown.
-        text: The same for those who do not see it, with the highest value of each line.
-        quantity: What the vertical axis measures.
-        along: What the places are.
-        names: Places on the horizontal axis that are named; of many every n-th.
-        ticks: Of the vertical axis.
-        height: Of the whole, in pixels.
-        level: Pixels down of the value to compare with, if any.
-        lines: {name: marks}.
-        left, right: Ends of the horizontal axis, in percent across.
-        bottom: Where it lies, in pixels down.
+        title: Title.
+        description: The content in words, for screen readers: title and highest value of each line.
+        y_label: What the vertical axis measures.
+        x_label: What the categories on the horizontal axis are.
+        x_ticks: Ticks of the horizontal axis; with many categories only every n-th has one.
+        y_ticks: Ticks of the vertical axis.
+        height: Height of the plot, in pixels.
+        reference: y of the reference value, in pixels from the top; None without one.
+        lines: ``{name: marks}``.
+        left, right: Ends of the horizontal axis, in percent from the left.
+        bottom: y of the horizontal axis, in pixels from the top.
     """
 
     title: str
-    text: str
-    quantity: str
-    along: str
-    names: list[Tick]
-    ticks: list[Tick]
+    description: str
+    y_label: str
+    x_label: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
     height: int
-    level: float | None
+    reference: float | None
     lines: dict[str, list[Mark]]
     left: int = LEFT
     right: int = RIGHT
@@ -60,55 +60,58 @@ class Plot:
 
 def plot(
     title: str,
-    quantity: str,
-    along: str,
-    places: Sequence[str],
+    y_label: str,
+    x_label: str,
+    categories: Sequence[str],
     lines: Mapping[str, Mapping[str, float]],
-    level: float | None = None,
+    reference: float | None = None,
 ) -> Plot | None:
-    """Measure a plot out.
+    """Lay out a line plot.
 
     Args:
-        title: What is shown.
-        quantity: What the vertical axis measures.
-        along: What the places are, such as ``level``.
-        places: All places, in order.
-        lines: {name of a line: {place: value}}.
-        level: A value to compare with, drawn as a dashed line.
+        title: Title.
+        y_label: What the vertical axis measures.
+        x_label: What the categories are, such as ``level``.
+        categories: Names along the horizontal axis, in order.
+        lines: ``{name of a line: {category: value}}``.
+        reference: A value to compare with, drawn as a dashed line.
 
     Returns:
-        The plot, of the lines that have any value; None where none has.
+        The plot of the lines that have values; None if none has.
     """
     lines = {name: values for name, values in lines.items() if values}
     if not lines:
         return None
-    steps = _steps([value for values in lines.values() for value in values.values()] + [level or 0.0])
-    every = math.ceil(len(places) / MOST_NAMES)
+    steps = _steps([value for values in lines.values() for value in values.values()] + [reference or 0.0])
+    tick_step = math.ceil(len(categories) / MAX_X_TICKS)
 
-    def across(place: str) -> float:
-        return round(LEFT + (RIGHT - LEFT) * (places.index(place) + 0.5) / len(places), 2)
+    def x_of(category: str) -> float:
+        return round(LEFT + (RIGHT - LEFT) * (categories.index(category) + 0.5) / len(categories), 2)
 
-    def down(value: float) -> float:
+    def y_of(value: float) -> float:
         return round(BOTTOM - (BOTTOM - TOP) * (value - steps[0]) / (steps[-1] - steps[0]), 1)
 
     return Plot(
         title,
-        _text(title, lines),
-        quantity,
-        along,
-        names=[Tick(across(place), _short(place)) for place in places[::every]],
-        ticks=[Tick(down(step), f'{step:g}') for step in steps],
-        height=BOTTOM + 40 + 6 * max(len(_short(place)) for place in places),
-        level=None if level is None else down(level),
+        _describe(title, lines),
+        y_label,
+        x_label,
+        x_ticks=[Tick(x_of(category), _shorten(category)) for category in categories[::tick_step]],
+        y_ticks=[Tick(y_of(step), f'{step:g}') for step in steps],
+        height=BOTTOM + 40 + 6 * max(len(_shorten(category)) for category in categories),
+        reference=None if reference is None else y_of(reference),
         lines={
-            name: [Mark(across(place), down(value), f'{name}, {place}: {value:.3g}') for place, value in values.items()]
+            name: [
+                Mark(x_of(category), y_of(value), f'{name}, {category}: {value:.3g}')
+                for category, value in values.items()
+            ]
             for name, values in lines.items()
         },
     )
 
 
 def _steps(values: Sequence[float]) -> list[float]:
-    """Round numbers around zero and all values."""
+    """Round numbers at equal distances, from below to above zero and all values."""
     low, high = min(0.0, *values), max(0.0, *values)
     span = (high - low) or 1.0
     size = 10 ** math.floor(math.log10(span))
@@ -117,12 +120,12 @@ def _steps(values: Sequence[float]) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def _text(title: str, lines: Mapping[str, Mapping[str, float]]) -> str:
-    """What the plot shows, in words."""
+def _describe(title: str, lines: Mapping[str, Mapping[str, float]]) -> str:
+    """The plot in words: its title and the highest value of each line."""
     highest = ((name, max(values, key=values.get), max(values.values())) for name, values in lines.items())
-    return f'{title}. Highest: {"; ".join(f"{name} {value:.3g} at {place}" for name, place, value in highest)}.'
+    return f'{title}. Highest: {"; ".join(f"{name} {value:.3g} at {category}" for name, category, value in highest)}.'
 
 
-def _short(name: str) -> str:
-    """A name with its beginning cut off: levels differ in their ends."""
-    return name if len(name) <= LONGEST_NAME else f'…{name[1 - LONGEST_NAME :]}'
+def _shorten(name: str) -> str:
+    """Cut off the beginning of a long name: names of levels differ at their ends."""
+    return name if len(name) <= MAX_LABEL_LENGTH else f'…{name[1 - MAX_LABEL_LENGTH :]}'

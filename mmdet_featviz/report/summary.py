@@ -1,102 +1,112 @@
-"""Summary of the runs of a report: their settings, metrics and focus."""
+"""Summary of the runs of a report: the settings, metrics and focus at the top of the page."""
 
 from __future__ import annotations
 
 import os.path as osp
 from typing import Iterator, Mapping, Sequence
 
-from mmdet_featviz.evaluation.focus import FIGURES, SIZES, TOLERANCE, FocusMeans
-from mmdet_featviz.report.metric_history import MetricHistory, by_time, in_order
+from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, FocusMeans
+from mmdet_featviz.report.metric_history import MetricHistory, order_by_time, order_metrics
 from mmdet_featviz.report.plots import Plot, plot
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_info import TEST
 
 
-def summarize_runs(runs: Sequence[Run], focus: FocusMeans) -> dict:
-    """What the template of the page needs for its head.
+def summarize_runs(runs: Sequence[Run], focus_means: FocusMeans) -> dict:
+    """The variables of the page template that describe the runs.
 
     Args:
         runs: One run, or two.
-        focus: Means over the images of the first that the page shows; for a run whose evaluators told none.
+        focus_means: Mean focus over the images on the page. Shown for the first run, unless a FeatureFocusMetric with
+            the settings of the saved maps was recorded for it.
     """
     letters = 'AB' if len(runs) > 1 else ('',)
-    results = {letter: MetricHistory(run.info) for letter, run in zip(letters, runs)}
-    rounds = [
-        (f'{letter} {name}'.strip(), told) for letter, one in results.items() for name, told in one.rounds.items()
+    histories = {letter: MetricHistory(run.info) for letter, run in zip(letters, runs)}
+    evaluations = [
+        (f'{letter} {name}'.strip(), values)
+        for letter, history in histories.items()
+        for name, values in history.evaluations.items()
     ]
-    metrics = in_order(metric for _, told in rounds for metric in told)
+    metrics = order_metrics(metric for _, values in evaluations for metric in values)
     return dict(
         title=' and '.join(dict.fromkeys(map(_title, runs))),
-        runs=[_info_of(run) for run in runs],
+        runs=[_describe(run) for run in runs],
         metrics=metrics,
-        rounds=[(name, [told.get(metric) for metric in metrics]) for name, told in rounds],
-        latest=_latest(metrics[0], results) if metrics else [],
-        over_time=_over_time(metrics[0], results) if metrics else None,
-        focus=list(_focus_tables(results, focus)),
-        figures=FIGURES,
+        evaluations=[(name, [values.get(metric) for metric in metrics]) for name, values in evaluations],
+        latest=_latest_values(metrics[0], histories) if metrics else [],
+        over_time=_plot_over_time(metrics[0], histories) if metrics else None,
+        focus=list(_focus_tables(histories, focus_means)),
+        measures=MEASURES,
         sizes=['all', *SIZES],
         tolerance=TOLERANCE,
     )
 
 
-def _latest(metric: str, results: Mapping[str, MetricHistory]) -> list[tuple[str, float]]:
-    """Of each run that has the metric, its letter and the last value."""
-    told = {
-        letter: [told[metric] for told in one.rounds.values() if told.get(metric) is not None]
-        for letter, one in results.items()
+def _latest_values(metric: str, histories: Mapping[str, MetricHistory]) -> list[tuple[str, float]]:
+    """Letter and last value of each run that has the metric."""
+    all_values = {
+        letter: [values[metric] for values in history.evaluations.values() if values.get(metric) is not None]
+        for letter, history in histories.items()
     }
-    return [(f'{letter} '.lstrip(), values[-1]) for letter, values in told.items() if values]
+    return [(f'{letter} '.lstrip(), values[-1]) for letter, values in all_values.items() if values]
 
 
-def _over_time(metric: str, results: Mapping[str, MetricHistory]) -> Plot | None:
-    """The metric after each validation, if any run had several."""
+def _plot_over_time(metric: str, histories: Mapping[str, MetricHistory]) -> Plot | None:
+    """A plot of the metric after each validation; None unless a run has at least two."""
     lines = {
         letter or metric: {
-            name: told[metric] for name, told in one.rounds.items() if name != TEST and told.get(metric) is not None
+            name: values[metric]
+            for name, values in history.evaluations.items()
+            if name != TEST and values.get(metric) is not None
         }
-        for letter, one in results.items()
+        for letter, history in histories.items()
     }
     if max(map(len, lines.values())) < 2:
         return None
-    places = by_time(name for values in lines.values() for name in values)
-    return plot(f'{metric} after each validation', metric, 'validation', places, lines)
+    validations = order_by_time(name for values in lines.values() for name in values)
+    return plot(f'{metric} after each validation', metric, 'validation', validations, lines)
 
 
-def _focus_tables(results: Mapping[str, MetricHistory], means: FocusMeans) -> Iterator[dict]:
-    """The tables of each run, with their plots."""
-    for number, (letter, one) in enumerate(results.items()):
-        tables = dict(one.focus)
-        as_drawn = [one.focus_settings.get(prefix, one.drawn_with) == one.drawn_with for prefix in tables]
-        if not number and means.images and not any(as_drawn):
-            tables = {'': means.table(), **tables}
+def _focus_tables(histories: Mapping[str, MetricHistory], focus_means: FocusMeans) -> Iterator[dict]:
+    """The focus tables of each run, with their plots."""
+    for number, (letter, history) in enumerate(histories.items()):
+        tables = dict(history.focus)
+        is_of_maps = [
+            history.focus_settings.get(prefix, history.map_settings) == history.map_settings for prefix in tables
+        ]
+        if not number and focus_means.images and not any(is_of_maps):
+            tables = {'': focus_means.table(), **tables}
         for prefix, table in tables.items():
-            of = [letter, *((prefix, one.focus_round) if prefix else ())]
-            title = 'Focus' + ''.join(f', {part}' for part in of if part not in ('', 'focus', TEST))
-            lines = {
+            parts = [letter, *((prefix, history.focus_evaluation) if prefix else ())]
+            title = 'Focus' + ''.join(f', {part}' for part in parts if part not in ('', 'focus', TEST))
+            gains = {
                 size: {name: row['gain'][size] for name, row in table.rows.items() if size in row.get('gain', {})}
                 for size in ('all', *SIZES)
             }
-            drawn = plot(f'{title}: gain by level and size of objects', 'gain', 'level', list(table.rows), lines, 1.0)
-            settings = _words(one.focus_settings.get(prefix, {}))
             yield dict(
-                title=title, told=bool(prefix), settings=settings, images=table.images, rows=table.rows, plot=drawn
+                title=title,
+                is_recorded=bool(prefix),  # by a FeatureFocusMetric, not measured on the images of the page
+                settings=_format_settings(history.focus_settings.get(prefix, {})),
+                images=table.images,
+                rows=table.rows,
+                plot=plot(f'{title}: gain by level and size of objects', 'gain', 'level', list(table.rows), gains, 1.0),
             )
 
 
-def _words(settings: Mapping[str, str]) -> str:
-    """Settings of a metric in a line; its layers are the rows of the table."""
+def _format_settings(settings: Mapping[str, str]) -> str:
+    """Settings of a metric in one line, without the layers, which are in the rows of the table."""
     return ', '.join(f'{name} {value}' for name, value in settings.items() if name != 'layers')
 
 
 def _title(run: Run) -> str:
-    """Name of its config, or of its folder."""
+    """Name of the run's config, or else of its folder."""
     return osp.splitext(osp.basename(run.info.get('config') or ''))[0] or osp.basename(run.folder)
 
 
-def _info_of(run: Run) -> dict[str, str]:
-    """What the page says of a run."""
+def _describe(run: Run) -> dict[str, str]:
+    """Facts about a run, without those that are unknown."""
     info = run.info
-    known = dict(
+    facts = dict(
         folder=run.folder,
         config=info.get('config'),
         checkpoint=info.get('checkpoint'),
@@ -105,4 +115,4 @@ def _info_of(run: Run) -> dict[str, str]:
         align=info.get('style', {}).get('align'),
         written_by=f'mmdet_featviz {info["version"]}' if 'version' in info else None,
     )
-    return {name.replace('_', ' '): str(value) for name, value in known.items() if value}
+    return {name.replace('_', ' '): str(value) for name, value in facts.items() if value}

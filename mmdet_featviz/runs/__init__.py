@@ -1,1 +1,1 @@
-"""The folder of a run: what is written into it, and how it is read again."""
+"""Runs: writing and reading the output folder of a run: pictures, saved maps, manifest and run.json."""

@@ -1,4 +1,4 @@
-"""Image keys: names of the output folders of images."""
+"""Image keys: name the output folder of each image after the path of the image."""
 
 from __future__ import annotations
 
@@ -10,49 +10,55 @@ from typing import Iterable
 
 from mmdet_featviz.runs.manifest import MANIFEST
 
-LONGEST_NAME = 180  # bytes; file systems take 255, and endings are added
-DEVICES = {'CON', 'PRN', 'AUX', 'NUL', *(f'{port}{number}' for port in ('COM', 'LPT') for number in range(1, 10))}
+MAX_NAME_BYTES = 180  # file systems allow 255, and suffixes are added
+WINDOWS_DEVICES = {
+    'CON',
+    'PRN',
+    'AUX',
+    'NUL',
+    *(f'{port}{number}' for port in ('COM', 'LPT') for number in range(1, 10)),
+}
 
 
 class ImageKeys:
-    """Names the output folder of every image: its path relative to a root, without its ending.
+    """Gives each image its key: its path relative to a root folder, without the file extension.
 
-    Where several images would have one name (``a.jpg`` beside ``a.png``, or beside ``A.jpg``, which some file systems
-    cannot tell apart), a hash of the path is added.
+    Where several images would get the same key (``a.jpg`` and ``a.png``, or ``a.jpg`` and ``A.jpg``, which are one name
+    on some file systems), a hash of the path is appended.
 
     Args:
-        root: Folder of the images. A path outside it, or any path if it is None, gives a key from the whole path, so
-            that no key can climb out of the output folder.
-        paths: All images that there are, as far as they are known: then their names do not depend on their order.
-            Otherwise the first of equal names is kept short.
+        root: Folder of the images. The key of an image outside it is made from the whole path, so that no key leads
+            out of the output folder. None makes every key from the whole path.
+        paths: Paths of all images, if known. Keys then do not depend on the order of the images; otherwise the first
+            of several equal keys gets no hash.
     """
 
     def __init__(self, root: str | None = None, paths: Iterable[str] = ()) -> None:
         self.root = None if root is None else _normalize(root)
-        self._paths: dict[str, str] = {}
-        self._arrays = 0
+        self._path_of: dict[str, str] = {}  # case-folded key: path of the image that has it
+        self._array_count = 0
         counts = Counter(self._short_key(path).casefold() for path in {_normalize(path) for path in paths})
         self._ambiguous = {key for key, count in counts.items() if count > 1}
 
     def key_of(self, path: str | None) -> str:
-        """The key of an image path; an image without a path (an array) gets a number."""
+        """Return the key of an image path; an array, which has no path (None), gets a running number."""
         if path is None:
-            self._arrays += 1
-            return f'array_{self._arrays - 1:06d}'
+            self._array_count += 1
+            return f'array_{self._array_count - 1:06d}'
         path = _normalize(path)
         key = self._short_key(path)
-        if key.casefold() in self._ambiguous or self._paths.setdefault(key.casefold(), path) != path:
+        if key.casefold() in self._ambiguous or self._path_of.setdefault(key.casefold(), path) != path:
             key = f'{key}~{_hash(path)}'
         return key
 
     def _short_key(self, path: str) -> str:
         inside = self.root is not None and path.startswith(self.root.rstrip('/') + '/')
         relative = (path[len(self.root) :] if inside else path).lstrip('/')
-        return '/'.join(map(_safe, osp.splitext(relative)[0].split('/')))
+        return '/'.join(map(_safe_name, osp.splitext(relative)[0].split('/')))
 
 
 def _normalize(path: str) -> str:
-    """An absolute path with forward slashes and no colon after a drive or a URL's scheme."""
+    """Return an absolute path with forward slashes, without the colon of a drive or URL scheme."""
     path = os.fspath(path)
     if '://' in path:
         path = '/' + path.replace('://', '/', 1)
@@ -60,12 +66,15 @@ def _normalize(path: str) -> str:
     return drive.replace(':', '') + rest.replace(os.sep, '/')
 
 
-def _safe(part: str) -> str:
-    """A part of a path as a name that is not too long, no device of Windows and none of this package's own."""
-    cut = part.encode('utf-8', 'surrogateescape')[:LONGEST_NAME].decode('utf-8', 'ignore')
-    is_short = len(part.encode('utf-8', 'surrogateescape')) <= LONGEST_NAME
-    reserved = part.partition('.')[0].upper() in DEVICES or part in ('run.json', MANIFEST)
-    return part if is_short and not reserved else f'{cut if not is_short else part}~{_hash(part)}'
+def _safe_name(part: str) -> str:
+    """Return one part of a path as a folder name that every file system accepts and that no file of a run has."""
+    encoded = part.encode('utf-8', 'surrogateescape')
+    is_short = len(encoded) <= MAX_NAME_BYTES
+    is_reserved = part.partition('.')[0].upper() in WINDOWS_DEVICES or part in ('run.json', MANIFEST)
+    if is_short and not is_reserved:
+        return part
+    start = part if is_short else encoded[:MAX_NAME_BYTES].decode('utf-8', 'ignore')
+    return f'{start}~{_hash(part)}'
 
 
 def _hash(text: str) -> str:

@@ -1,4 +1,7 @@
-"""Manifest: the list of all files of a run, one line per map."""
+"""Manifest: makes and reads the lines of manifest.jsonl, one per level of an image, with the files that show it.
+
+``run_folder.py`` appends the lines to the file.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,64 @@ import json
 import os
 import os.path as osp
 import re
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
+
+import numpy as np
 
 from mmdet_featviz.runs.storage import Storage
+from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.visualization.views import PlacedLevel
 
 MANIFEST = 'manifest.jsonl'
-PART = 'manifest.rank{}.jsonl'
+PART = 'manifest.rank{}.jsonl'  # of a further rank, until all ranks have finished
 IS_PART = re.compile(r'manifest\.rank\d+\.jsonl')
 
 
+def level_entry(
+    snapshot: Snapshot, placed: PlacedLevel, names: Sequence[str], incomplete: bool = False
+) -> dict[str, Any]:
+    """Return the manifest entry of one level of one image.
+
+    Args:
+        snapshot: The image, in one pass.
+        placed: The level, on its image.
+        names: Names of the files that show or hold the level, in the image's folder.
+        incomplete: Whether some files of the level are missing because of an error.
+    """
+    level = placed.level
+    vertical, horizontal = level.stride
+    entry = dict(
+        image=snapshot.path,
+        key=snapshot.key,
+        augmentation=snapshot.augmentation,
+        layer=level.layer,
+        level=level.level,
+        channels=level.channels,
+        stride=vertical if vertical == horizontal else [vertical, horizontal],
+        shape=level.values.shape,
+        min=placed.range[0],
+        max=placed.range[1],
+        not_finite=int(np.count_nonzero(~np.isfinite(level.values))),
+        files=[f'{snapshot.key}/{name}' for name in names],
+    )
+    return {**entry, 'incomplete': True} if incomplete else entry
+
+
 def manifest_names(store: Storage) -> list[str]:
-    """Names of a run's manifest, and of what ranks that were stopped left of theirs."""
+    """Return the names of a run's manifest files: its manifest, and parts left by ranks that were stopped."""
     names = store.names()
     return [MANIFEST] * (MANIFEST in names) + [name for name in names if IS_PART.fullmatch(name)]
 
 
 def read_entries(store: Storage) -> Iterator[dict[str, Any]]:
-    """All lines of a run's manifest, but one that it was killed in."""
+    """Iterate over the entries of a run's manifest; lines that were not written to their end are left out."""
     for name in manifest_names(store):
         for line in whole_lines(store.read(name)):
             yield json.loads(line.decode('utf-8', 'surrogateescape'))
 
 
 def whole_lines(data: bytes) -> Iterator[bytes]:
+    """Iterate over the complete lines of a manifest file: JSON objects that end with a newline."""
     for line in io.BytesIO(data):
         try:
             is_entry = isinstance(json.loads(line.decode('utf-8', 'surrogateescape')), dict)
@@ -39,20 +77,20 @@ def whole_lines(data: bytes) -> Iterator[bytes]:
             yield line
 
 
-def is_below(name: str) -> bool:
-    """Whether a name in a manifest, which may be anybody's, stays below the folder."""
+def is_inside(name: str) -> bool:
+    """Whether a file name from a manifest, which is not trusted, stays inside the run's folder."""
     return not osp.isabs(name) and '..' not in name.replace(os.sep, '/').split('/')
 
 
 def finished_levels(store: Storage) -> dict[tuple, set[str]]:
-    """{(image key, pass): names of the levels} of which all files are there."""
-    there = store.all_names()
+    """Return {(image key, pass): names of the levels} for all levels whose files exist."""
+    existing = store.all_names()
     finished: dict[tuple, set[str]] = {}
     for entry in read_entries(store):
-        if 'augmentation' not in entry:  # a comparison of runs
+        if 'augmentation' not in entry:  # written by a comparison of runs
             continue
         levels = finished.setdefault((entry['key'], entry['augmentation']), set())
         name = f'{entry["layer"]}_{entry["level"]}'
-        is_whole = not entry.get('incomplete') and there.issuperset(entry['files'])
-        (levels.add if is_whole else levels.discard)(name)
+        is_complete = not entry.get('incomplete') and existing.issuperset(entry['files'])
+        (levels.add if is_complete else levels.discard)(name)
     return finished

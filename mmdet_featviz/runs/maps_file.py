@@ -1,4 +1,4 @@
-"""Maps file: saves a snapshot as maps.npz and loads it again."""
+"""Maps file: saves the activation maps of an image as maps.npz, and loads them again."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ ATTENTION = 'attention/'
 
 
 def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
-    """The activation maps of a snapshot as an ``.npz`` file, with all that is needed to place them on the image.
+    """Return the content of an ``.npz`` file with a snapshot's activation maps and their placement on the image.
 
-    Each map is an array named as its level (``neck_0``), chosen channels lie beside it (``neck_0.picked.maps``);
-    ``boxes`` is (N, 6): corners, label, score (NaN for ground truth); ``ignored`` is (M, 4): corners; ``meta`` is JSON.
+    Arrays in the file: one map (rows, columns) per level, under the level's name (``neck_0``); selected channels
+    (``neck_0.picked.maps``); ``boxes`` (N, 6) as corners, label and score (NaN for ground truth); ``ignored`` (M, 4) as
+    corners; and ``meta``, a JSON string.
 
     Args:
-        dtype: ``float32``, or ``float16``, in which values beyond 65504 are cut.
+        snapshot: The snapshot.
+        dtype: ``float32`` or ``float16`` for the maps. In float16, values beyond +-65504 are clipped.
     """
     arrays = {}
     for level in snapshot.levels:
-        arrays.update(_arrays(level.name, level, dtype))
-    for level in snapshot.attention:  # such a module may be tapped as a layer, too
-        arrays.update(_arrays(f'{ATTENTION}{level.name}', level, dtype))
+        arrays.update(_level_arrays(level.name, level, dtype))
+    for level in snapshot.attention:  # the prefix keeps these apart from the same module as a layer
+        arrays.update(_level_arrays(f'{ATTENTION}{level.name}', level, dtype))
     if snapshot.boxes is not None:
         columns = snapshot.boxes.corners, snapshot.boxes.labels[:, None], snapshot.boxes.scores[:, None]
         arrays['boxes'] = np.concatenate(columns, axis=1)
@@ -50,8 +52,8 @@ def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
         matrix=snapshot.placement.matrix.tolist(),
         photo_size=snapshot.placement.image_size,
         input_size=snapshot.placement.input_size,
-        levels=[_names(level) for level in snapshot.levels],
-        attention=[_names(level) for level in snapshot.attention],
+        levels=[_level_facts(level) for level in snapshot.levels],
+        attention=[_level_facts(level) for level in snapshot.attention],
     )
     buffer = io.BytesIO()
     np.savez(buffer, meta=np.array(json.dumps(meta, ensure_ascii=False)), **arrays)
@@ -59,20 +61,20 @@ def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
 
 
 def load_snapshot(path: str) -> Snapshot:
-    """Read a snapshot back from a file that :func:`dump` made; the raw feature maps beside it too, if there are any.
+    """Load a snapshot from an ``.npz`` file of :func:`dump_snapshot`, with the raw feature maps saved next to it.
 
     Args:
-        path: The ``.npz`` file.
+        path: Path or URL of the file.
 
     Raises:
-        ValueError: If it is no such file.
+        ValueError: If the file cannot be read, or holds no maps in this package's format.
     """
     try:
         with np.load(io.BytesIO(fileio.get(path)), allow_pickle=False) as archive:
             arrays = dict(archive)
         meta = json.loads(str(arrays['meta']))
         version = meta['format']
-    except Exception as error:  # of the archive, of its content, or of a file backend, each of which has its own
+    except Exception as error:  # the archive, its content and each file backend raise errors of their own
         raise ValueError(f'{path} holds no maps of this package: {error}') from error
     if version != FORMAT:
         raise ValueError(f'{path} was written by another version of this package (format {version})')
@@ -85,26 +87,26 @@ def load_snapshot(path: str) -> Snapshot:
         meta['path'],
         meta['augmentation'],
         Placement(np.array(meta['matrix']), tuple(meta['photo_size']), tuple(meta['input_size'])),
-        [_level('', names, arrays) for names in meta['levels']],
-        [_level(ATTENTION, names, arrays) for names in meta['attention']],
+        [_load_level('', facts, arrays) for facts in meta['levels']],
+        [_load_level(ATTENTION, facts, arrays) for facts in meta['attention']],
         boxes,
-        arrays.get('ignored'),  # runs of earlier versions have none
+        arrays.get('ignored'),  # not in runs of earlier versions
         is_file=meta['is_file'],
         folder=meta.get('folder', ''),
     )
     folder = osp.dirname(path)
-    levels = [replace(level, raw=_raw(osp.join(folder, snapshot.raw_file(level)))) for level in snapshot.levels]
+    levels = [replace(level, raw=_load_raw(osp.join(folder, snapshot.raw_file(level)))) for level in snapshot.levels]
     return replace(snapshot, levels=levels)
 
 
-def _raw(path: str) -> np.ndarray | None:
-    """A raw feature map, if there is one; of a file on disk only what is looked at is read."""
+def _load_raw(path: str) -> np.ndarray | None:
+    """Load a raw feature map (C, rows, columns), or None without a file. On a disk it is memory-mapped."""
     if not fileio.exists(path):
         return None
     return np.load(path, mmap_mode='r') if osp.exists(path) else np.load(io.BytesIO(fileio.get(path)))
 
 
-def _arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
+def _level_arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
     arrays = {key: _cast(level.values, dtype)}
     for part in CHANNEL_PARTS:
         channels = getattr(level, part)
@@ -115,17 +117,17 @@ def _arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _level(prefix: str, names: dict, arrays: dict[str, np.ndarray]) -> Level:
-    names['stride'] = tuple(names['stride'])
-    key, parts = f'{prefix}{names["layer"]}_{names["level"]}', {}
+def _load_level(prefix: str, facts: dict, arrays: dict[str, np.ndarray]) -> Level:
+    facts['stride'] = tuple(facts['stride'])
+    key, parts = f'{prefix}{facts["layer"]}_{facts["level"]}', {}
     for part in CHANNEL_PARTS:
         if f'{key}.{part}.maps' in arrays:
             indices, maps, weights = (arrays[f'{key}.{part}.{field}'] for field in ('indices', 'maps', 'weights'))
             parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
-    return Level(**names, values=arrays[key].astype(np.float32), **parts)
+    return Level(**facts, values=arrays[key].astype(np.float32), **parts)
 
 
-def _names(level: Level) -> dict[str, Any]:
+def _level_facts(level: Level) -> dict[str, Any]:
     return dict(layer=level.layer, level=level.level, channels=level.channels, stride=level.stride)
 
 

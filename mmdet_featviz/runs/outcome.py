@@ -1,4 +1,4 @@
-"""Outcome: counts of what was drawn, saved and skipped."""
+"""Outcome: counts what was drawn, saved and skipped, and sums it up in one line."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import traceback
 from dataclasses import dataclass, field
 
 from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.views import Picture
 
 
 @dataclass
 class Outcome:
-    """What came of snapshots: of one, or of all of a run.
+    """Results of writing some snapshots: those of one task, or all of a run.
 
     Attributes:
-        pictures: How many pictures were written.
-        map_files: How many files of maps were written.
-        drawn: Keys of the images of which there is anything.
-        there: Keys of the images that an earlier run had finished.
-        pending: Maps whose pictures wait for the range of the run.
-        skipped: Names of the images of which something is missing, by reason.
-        messages: What to tell of each reason when it is met first.
-        logged: Pictures on their way to a log, with their snapshots.
+        pictures: Number of pictures written.
+        map_files: Number of files with maps written.
+        drawn: Keys of the images with at least one file.
+        drawn_before: Keys of the images that an earlier run had finished.
+        pending: Maps files whose pictures wait for the value range of the whole run.
+        skipped: {reason: names of the images with something missing}.
+        messages: {reason: message to log when the reason first occurs}.
+        logged: Pictures to send to a visualizer, each with its snapshot.
     """
 
     pictures: int = 0
@@ -35,7 +36,7 @@ class Outcome:
     logged: list[tuple[Snapshot, Picture]] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        """Take in what came of others."""
+        """Add the counts of another outcome."""
         self.pictures += other.pictures
         self.map_files += other.map_files
         self.drawn |= other.drawn
@@ -46,7 +47,7 @@ class Outcome:
         self.messages = {**other.messages, **self.messages}
 
     def add_error(self, error: Exception, name: str) -> None:
-        """Count an image of which something is missing."""
+        """Count an image with something missing because of an error."""
         if isinstance(error, ImageError):
             reason, message = 'image not readable', str(error)
         elif isinstance(error, OSError):
@@ -55,3 +56,19 @@ class Outcome:
             reason, message = f'{type(error).__name__} while drawing', traceback.format_exc()
         self.skipped.setdefault(reason, []).append(name)
         self.messages.setdefault(reason, message)
+
+    def summary(self, folder: str) -> str:
+        """Return one line: pictures, images, output folder, and skipped images with the reason."""
+        files = count_noun(self.pictures, 'picture')
+        if self.map_files:
+            files += f' and {count_noun(self.map_files, "file")} of maps'
+        line = f'{files} of {count_noun(len(self.drawn), "image")} in {folder}'
+        if self.pending:
+            line += f'; {count_noun(len(self.pending), "image")} to be drawn at the end, on one scale'
+        if self.drawn_before:
+            line += f'; {count_noun(len(self.drawn_before), "image")} drawn before'
+        skipped = [
+            f'{count_noun(len(names), "image")}, {reason} ({first_names(names)})'
+            for reason, names in self.skipped.items()
+        ]
+        return f'{line}; skipped: {"; ".join(skipped)}' if skipped else line

@@ -1,4 +1,4 @@
-"""Percentiles: one value range for all images of a run."""
+"""Percentiles: the value range of each level over all images of a run, for normalize='run'."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ BINS = 1 << 16
 
 
 def run_ranges(paths: Sequence[str], align: str) -> dict[str, tuple[float, float]]:
-    """For each level the 0.5th and 99.5th percentile of all finite values that the images show.
+    """Return {level name: 0.5th and 99.5th percentile of its values} over all images of a run.
 
-    Saved maps are read twice, for the bounds and for a histogram of 65,536 bins between them: memory does not grow with
-    the number of images, and a percentile is exact to one bin.
+    Counted are the finite values visible in the images; padding is ignored. The maps are read twice, once for minimum
+    and maximum and once for a histogram of 65,536 bins between them: memory does not grow with the number of images,
+    and a percentile is exact to the width of one bin.
+
+    Args:
+        paths: Maps files of the run.
+        align: Where the value of a cell sits, as in :class:`mmdet_featviz.Style`.
     """
     bounds: dict[str, tuple[float, float]] = {}
     for name, values in _visible(paths, align):
@@ -37,11 +42,11 @@ def _percentiles(counts: np.ndarray, low: float, high: float) -> tuple[float, fl
 
 
 def _visible(paths: Sequence[str], align: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and finite visible values of each level of each file, unless there are none."""
+    """Iterate over the levels of all files: name, and finite values visible in the image, if it has any."""
     for path in paths:
         try:
             snapshot = load_snapshot(path)
-        except ValueError:  # it is gone, which is counted when it should be drawn
+        except ValueError:  # missing or damaged: counted later, when it should be drawn
             continue
         for level in snapshot.levels:
             grid = Grid(level.values.shape, level.stride, snapshot.placement, align)

@@ -1,4 +1,4 @@
-"""Reader of a run that saved its maps."""
+"""Reader: opens the folder of a run and loads its saved maps."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from mmdet_featviz.visualization.images import read_image
 
 
 class Run:
-    """The folder of a finished run that saved maps.
+    """A run that saved its maps, read from its output folder.
 
     Args:
-        folder: `out_dir` of the run.
+        folder: `out_dir` of the run: a path, or a URL that mmengine has a file backend for.
 
     Attributes:
-        info: What ``run.json`` says of it.
-        entries: Lines of the manifest by image key, pass, layer and level.
-        paths: Files of its saved maps.
+        folder: Absolute path, or the URL.
+        info: Content of ``run.json``.
+        entries: {(image key, pass, layer, level): manifest entry}.
+        paths: Paths of its maps files.
 
     Raises:
-        FileNotFoundError: If it is no such folder.
+        FileNotFoundError: If the folder has no manifest.
         ValueError: If the run saved no maps.
     """
 
@@ -39,9 +40,9 @@ class Run:
                 f'{self.folder} is no run: it has no {MANIFEST} (name the out_dir of a run, not a folder inside)'
             )
         self.info = read_run_info(store)
-        self.entries: dict[tuple, dict] = {}  # the last line of each map
+        self.entries: dict[tuple, dict] = {}  # of equal keys, the last entry
         for entry in read_entries(store):
-            if 'augmentation' in entry:  # not so in a report or a comparison of runs
+            if 'augmentation' in entry:  # not in the manifest of a report or of a comparison
                 self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
         files = {file: None for entry in self.entries.values() for file in entry['files']}
         names = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
@@ -50,32 +51,32 @@ class Run:
             raise ValueError(f"{self.folder} holds no maps to draw from: run with save=('maps',)")
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """All that the run saved, in its order, with their images."""
+        """Iterate over the saved snapshots in the order of the manifest; each can read its image."""
         return (load_with_image(path, self.info) for path in self.paths)
 
     @property
     def info_to_copy(self) -> dict:
-        """What another run that is drawn from this one should know of it."""
+        """The part of `info` that also holds for a run drawn from this one's maps."""
         return {name: value for name, value in self.info.items() if name not in ('version', 'style')}
 
 
 def load_with_image(path: str, info: dict) -> Snapshot:
-    """A saved snapshot, with what its image takes.
+    """Load a saved snapshot that can also read its image.
 
     Args:
-        path: File of maps.
-        info: Of the run.
+        path: Path or URL of a maps file.
+        info: Content of the run's ``run.json``.
     """
     snapshot = load_snapshot(path)
     if snapshot.is_file:
-        image, backend_args = _found(snapshot.path, info.get('working_dir')), info.get('backend_args')
+        image_path, backend_args = _locate(snapshot.path, info.get('working_dir')), info.get('backend_args')
     else:
-        image, backend_args = osp.join(osp.dirname(path), snapshot.image_file), None
-    read = partial(read_image, image, snapshot.placement.image_size, backend_args)
+        image_path, backend_args = osp.join(osp.dirname(path), snapshot.image_file), None
+    read = partial(read_image, image_path, snapshot.placement.image_size, backend_args)
     return replace(snapshot, image=read, dataset_meta=info.get('dataset_meta'))
 
 
-def _found(path: str, working_dir: str | None) -> str:
-    """The path of a image; one that is relative and leads nowhere from here may lead there from where the run was."""
-    there = osp.join(working_dir or '', path)
-    return there if '://' not in path and not osp.exists(path) and osp.exists(there) else path
+def _locate(path: str, working_dir: str | None) -> str:
+    """Return the path of an image; a relative one without a file here is tried from the run's working directory."""
+    path_in_run = osp.join(working_dir or '', path)
+    return path_in_run if '://' not in path and not osp.exists(path) and osp.exists(path_in_run) else path

@@ -1,4 +1,4 @@
-"""Run folder: writes files of a run and adds lines to its manifest."""
+"""Run folder: writes the files and the manifest of a run into its output folder, new, resumed or overwritten."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from mmdet_featviz.runs.manifest import (
     MANIFEST,
     PART,
     finished_levels,
-    is_below,
+    is_inside,
     manifest_names,
     read_entries,
     whole_lines,
 )
 from mmdet_featviz.runs.storage import get_storage
 
-REPORT = 'report'  # folder below that of the run
+REPORT = 'report'  # folder of the report page, inside that of the run
 
 
 class RunFolder:
-    """Writes pictures and manifest of one run below a folder.
+    """Writes the files and the manifest of one run into a folder.
 
-    No file is ever half there. Of several ranks each writes a part of the manifest, until :meth:`merge`.
+    A file appears under its name only when it is complete. With several ranks, each writes its own part of the
+    manifest until :meth:`merge`.
 
     Args:
-        out_dir: Folder of the run, made where it does not exist: a path, or a URL that mmengine has a file backend for.
-        overwrite: Whether another run's pictures there may be replaced.
-        resume: Whether another run may be gone on with.
-        in_run: Whether all ranks make their run_folder at once and merge at the end.
+        out_dir: Folder of the run, created if needed: a path, or a URL that an mmengine file backend can write to.
+        overwrite: Whether to remove another run's files from the folder.
+        resume: Whether to continue a run found in the folder.
+        in_run: Whether all ranks of a run create their RunFolder together, and merge at the end.
 
     Attributes:
-        finished: Of a run that is gone on with: {(image key, pass): names of the levels that are there}.
+        out_dir: Absolute path, or the URL.
+        finished: With `resume`: {(image key, pass): names of the levels whose files exist}.
 
     Raises:
-        FileExistsError: If the folder holds the manifest of another run and is neither to be replaced nor gone on with.
+        FileExistsError: If the folder holds another run, and neither `overwrite` nor `resume` is set.
         ValueError: If no file backend can write to the URL.
-        OSError: If the folder cannot be made or written to. All of them on all ranks, if on any.
+        OSError: If the folder cannot be created or written to. With `in_run`, an error on one rank is raised on all.
     """
 
     def __init__(self, out_dir: str, overwrite: bool = False, resume: bool = False, in_run: bool = False) -> None:
@@ -52,21 +54,21 @@ class RunFolder:
             self._prepare(overwrite)
         except Exception as reason:  # each file backend raises errors of its own
             error = reason
-        errors = [one for one in (all_gather_object(error) if in_run else [error]) if one is not None]
+        errors = [found for found in (all_gather_object(error) if in_run else [error]) if found is not None]
         if errors:
             raise errors[0]
         self.finished = finished_levels(self._store) if resume else {}
 
     def _prepare(self, overwrite: bool) -> None:
-        """Make the folder; the first rank also looks for another run there."""
+        """Create the folder; the first rank also handles another run found there."""
         try:
             self._store.prepare()
         except OSError as error:
             raise type(error)(
                 f'out_dir {self.out_dir!r} cannot be written to ({error.strerror or error}): '
-                'choose another folder with out_dir, or --featviz-dir of tools/test.py'
+                'choose another folder with out_dir (--out-dir)'
             ) from error
-        # Another rank of this run may have written already, where it did not wait for the first.
+        # A further rank may find this run's own manifest: without `in_run`, ranks do not wait for each other.
         if not is_main_process() or not manifest_names(self._store):
             return
         if self.resume:
@@ -76,25 +78,25 @@ class RunFolder:
             self._remove_run()
         else:
             raise FileExistsError(
-                f'{self.out_dir!r} holds the pictures of another run: overwrite=True (--overwrite) replaces it, '
-                'resume=True (--resume of tools/test.py) goes on with it, another out_dir leaves it alone'
+                f'{self.out_dir!r} holds the pictures of another run: set overwrite=True (--overwrite) to replace '
+                'them, resume=True (--resume of featviz test and image) to continue that run, or choose another out_dir'
             )
 
     def _remove_run(self) -> None:
-        """Remove what the manifests of the run and of its report list, and these; nothing else that lies there."""
+        """Remove the manifests of the run and of its report and all files they list; other files are kept."""
         stores = [self._store]
         if f'{REPORT}/{MANIFEST}' in self._store.all_names():
             stores.append(get_storage(self._store.path(REPORT)))
         for store in stores:
             store.remove_partial_files()
             for entry in read_entries(store):
-                for name in filter(is_below, entry.get('files', ())):
+                for name in filter(is_inside, entry.get('files', ())):
                     store.remove(name)
             for name in manifest_names(store):
                 store.remove(name)
 
     def merge(self) -> None:
-        """Make one manifest of all parts, without the line that a run may have been killed in."""
+        """Merge the parts of all ranks into one manifest, without lines that were not written to their end."""
         names = manifest_names(self._store)
         self.write(MANIFEST, b''.join(line for name in names for line in whole_lines(self._store.read(name))))
         for name in names:
@@ -102,11 +104,15 @@ class RunFolder:
                 self._store.remove(name)
 
     def path(self, name: str) -> str:
-        """Where the file of that name lies."""
+        """Return the full path or URL of a file."""
         return self._store.path(name)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, whose name is a path below the folder.
+        """Write a file.
+
+        Args:
+            name: Its path inside the folder, with forward slashes.
+            data: Its content.
 
         Raises:
             OSError: If it cannot be written.
@@ -114,14 +120,14 @@ class RunFolder:
         self._store.write(name, data)
 
     def record(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Add lines to the manifest.
+        """Append entries to the manifest, one line each.
 
         Raises:
-            OSError: If they cannot be written, or not all of them.
+            OSError: If they cannot be written completely.
         """
         lines = ''.join(json.dumps(entry, ensure_ascii=False) + '\n' for entry in entries)
         self._store.append(self._manifest, lines.encode('utf-8', 'surrogateescape'))
 
     def flush(self) -> None:
-        """See that all that was recorded can be read by others."""
+        """Make all recorded entries readable for other processes."""
         self._store.flush()

@@ -1,4 +1,4 @@
-"""Storage of files: on a disk, or behind a file backend of mmengine."""
+"""Storage: reads and writes the files of a folder on disk, or of a URL through mmengine's file backends."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from typing import Union
 
 from mmengine import fileio
 
-HALF = re.compile(r'\..+\.\d+\.part', re.DOTALL)  # a name, and the process that writes it
+PARTIAL_FILE = re.compile(r'\..+\.\d+\.part', re.DOTALL)  # .NAME.PROCESS.part, while the file is written
 PROBE = 'writable.probe'
-PUT_EVERY = 100
+PUT_EVERY = 100  # appends
 
 
 def get_storage(folder: str) -> Storage:
-    """The store of a folder: that of a path, or of a URL such as ``s3://bucket/run``.
+    """Return the storage of a folder.
+
+    Args:
+        folder: A path, or a URL such as ``s3://bucket/run``.
 
     Raises:
         ValueError: If mmengine has no file backend for the URL, or one that cannot write.
@@ -29,38 +32,38 @@ def get_storage(folder: str) -> Storage:
 
 
 class DiskStorage:
-    """Files below a folder. Each is written under a temporary name and then renamed, so that none is ever half there.
+    """Files in a folder on disk. Each is written under a temporary name and then renamed, so none is ever incomplete.
 
     Attributes:
-        folder: Its whole path.
+        folder: Absolute path.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = osp.abspath(osp.expanduser(folder))
-        self._torn: set[str] = set()  # files that end within a line
+        self._torn: set[str] = set()  # files whose last line is incomplete
 
     def path(self, name: str) -> str:
-        """Where the file of that name lies."""
+        """Return the full path of a file."""
         return osp.join(self.folder, name)
 
     def prepare(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            OSError: If it cannot be made or written to.
+            OSError: If it cannot be created or written to.
         """
         os.makedirs(self.folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.folder):
             pass
 
     def names(self) -> list[str]:
-        """Names of the files in the folder itself."""
+        """Return the names of the files in the folder itself."""
         if not osp.isdir(self.folder):
             return []
         return sorted(name for name in os.listdir(self.folder) if osp.isfile(self.path(name)))
 
     def all_names(self) -> set[str]:
-        """Names of all files, those in folders below included."""
+        """Return the names of all files, including those in subfolders."""
         return {
             osp.relpath(osp.join(folder, name), self.folder).replace(os.sep, '/')
             for folder, _, names in os.walk(self.folder)
@@ -68,9 +71,9 @@ class DiskStorage:
         }
 
     def remove_partial_files(self) -> None:
-        """Remove the files that a process was killed in; nobody may be writing."""
+        """Remove files that a killed process left incomplete. No process may be writing."""
         for name in self.all_names():
-            if HALF.fullmatch(osp.basename(name)):
+            if PARTIAL_FILE.fullmatch(osp.basename(name)):
                 os.remove(self.path(name))
 
     def read(self, name: str) -> bytes:
@@ -81,7 +84,7 @@ class DiskStorage:
         """Write a whole file.
 
         Raises:
-            OSError: If it cannot be written; what was there before stays.
+            OSError: If it cannot be written; an earlier file of that name is kept.
         """
         path = self.path(name)
         os.makedirs(osp.dirname(path), exist_ok=True)
@@ -96,10 +99,10 @@ class DiskStorage:
             raise
 
     def append(self, name: str, lines: bytes) -> None:
-        """Add lines to a file, in one write: threads never mix their lines.
+        """Append lines to a file in a single write, so that lines of several threads do not mix.
 
         Raises:
-            OSError: If they cannot be written, or not all of them.
+            OSError: If they cannot be written completely.
         """
         data = b'\n' * (name in self._torn) + lines
         with open(self.path(name), 'ab', buffering=0) as file:
@@ -110,16 +113,19 @@ class DiskStorage:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path(name))
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         if osp.isfile(self.path(name)):
             os.remove(self.path(name))
 
     def flush(self) -> None:
-        """All that was appended is there already."""
+        """Do nothing: appended lines are on disk already."""
 
 
 class BackendStorage:
-    """Files below a URL. A backend puts whole files, so what is appended is kept here and put now and then.
+    """Files under a URL.
+
+    File backends can only replace whole files. Files with appended lines are therefore held in memory and written after
+    every 100 appends, by :meth:`flush`, and when the process exits.
 
     Attributes:
         folder: The URL.
@@ -127,8 +133,8 @@ class BackendStorage:
 
     def __init__(self, url: str) -> None:
         self.folder = url.rstrip('/')
-        self._tails: dict[str, bytes] = {}
-        self._waiting = 0  # pieces that were appended and not yet put
+        self._appended: dict[str, bytes] = {}  # name: whole content
+        self._unwritten = 0  # appends since the last write
         self._lock = threading.Lock()
         try:
             self._backend = fileio.get_file_backend(url)
@@ -151,7 +157,7 @@ class BackendStorage:
         return set(self._backend.list_dir_or_file(self.folder, list_dir=False, recursive=True))
 
     def remove_partial_files(self) -> None:
-        """A backend that puts whole files leaves none."""
+        """Do nothing: backends write whole files."""
 
     def read(self, name: str) -> bytes:
         return bytes(self._backend.get(self.path(name)))
@@ -161,30 +167,30 @@ class BackendStorage:
 
     def append(self, name: str, lines: bytes) -> None:
         with self._lock:
-            if not self._tails:  # a run that is stopped lists what it has drawn, as on a disk
+            if not self._appended:  # the manifest of a stopped run then lists its pictures, as on a disk
                 atexit.register(self.flush)
-            if name not in self._tails:
-                self._tails[name] = self.read(name) if self._backend.exists(self.path(name)) else b''
-            self._tails[name] += lines
-            self._waiting += 1
-            if self._waiting >= PUT_EVERY:
-                self._put_tails()
+            if name not in self._appended:
+                self._appended[name] = self.read(name) if self._backend.exists(self.path(name)) else b''
+            self._appended[name] += lines
+            self._unwritten += 1
+            if self._unwritten >= PUT_EVERY:
+                self._write_appended()
 
     def remove(self, name: str) -> None:
         if self._backend.exists(self.path(name)):
             self._backend.remove(self.path(name))
 
     def flush(self) -> None:
-        """Put all that was appended; from now on others may change these files."""
+        """Write all appended lines. Afterwards other processes may change these files."""
         with self._lock:
-            self._put_tails()
-            self._tails.clear()
+            self._write_appended()
+            self._appended.clear()
             atexit.unregister(self.flush)
 
-    def _put_tails(self) -> None:
-        for name, data in self._tails.items():
+    def _write_appended(self) -> None:
+        for name, data in self._appended.items():
             self.write(name, data)
-        self._waiting = 0
+        self._unwritten = 0
 
 
 Storage = Union[DiskStorage, BackendStorage]

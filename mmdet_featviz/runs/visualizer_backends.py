@@ -1,4 +1,4 @@
-"""Visualizer backends: sends pictures to mmengine's visualizer, and so to TensorBoard, WandB and MLflow."""
+"""Visualizer backends: send pictures to mmengine's visualizer, and so to TensorBoard, WandB or MLflow."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from mmdet_featviz.visualization.views import Picture
 
 
 class PictureLogger:
-    """Sends pictures to all backends of a visualizer of mmengine.
+    """Sends pictures to all backends of an mmengine visualizer.
 
-    The picture ``neck_0.jpg`` of the image ``street/0001`` is named ``street__0001.neck_0.png``: mmengine's local
-    backend makes a file of the name and no folders, and MLflow takes the format from its ending. The backend for MLflow
-    knows no steps and would keep the last epoch alone, so with it the names begin with the epoch.
+    The picture ``neck_0.jpg`` of the image ``street/0001`` is sent as ``street__0001.neck_0.png``: mmengine's local
+    backend creates no folders for a name with slashes, and MLflow takes the image format from the extension. The MLflow
+    backend ignores steps and would keep only the last epoch, so with it the names start with the epoch.
 
     Args:
-        visualizer: Of a runner.
+        visualizer: The visualizer of a runner.
     """
 
     def __init__(self, visualizer: Visualizer) -> None:
         self.visualizer = visualizer
-        self._images = 0
+        self._image_count = 0
 
     def add(self, pictures: Sequence[tuple[Snapshot, Picture]]) -> None:
-        """Send the pictures of one image, in all its passes."""
+        """Send the pictures of one image, from all its passes."""
         for snapshot, picture in pictures:
             pixels = np.ascontiguousarray(picture.pixels[..., ::-1])
             self.visualizer.add_image(self._name(snapshot, picture), pixels, self._step(snapshot))
-        self._images += 1
+        self._image_count += 1
 
     def _name(self, snapshot: Snapshot, picture: Picture) -> str:
         key = snapshot.key
@@ -42,4 +42,16 @@ class PictureLogger:
 
     def _step(self, snapshot: Snapshot) -> int:
         number = snapshot.folder.rpartition('_')[2]
-        return int(number) if number.isdigit() else self._images
+        return int(number) if number.isdigit() else self._image_count
+
+
+def latest_visualizer() -> Visualizer:
+    """Return the visualizer of the runner that was created last.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    try:
+        return Visualizer.get_current_instance()
+    except RuntimeError:
+        raise ValueError('log_to_visualizer=True needs the visualizer of a runner, and there is none') from None

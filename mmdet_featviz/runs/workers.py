@@ -8,20 +8,20 @@ from collections import deque
 from concurrent import futures
 from typing import Any, Callable
 
-_in_use: weakref.WeakSet[Workers] = weakref.WeakSet()
+_started: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 
 class Workers:
-    """Does tasks in threads, and hands their results back to the thread that gave them.
+    """Runs tasks in threads, and passes their results to a callback in the submitting thread.
 
-    At most two tasks for each thread are in hand, so that memory stays flat: who gives another one waits until the
-    oldest is done. OpenCV, NumPy and file writes let other threads run meanwhile. An interpreter that ends, for
-    whatever reason, first does what it was given: such are the threads of `concurrent.futures`.
+    At most two tasks per thread are queued or running, so that memory stays constant; a further :meth:`submit` waits
+    for the oldest task. OpenCV, NumPy and file writes release the GIL, so the detector continues meanwhile. When the
+    interpreter exits, even after an error, `concurrent.futures` first completes the submitted tasks.
 
     Args:
-        count: Number of threads; with none, a task is done at once.
-        on_done: Called with the result of each task, in the order in which they were given, by the thread that gives
-            tasks or waits for them. An error of a task is raised there instead.
+        count: Number of threads; 0 runs each task at once, in the submitting thread.
+        on_done: Called with the result of each task, in the order of submission, by the thread that submits or waits.
+            If the task raised an error, that error is raised there instead.
     """
 
     def __init__(self, count: int, on_done: Callable[[Any], None]) -> None:
@@ -31,34 +31,37 @@ class Workers:
         self._tasks: deque[futures.Future] = deque()
 
     def submit(self, task: Callable, *args: Any) -> None:
-        """Have a task done, now or soon."""
+        """Run ``task(*args)``, in a thread or at once."""
         if not self.count:
             self.on_done(task(*args))
             return
         if self._pool is None:
-            _in_use.add(self)
+            _started.add(self)
             self._pool = futures.ThreadPoolExecutor(self.count, 'featviz')
         if len(self._tasks) >= 2 * self.count:
-            self._take_oldest()
+            self._finish_oldest()
         self._tasks.append(self._pool.submit(task, *args))
 
     def wait(self) -> None:
-        """Return when all tasks are done; no thread is left then."""
+        """Wait until all tasks are done, and end the threads."""
         try:
             while self._tasks:
-                self._take_oldest()
+                self._finish_oldest()
         finally:
             if self._pool is not None and not self._tasks:
                 self._pool.shutdown()
                 self._pool = None
 
-    def _take_oldest(self) -> None:
+    def _finish_oldest(self) -> None:
         self.on_done(self._tasks.popleft().result())
 
 
 def _wait_for_all() -> None:
-    """A process that forks (as data loaders do) while threads hold locks hands down locks that nobody opens."""
-    for workers in list(_in_use):
+    """Wait for the tasks of all workers before a fork, which data loaders do.
+
+    A lock that a thread holds at that moment would stay locked in the child process forever.
+    """
+    for workers in list(_started):
         futures.wait(workers._tasks)
 
 

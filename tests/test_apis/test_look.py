@@ -1,21 +1,18 @@
-"""Arrays and figures without a runner, and the tree of what can be tapped."""
+"""look(): arrays and figures of one image without a runner."""
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from conftest import keep_ratio_pipeline, noise, pool_detector, resnet_detector
 from mmdet.apis import inference_detector
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
 from mmdet_featviz import look
-from mmdet_featviz.capture.layer_tree import layer_tree
 
 
 def detector(model):
-    """As init_detector gives it."""
+    """A detector as init_detector builds it."""
     built = MODELS.build(model).eval()
     pipeline = [step for step in keep_ratio_pipeline((96, 64)) if 'Annotations' not in step['type']]
     built.cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
@@ -28,7 +25,7 @@ def image(tmp_path):
     return str(tmp_path / 'a.png')
 
 
-def test_values_heatmap_and_overlay_of_a_image(image):
+def test_values_heatmap_and_overlay_of_an_image(image):
     pixels = cv2.imread(image)
     seen = look(detector(pool_detector((8, 16))), image, layers='backbone', alpha=0.25, colormap='gray')
     assert seen.names == ['backbone_0', 'backbone_1']
@@ -54,7 +51,7 @@ def test_boxes_are_the_predictions(image):
 
 def test_an_array_is_rebuilt_and_looks_the_same(image):
     model = detector(pool_detector((8, 16)))
-    path, array = (look(model, one, layers='backbone') for one in (image, cv2.imread(image)))
+    path, array = (look(model, source, layers='backbone') for source in (image, cv2.imread(image)))
     np.testing.assert_array_equal(path.overlay('backbone_1'), array.overlay('backbone_1'))
 
 
@@ -64,53 +61,33 @@ def test_a_notebook_shows_the_panel(image):
     np.testing.assert_array_equal(shown[..., ::-1], seen.panel())
 
 
-def test_wrong_names_are_told(image):
+def test_wrong_names_are_errors(image):
     model = detector(pool_detector((8, 16)))
     with pytest.raises(ValueError, match="unknown layer 'nekc'"):
         look(model, image, layers='nekc')
     with pytest.raises(KeyError, match="no level 'backbone_7': choose from backbone_0, backbone_1"):
         look(model, image).values('backbone_7')
-    with pytest.raises(TypeError, match="unknown argument 'colormap': did you mean 'colormap'"):
-        look(model, image, colormap='jet')
+    with pytest.raises(TypeError, match="unknown argument 'colourmap': did you mean 'colormap'"):
+        look(model, image, colourmap='jet')
 
 
 @pytest.mark.parametrize(
     ('image', 'message'),
     [
-        (np.zeros((10, 10), np.uint8), r'this array is \(10, 10\)'),
-        (np.zeros((0, 10, 3), np.uint8), r'this array is \(0, 10, 3\)'),
-        (None, 'not None .cv2.imread gives None where it cannot read.'),
+        (np.zeros((10, 10), np.uint8), r'has the shape \(10, 10\)'),
+        (np.zeros((0, 10, 3), np.uint8), r'has the shape \(0, 10, 3\)'),
+        (None, 'not None .cv2.imread returns None on failure.'),
     ],
 )
-def test_what_is_no_image_is_told(image, message):
+def test_invalid_images_are_errors(image, message):
     with pytest.raises(ValueError, match=message):
         look(detector(pool_detector((8, 16))), image)
 
 
-def test_looking_leaves_no_hook_and_a_self_drawing_detector_draws_no_file(image, tmp_path, monkeypatch):
+def test_look_leaves_no_hooks_and_a_drawing_detector_writes_no_files(image, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = detector(dict(resnet_detector('SingleStageDetectorHp'), featviz=dict(out_dir='out')))
     look(model, image)
     assert not any(module._forward_hooks for module in model.modules())
     assert not (tmp_path / 'out').exists()
     assert model.featviz.stages == ('test',)
-
-
-def test_the_tree_of_what_can_be_tapped():
-    model = MODELS.build(resnet_detector()).eval()
-
-    def run():
-        image = torch.zeros(3, 64, 96, dtype=torch.uint8)
-        data = model.data_preprocessor(dict(inputs=[image], data_samples=[DetDataSample()]))
-        model(**data, mode='tensor')
-
-    lines = layer_tree(model, run).splitlines()
-    assert lines[1] == '* backbone  ResNet  8 x 16 x 24 (4), 16 x 8 x 12 (8), 32 x 4 x 6 (16), 64 x 2 x 3 (32)'
-    assert '    layer2  ResLayer  16 x 8 x 12 (8)' in lines
-    assert '      0-1  BasicBlock  8 x 16 x 24 (4)' in lines  # alike
-    assert '      1  BasicBlock  16 x 8 x 12 (8)' in lines  # the first of layer2 has a downsample
-    assert '    fpn_convs  ModuleList  its parts only' in lines
-    assert '    cls_convs  ModuleList  its parts only' in lines  # alike too, but of another name
-    assert '    reg_convs  ModuleList  its parts only' in lines
-    assert not any('conv1' in line for line in layer_tree(model, run, depth=1).splitlines())
-    assert any('conv2' in line for line in layer_tree(model, run, depth=4).splitlines())

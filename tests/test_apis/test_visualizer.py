@@ -1,4 +1,4 @@
-"""The visualizer is fed real passes of a real detector whose levels are known."""
+"""FeatureVisualizer: pictures, manifest, selection and errors, with feature maps of known values."""
 
 import threading
 import warnings
@@ -31,6 +31,7 @@ def make_pass(values, stride=8.0, image_path=None, size=SIZE, **meta):
 
 
 def opened(tmp_path, **options):
+    """A visualizer that was opened on a small detector."""
     visualizer = FeatureVisualizer(out_dir=str(tmp_path / 'out'), image_format='png', **options)
     visualizer.open(MODELS.build(pool_detector()), image_root=str(tmp_path))
     return visualizer
@@ -43,7 +44,7 @@ def image_file(tmp_path, image, name='a.png'):
 
 @pytest.mark.parametrize('size', [(64, 96), (128, 192)])
 def test_the_published_recipe_is_reproduced(tmp_path, size):
-    """Sum the channels, cut below zero, divide by the maximum, resize, JET, 0.4 * heat + image, saturated."""
+    """Sum the channels, clip at zero, divide by the maximum, resize, JET, 0.4 * heat + image, saturated."""
     image = noise(*size)
     summed = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)
     heat = cv2.resize(np.maximum(summed, 0) / summed.max(), size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -57,7 +58,7 @@ def test_the_published_recipe_is_reproduced(tmp_path, size):
     assert difference.max() <= 1
 
 
-def grey_heatmaps(tmp_path, values, **options):
+def gray_heatmaps(tmp_path, values, **options):
     visualizer = opened(tmp_path, save=('heatmap',), colormap='gray', **options)
     visualizer.draw([make_pass(values)])
     folder = tmp_path / 'out' / 'array_000000'
@@ -77,12 +78,12 @@ VALUES = [np.linspace(-1, 3, 96).reshape(8, 12), np.linspace(2, 5, 96).reshape(8
     ],
 )
 def test_ranges(tmp_path, normalize, expected):
-    for heat, (low, high) in zip(grey_heatmaps(tmp_path, VALUES, normalize=normalize), expected):
+    for heat, (low, high) in zip(gray_heatmaps(tmp_path, VALUES, normalize=normalize), expected):
         assert heat.min() == int(low + 1e-3)
         assert heat.max() == int(high + 1e-3)
 
 
-def test_the_range_is_taken_from_what_the_image_shows(tmp_path):
+def test_the_range_ignores_padding(tmp_path):
     """The image covers 48 x 64 of 64 x 96 input pixels; the padding is a hundred times hotter."""
     values = np.full((8, 12), 100.0)
     values[:6, :8] = np.linspace(0, 1, 48).reshape(6, 8)
@@ -95,7 +96,7 @@ def test_the_range_is_taken_from_what_the_image_shows(tmp_path):
     heat = read(tmp_path / 'out' / 'array_000000' / 'neck_0.heatmap.png')[..., 0]
     assert heat.shape == (48, 64)
     assert (heat[0, 0], heat[-1, -1]) == (0, 255)
-    assert abs(int(heat[20, 28]) - 255 * (2 * 8 + 3 + 0.5 + 0.0625) / 47) <= 8  # cell (2, 3), a pixel beside its centre
+    assert abs(int(heat[20, 28]) - 255 * (2 * 8 + 3 + 0.5 + 0.0625) / 47) <= 8  # cell (2, 3), near its center
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
@@ -105,11 +106,11 @@ def test_values_that_are_not_finite_are_zero_heat_and_counted(tmp_path, bad, nor
     values[0, 0], values[4, 5] = 4.0, bad
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        some, everything, constant = grey_heatmaps(
+        some, everything, constant = gray_heatmaps(
             tmp_path, [values, np.full((8, 12), bad), np.full((8, 12), 3.0)], normalize=normalize
         )
     assert some[4, 4] > some[36, 28]
-    assert some[36, 44] < some[36, 28] / 8  # half a pixel from the centre of the bad cell; two cells aside
+    assert some[36, 44] < some[36, 28] / 8  # half a pixel from the center of the bad cell; two cells away
     assert not everything.any()
     assert constant.min() == constant.max()
     assert [entry['not_finite'] for entry in manifest(tmp_path / 'out')] == [1, 96, 0]
@@ -200,7 +201,7 @@ def test_images_by_name(tmp_path):
     assert pictures(tmp_path / 'out') == ['2/neck_0.png', '4/neck_0.png']
 
 
-def test_trouble_with_single_images_is_counted_by_reason(tmp_path):
+def test_unreadable_images_are_counted_by_reason(tmp_path):
     good = image_file(tmp_path, noise(*SIZE), 'good.png')
     (tmp_path / 'corrupt.png').write_bytes(b'no image')
     visualizer = opened(tmp_path)
@@ -212,17 +213,17 @@ def test_trouble_with_single_images_is_counted_by_reason(tmp_path):
     )
 
 
-def test_a_folder_that_vanishes_is_counted_too(tmp_path):
+def test_a_picture_that_cannot_be_written_is_counted(tmp_path):
     path = image_file(tmp_path, noise(*SIZE))
     visualizer = opened(tmp_path)
-    (tmp_path / 'out' / 'a').write_text('in the way of the folder of a.png')
+    (tmp_path / 'out' / 'a').write_text('a file where the folder of a.png should be')
     visualizer.draw([make_pass(VALUES[:1], image_path=path)])
     assert visualizer.summary().endswith(
         '0 images in ' + f'{tmp_path / "out"}; skipped: 1 image, picture not written, File exists (a.png)'
     )
 
 
-def test_an_error_of_any_kind_costs_its_image_only(tmp_path, monkeypatch):
+def test_an_unexpected_error_skips_only_its_image(tmp_path, monkeypatch):
     visualizer = opened(tmp_path)
     monkeypatch.setattr(Views, 'heat', lambda *args: 1 / 0)
     visualizer.draw([make_pass(VALUES[:1], image_path=image_file(tmp_path, noise(*SIZE), 'bad.png'))])
@@ -232,7 +233,7 @@ def test_an_error_of_any_kind_costs_its_image_only(tmp_path, monkeypatch):
     assert visualizer.summary().endswith('; skipped: 1 image, ZeroDivisionError while drawing (bad.png)')
 
 
-def test_with_a_runner_pictures_are_drawn_beside_it_and_are_there_when_it_closes(tmp_path):
+def test_pictures_drawn_by_workers_are_the_same_and_complete_after_close(tmp_path):
     paths = [image_file(tmp_path, noise(*SIZE, seed=n), f'{n}.png') for n in range(9)]
     (tmp_path / '3.png').unlink()
     threads = threading.active_count()
@@ -252,7 +253,7 @@ def test_with_a_runner_pictures_are_drawn_beside_it_and_are_there_when_it_closes
         assert (tmp_path / '0' / name).read_bytes() == (tmp_path / '3' / name).read_bytes()
 
 
-def test_a_image_is_decoded_once_for_all_levels_and_passes(tmp_path, monkeypatch):
+def test_an_image_is_decoded_once_for_all_levels_and_passes(tmp_path, monkeypatch):
     decoded = []
     monkeypatch.setattr(
         'mmdet_featviz.apis.snapshot_builder.read_image', lambda path, *args: decoded.append(path) or noise(*SIZE)
@@ -264,7 +265,7 @@ def test_a_image_is_decoded_once_for_all_levels_and_passes(tmp_path, monkeypatch
     assert decoded == ['a.png']
 
 
-def test_strict_raises_instead(tmp_path):
+def test_strict_raises_instead_of_counting(tmp_path):
     visualizer = opened(tmp_path, strict=True)
     with pytest.raises(Exception, match=r'missing.png: the image cannot be read'):
         visualizer.draw([make_pass(VALUES[:1], image_path=str(tmp_path / 'missing.png'))])
@@ -292,20 +293,20 @@ def test_strict_raises_instead(tmp_path):
         (dict(stages=('testing',)), "stages='testing' is not known: choose from train, val, test"),
         (
             dict(image_names='a', max_images=1),
-            'image_names says what is drawn, interval and max_images count it: choose one',
+            'image_names cannot be combined with interval or max_images: choose one',
         ),
         (dict(image_names=()), 'image_names is empty: name at least one'),
         (dict(layers=[1]), 'layers must be a name or a list of names'),
         (dict(normalize=5), 'normalize must be one of image, max, layer, run or a pair, but is 5'),
     ],
 )
-def test_arguments_are_checked_at_the_door(options, message):
+def test_invalid_arguments_are_errors(options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         FeatureVisualizer(**options)
 
 
 def test_the_whole_path_through_a_real_pipeline(tmp_path):
-    """A image that a real pipeline loaded, scaled and padded: the overlay of zero weight is the image itself."""
+    """After a real pipeline has loaded, scaled and padded an image, an overlay of weight 0 is the image itself."""
     image = noise(75, 111)
     data = write_dataset(tmp_path, {'a.png': image})
     pipeline = Compose(

@@ -292,7 +292,7 @@ def test_output_without_tensors_is_named_or_an_error(output, name, log):
     maps, taps = run(Odd(output), torch.rand(1, 3, 16, 16), layers=['backbone', 'odd'])
     assert [activation.name for activation in maps] == ['backbone_0']
     reason = f'an output of type {name} without tensors'
-    assert taps.skipped_layers() == [f'layer odd, no map of the image ({reason})']
+    assert taps.skipped_layers() == [f'layer odd, no spatial map ({reason})']
     (warning,) = warnings_in(log)
     assert f'but {reason}; it is skipped' in warning
     with pytest.raises(ValueError, match=f'but {reason}'):
@@ -317,7 +317,7 @@ def test_output_without_ordinary_memory_costs_its_layer(convert, reason, log):
             model(inputs)
     for pass_ in taps.take():
         assert [activation.name for activation in pass_.maps] == ['backbone_0', 'neck_0']
-    assert taps.skipped_layers() == [f'layer odd, no map of the image ({reason})']
+    assert taps.skipped_layers() == [f'layer odd, no spatial map ({reason})']
     (warning,) = warnings_in(log)
     assert "layer 'odd'" in warning and reason in warning
     with pytest.raises(ValueError, match="the output of layer 'odd' is not a feature map"):

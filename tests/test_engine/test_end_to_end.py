@@ -1,4 +1,4 @@
-"""Real trained detectors: the bundled demos, and YOLOX-nano where its COCO weights lie beside the checkout."""
+"""Trained detectors: the bundled demos, and YOLOX-nano if its COCO weights are next to the checkout."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ SCENES = 16
 NANO = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'yolox' / 'yolox_nano_8xb8-300e_coco.py'
 WEIGHTS, IMAGES = SHARED / 'weights' / 'yolox_nano_coco.pth', SHARED / 'data' / 'coco_samples'
 needs_nano = pytest.mark.skipif(
-    not (WEIGHTS.exists() and IMAGES.exists()), reason='no YOLOX-nano weights and COCO images beside the checkout'
+    not (WEIGHTS.exists() and IMAGES.exists()), reason='no YOLOX-nano weights and COCO images next to the checkout'
 )
 
 
@@ -40,13 +40,13 @@ def demo_config(name, scenes, out_dir, **options):
     cfg.test_dataloader.dataset.data_root = str(scenes)
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_evaluator.ann_file = str(scenes / 'val.json')
-    drawer = cfg.model.featviz if 'featviz' in cfg.model else cfg.default_hooks.featviz
-    drawer.update(out_dir=str(out_dir / 'out'), image_root=str(scenes / 'val'), **options)
+    drawing_options = cfg.model.featviz if 'featviz' in cfg.model else cfg.default_hooks.featviz
+    drawing_options.update(out_dir=str(out_dir / 'out'), image_root=str(scenes / 'val'), **options)
     return cfg
 
 
 def heat_ratios(scenes, out_dir):
-    """Per level of the neck the mean heat in a box over that of its scene: (size of the box, [ratio of each level])."""
+    """For each box its size, and for each level of the neck the mean heat in the box divided by that of the scene."""
     content = json.loads((scenes / 'val.json').read_text())
     for annotation in content['annotations']:
         folder = out_dir / 'out' / f'scene_{annotation["image_id"] - 1:04d}'
@@ -72,9 +72,9 @@ def test_the_demos_find_the_objects_and_the_heat_is_on_them(tmp_path, scenes, na
     ratios = list(heat_ratios(scenes, tmp_path))
     small = np.mean([levels for size, levels in ratios if size < 40], axis=0)
     large = np.mean([levels for size, levels in ratios if size > 140], axis=0)
-    assert small[:2].max() > 1.5  # fine levels light up on small objects,
-    assert small[:2].max() > 1.2 * small[3:].max()  # coarse ones less so,
-    assert large[2:].max() > 1.25  # but these do on large objects, which are a good part of the scene themselves
+    assert small[:2].max() > 1.5  # fine levels respond to small objects,
+    assert small[:2].max() > 1.2 * small[3:].max()  # and more than coarse ones;
+    assert large[2:].max() > 1.25  # coarse ones respond to large objects, which fill much of the scene
 
 
 @pytest.mark.parametrize('name', DEMOS)
@@ -100,11 +100,11 @@ def predictions(path):
 
 
 @needs_nano
-def test_yolox_nano_through_every_door(tmp_path):
-    """The plain run, the option of our tool, two lines under mmdet's tool, and the self-drawing detector agree."""
+def test_yolox_nano_draws_the_same_in_every_way(tmp_path):
+    """A plain run, featviz test, mmdet's tool with the hook, and with a drawing detector, all agree."""
     own_tool = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'test.py'
     root = IMAGES / 'images'
-    # Not with --cfg-options, which removes the blanks from a path.
+    # Not with --cfg-options, which removes spaces from a path.
     dataset = dict(data_root=f'{IMAGES}/', ann_file='instances.json', data_prefix=dict(img='images/'))
     loader = dict(num_workers=0, persistent_workers=False, dataset=dataset)
     (tmp_path / 'plain.py').write_text(

@@ -1,4 +1,4 @@
-"""The hook in a real runner."""
+"""FeatVizHook in a runner: testing, validation, training, and the errors before them."""
 
 import gc
 import json
@@ -40,7 +40,7 @@ def hook_count(model):
 
 
 @pytest.mark.parametrize('batch_size', [1, 2, 3])
-def test_predictions_and_metrics_are_those_without_the_hook_bit_for_bit(tmp_path, data, batch_size):
+def test_the_hook_does_not_change_predictions_or_metrics(tmp_path, data, batch_size):
     results = {}
     for name, hook in [('plain', None), ('drawn', dict(out_dir=str(tmp_path / 'out'), save=('overlay', 'panel')))]:
         cfg = runner_config(data, tmp_path / name, resnet_detector(), batch_size=batch_size, hook=hook)
@@ -55,7 +55,7 @@ def test_predictions_and_metrics_are_those_without_the_hook_bit_for_bit(tmp_path
     assert hook_count(results['drawn'][2].model) == 0
 
 
-def test_default_folder_is_that_of_the_run_and_the_line_says_what_was_drawn(tmp_path, data):
+def test_the_default_folder_and_the_logged_summary(tmp_path, data):
     runner = Runner.from_cfg({**runner_config(data, tmp_path / 'work', pool_detector(), hook={}), 'log_level': 'INFO'})
     runner.test()
     folder = tmp_path / 'work' / runner.timestamp / 'featviz'
@@ -64,9 +64,9 @@ def test_default_folder_is_that_of_the_run_and_the_line_says_what_was_drawn(tmp_
     assert re.search(rf'Feature maps: 30 pictures of 5 images in {folder}\n', log)
 
 
-def test_a_missing_image_is_told_in_the_line_and_the_evaluation_goes_on(tmp_path, data):
+def test_a_missing_image_is_in_the_summary_and_the_evaluation_continues(tmp_path, data):
     @HOOKS.register_module(force=True)
-    class RemoveImage(Hook):  # between the pipeline's reading and ours
+    class RemoveImage(Hook):  # after the pipeline has read the image, before it is drawn
         def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
             if batch_idx == 1:
                 (data / 'images' / '1.png').unlink()
@@ -123,8 +123,8 @@ def test_another_runs_folder_stops_the_run(tmp_path, data):
     assert before == {name: (tmp_path / 'out' / name).stat().st_mtime_ns for name in pictures(tmp_path / 'out')}
 
 
-def test_several_samples_of_one_image_in_a_row_are_samples_of_their_own(tmp_path):
-    """As data sets of expressions have them."""
+def test_consecutive_samples_of_one_image_are_drawn_separately(tmp_path):
+    """As in data sets of referring expressions."""
     data = write_dataset(tmp_path / 'data', {f'{name}.png': noise(seed=n) for n, name in enumerate('abc')})
     path = data / 'annotations.json'
     content = json.loads(path.read_text())
@@ -151,14 +151,14 @@ def test_another_test_of_a_runner_draws_its_images_again(tmp_path, data):
     assert pictures(tmp_path / 'out') == before
 
 
-def test_an_empty_data_set_is_named(tmp_path, data):
+def test_an_empty_data_set_is_an_error(tmp_path, data):
     cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook={})
     cfg.test_dataloader.dataset.update(serialize_data=False, indices=0)
     with pytest.raises(ValueError, match='the test data set is empty: check its ann_file'):
         Runner.from_cfg(cfg).test()
 
 
-def test_image_names_that_climb_out_stay_inside(tmp_path):
+def test_file_names_with_parent_folders_stay_in_the_output_folder(tmp_path):
     data = write_dataset(tmp_path / 'a' / 'b' / 'data', {'../../x.png': noise(), '../x.png': noise(seed=1)})
     cfg = runner_config(data, tmp_path / 'work', pool_detector(), hook=dict(out_dir=str(tmp_path / 'out')))
     before = set(tmp_path.rglob('*'))
@@ -177,8 +177,8 @@ def test_two_folders_with_one_file_name_and_boxes(tmp_path):
     assert folders == {'a/1', 'b/1', '猫/1 (2)'}
 
 
-def test_each_pass_of_test_time_augmentation_is_kept_and_lies_right(tmp_path):
-    """A bright left edge: mirrored in the first pass, and back on the left in both heatmaps."""
+def test_each_pass_of_test_time_augmentation_is_drawn_in_place(tmp_path):
+    """The left edge is bright: flipped to the right in the first pass, but on the left in both heatmaps."""
     image = np.full((90, 120, 3), 20, np.uint8)
     image[:, :24] = 250
     data = write_dataset(tmp_path / 'data', {'a.png': image})
@@ -213,7 +213,7 @@ def test_each_pass_of_test_time_augmentation_is_kept_and_lies_right(tmp_path):
         assert heat[45, 110] < 30, suffix
 
 
-def test_validation_and_training_pictures_have_folders_of_their_own(tmp_path, data):
+def test_validation_and_training_pictures_have_their_own_folders(tmp_path, data):
     hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), layers=['neck'], boxes='gt')
     cfg = train_config(data, tmp_path / 'work', resnet_detector(), hook=hook)
     Runner.from_cfg(cfg).train()
@@ -237,7 +237,7 @@ def test_validation_by_iterations(tmp_path, data):
     ('options', 'validated', 'trained'),
     [(dict(max_images=3), '012', 3), (dict(interval=2), '024', 5), ({}, '01234', 10)],
 )
-def test_each_validation_draws_the_same_images_and_training_counts_on(tmp_path, data, options, validated, trained):
+def test_validations_draw_the_same_images_and_training_continues_to_count(tmp_path, data, options, validated, trained):
     hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), workers=0, **options)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook)).train()
     keys = [entry['key'] for entry in manifest(tmp_path / 'out') if entry['level'] == 0]
@@ -246,12 +246,12 @@ def test_each_validation_draws_the_same_images_and_training_counts_on(tmp_path, 
     assert len([key for key in keys if key.startswith('iter_')]) == trained
 
 
-def test_a_validation_that_is_done_ends_no_training(tmp_path, data):
+def test_max_images_of_a_validation_does_not_end_drawing_of_the_training(tmp_path, data):
     hook = dict(out_dir=str(tmp_path / 'out'), stages=('train', 'val'), max_images=3, workers=0)
     loop = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8,)), hook=hook, loop=loop)).train()
     keys = [entry['key'] for entry in manifest(tmp_path / 'out')]
-    # Two images of the training, three of the first validation; the third of the training, and three again.
+    # Two training images and three of the first validation, then the third training image and three again.
     assert keys == [f'iter_1/{n}' for n in (0, 1, 0, 1, 2)] + [f'iter_2/{n}' for n in (2, 0, 1, 2)]
 
 
@@ -262,7 +262,7 @@ def test_images_are_followed_through_validations_by_name(tmp_path, data):
     assert keys == ['epoch_1/1', 'epoch_1/3', 'epoch_2/1', 'epoch_2/3']
 
 
-def test_training_goes_the_same_way_with_the_hook(tmp_path, data):
+def test_the_hook_does_not_change_training(tmp_path, data):
     weights = []
     for hook in (None, dict(out_dir=str(tmp_path / 'out'), stages=('train',))):
         cfg = train_config(data, tmp_path / f'work_{hook is None}', resnet_detector(), hook=hook)
@@ -274,14 +274,14 @@ def test_training_goes_the_same_way_with_the_hook(tmp_path, data):
 
 
 def test_memory_does_not_grow_with_the_data_set(tmp_path, data):
-    """From batch to batch as many tensors live with the hook as without."""
+    """From batch to batch, as many tensors are added with the hook as without."""
     counts = []
 
     @HOOKS.register_module(force=True)
     class CountTensors(Hook):
         def before_test_iter(self, runner, batch_idx, data_batch=None):
             gc.collect()
-            counts[-1].append(sum(type(thing) is torch.Tensor for thing in gc.get_objects()))
+            counts[-1].append(sum(type(item) is torch.Tensor for item in gc.get_objects()))
 
     for hook in (None, dict(out_dir=str(tmp_path / 'out'), boxes='both', score_thr=0.0, workers=0)):
         counts.append([])
@@ -289,5 +289,5 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path, data):
         cfg.custom_hooks = [dict(type='CountTensors')]
         cfg.experiment_name = f'run_{hook is None}'
         Runner.from_cfg(cfg).test()
-    plain, drawn = (np.diff(count)[1:] for count in counts)  # the first batch builds anchors and the like
+    plain, drawn = (np.diff(count)[1:] for count in counts)  # the first batch builds anchors and caches
     np.testing.assert_array_equal(plain, drawn)

@@ -1,4 +1,4 @@
-"""Wrapped, mixed-precision, fused, compiled and scripted detectors, videos, and pipelines that crop or warp."""
+"""Taps on wrapped, mixed-precision, fused, compiled and scripted detectors, on videos, and with crops and warps."""
 
 import copy
 
@@ -30,7 +30,7 @@ def batch(size=(64, 96)):
 
 
 def forward(model, data):
-    """Preprocessor, backbone, neck and head, without the post-processing that wants a scale and full precision."""
+    """Run preprocessor, backbone, neck and head, without post-processing, which needs a scale and full precision."""
     model = unwrap_detector(model)
     model(**model.data_preprocessor(data, False), mode='tensor')
 
@@ -74,7 +74,7 @@ def test_mixed_precision(model, dtype):
 
 
 def test_fused_convolutions(model):
-    """The batch norms become identities, and convolutions new modules, before the taps are made."""
+    """Fusing turns batch norms into identities and replaces convolutions, before the taps are made."""
     inputs = batch()
     plain = maps_of(model, inputs)
     fused = copy.deepcopy(model)
@@ -98,7 +98,7 @@ def test_a_compiled_part_works_or_the_error_says_that_hooks_do_not_fire(model):
     for name, activation in maps_of(model, inputs, ['backbone', 'neck']).items():
         assert torch.equal(activation.values, plain[name].values)
 
-    class Silent(nn.Module):  # what a wholly compiled or exported detector looks like from outside
+    class Silent(nn.Module):  # calls no submodules, like a compiled or exported detector
         def __init__(self, detector):
             super().__init__()
             self.backbone, self.data_preprocessor = detector.backbone, detector.data_preprocessor
@@ -110,14 +110,14 @@ def test_a_compiled_part_works_or_the_error_says_that_hooks_do_not_fire(model):
         maps_of(Silent(model), inputs)
 
 
-def test_a_scripted_layer_is_refused_by_name():
+def test_a_scripted_layer_is_an_error():
     with pytest.raises(ValueError, match="layer 'backbone' is scripted: forward hooks do not fire there"):
         find_layers(nn.ModuleDict({'backbone': torch.jit.script(nn.Conv2d(3, 4, 1))}), ['backbone'])
 
 
 @pytest.mark.parametrize('frames', [1, 3])
 def test_frames_of_a_video_have_their_own_metas(frames):
-    """A tracker's preprocessor hands over (N, T, C, H, W) and the samples of the frames inside that of the video."""
+    """A tracker's preprocessor returns (N, T, C, H, W), and samples of frames inside the sample of the video."""
     model = nn.ModuleDict({'backbone': nn.AvgPool2d(8), 'data_preprocessor': nn.Identity()})
     video = TrackDataSample()
     video.video_data_samples = [
@@ -135,8 +135,8 @@ def test_frames_of_a_video_have_their_own_metas(frames):
 
 
 @pytest.mark.parametrize('branch', [1, -1])
-def test_all_branches_of_tridentnet_at_once_are_named_as_no_map(branch):
-    """Three maps for each image, of which none is the one to draw; with a single branch there is one."""
+def test_all_branches_of_tridentnet_at_once_are_no_spatial_map(branch):
+    """Three branches return three maps per image, none of which is the one to draw; a single branch returns one."""
     backbone = dict(type='TridentResNet', depth=50, base_channels=8, stem_channels=8, trident_dilations=(1, 2, 3))
     backbone.update(num_branch=3, test_branch_idx=branch, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1))
     model = nn.ModuleDict({'backbone': MODELS.build(dict(backbone, out_indices=(2,)))}).eval()
@@ -154,7 +154,7 @@ def test_all_branches_of_tridentnet_at_once_are_named_as_no_map(branch):
 
 
 def drawn(tmp_path, image, transforms, meta_keys=()):
-    """Heatmaps of BrightnessPools through a real pipeline, as grey values by level."""
+    """Heatmaps of BrightnessPools through a real pipeline, as gray values for each level."""
     cv2.imwrite(str(tmp_path / 'a.png'), image)
     keys = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction', *meta_keys)
     pipeline = [
@@ -176,19 +176,21 @@ def drawn(tmp_path, image, transforms, meta_keys=()):
 
 
 def dotted(size, dot, sigma=5):
+    """An image (H, W, 3) with a bright dot at (x, y)."""
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
     bump = np.exp(-((x - dot[0]) ** 2 + (y - dot[1]) ** 2) / (2 * sigma**2))
     return np.repeat(np.round(230 * bump)[..., None], 3, 2).astype(np.uint8)
 
 
-def centre(heat):
+def center_of(heat):
+    """Center of mass (x, y), in pixels."""
     heat = heat.astype(np.float64)
     y, x = np.mgrid[: heat.shape[0], : heat.shape[1]] + 0.5
     return np.array([(heat * x).sum(), (heat * y).sum()]) / heat.sum()
 
 
 def test_border_in_place_of_a_scale(tmp_path):
-    """CenterNet's and CornerNet's test pipeline: the unscaled image in the middle of a larger input."""
+    """The test pipeline of CenterNet and CornerNet puts the unscaled image in the middle of a larger input."""
     crop = dict(
         type='mmdet.RandomCenterCropPad',
         ratios=None,
@@ -202,7 +204,7 @@ def test_border_in_place_of_a_scale(tmp_path):
     dot = (71.3, 40.8)
     heats = drawn(tmp_path, dotted((101, 150), dot), [crop], ('border',))
     for level in (0, 1):
-        assert np.abs(centre(np.clip(heats[level].astype(float) - 60, 0, None)) - dot).max() <= 1
+        assert np.abs(center_of(np.clip(heats[level].astype(float) - 60, 0, None)) - dot).max() <= 1
 
 
 def test_homography_of_a_rotation(tmp_path):
@@ -210,18 +212,18 @@ def test_homography_of_a_rotation(tmp_path):
     dot = (100.4, 50.2)
     heats = drawn(tmp_path, dotted((128, 160), dot), [dict(type='AddNoBoxes'), rotate], ('homography_matrix',))
     for level in (0, 1):
-        assert np.abs(centre(heats[level]) - dot).max() <= 1
-    assert (heats[0][:4, :4] == 0).all()  # turned out of the input: not seen
+        assert np.abs(center_of(heats[level]) - dot).max() <= 1
+    assert (heats[0][:4, :4] == 0).all()  # rotated out of the input, so not seen
 
 
-def _register():
+def _register_transform():
     from mmcv.transforms import BaseTransform
     from mmdet.registry import TRANSFORMS
     from mmdet.structures.bbox import HorizontalBoxes
 
     @TRANSFORMS.register_module()
     class AddNoBoxes(BaseTransform):
-        """Transforms of boxes want some, even if none."""
+        """Adds an empty list of boxes, which transforms need."""
 
         def transform(self, results):
             results.update(
@@ -232,11 +234,11 @@ def _register():
             return results
 
 
-_register()
+_register_transform()
 
 
 def test_a_crop_leaves_the_unseen_part_of_the_image_cold(tmp_path):
-    """mmdet's RandomCrop keeps its offset in the homography alone."""
+    """mmdet's RandomCrop stores its offset only in the homography."""
     np.random.seed(0)
     crop = dict(type='mmdet.RandomCrop', crop_size=(96, 64), allow_negative_crop=True)
     image = np.full((128, 192, 3), 200, np.uint8)

@@ -1,8 +1,7 @@
-"""The metric that tells how far heat lies in boxes."""
+"""The metric in runners: its values, its hooks, and its errors."""
 
 import gc
 import json
-import math
 
 import cv2
 import numpy as np
@@ -20,31 +19,17 @@ from conftest import (
     write_dataset,
     write_project,
 )
+from focus_by_hand import focus_by_hand
 from mmdet.registry import METRICS, MODELS
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 from torch.nn.modules import module as torch_module
 
-from mmdet_featviz.evaluation.focus import BoxRegions, group_by_size
-from mmdet_featviz.evaluation.heat_measures import energy_inside, inside_boxes
 from mmdet_featviz.report.builder import write_report
-
-SIZE = (60, 80)
-SEEN = np.ones(SIZE, bool)
-NO_BOXES = np.zeros((0, 4))
-RNG = np.random.default_rng(0)
-
-
-def boxes(*corners):
-    return np.array(corners, np.float64).reshape(-1, 4)
-
-
-def focus_of(heat, corners, ignored=NO_BOXES, seen=SEEN, **options):
-    return BoxRegions(dict(all=corners), ignored, seen).focus(np.asarray(heat, np.float32), **options)['all']
 
 
 def hooks_on(*models):
-    """All hooks on these models' modules and on every module."""
+    """Number of hooks on the modules of these models, and of global hooks."""
     names = ('_forward_hooks', '_forward_pre_hooks')
     on_all = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
     on_these = [getattr(part, name) for model in models for part in model.modules() for name in names]
@@ -61,119 +46,7 @@ def focus_in(metrics):
     return {name: value for name, value in metrics.items() if name.startswith('focus/')}
 
 
-# Figures
-
-
-def by_hand(heat, corners, ignored, seen, tolerance):
-    """Energy, share and hit, pixel by pixel in Python's own floating point."""
-
-    def holds(box, x, y):
-        return box[0] <= x + 0.5 < box[2] and box[1] <= y + 0.5 < box[3]
-
-    pixels = []
-    for y in range(heat.shape[0]):
-        for x in range(heat.shape[1]):
-            inside = any(holds(box, x, y) for box in corners)
-            if seen[y, x] and (inside or not any(holds(box, x, y) for box in ignored)):
-                pixels.append((float(heat[y, x]), x, y, inside))
-    lowest = min(value for value, *_ in pixels)
-    energy = sum(value - lowest for value, _, _, inside in pixels if inside)
-    _, peak_x, peak_y, _ = max(pixels)
-    everywhere = [(x, y) for y in range(heat.shape[0]) for x in range(heat.shape[1])]
-    in_boxes = [(x, y) for x, y in everywhere if any(holds(box, x, y) for box in corners)]
-    hit = any(math.hypot(peak_x - x, peak_y - y) <= tolerance for x, y in in_boxes)
-    total = sum(value - lowest for value, *_ in pixels)
-    return energy / total, sum(inside for *_, inside in pixels) / len(pixels), float(hit)
-
-
-def test_figures_equal_those_by_hand():
-    hits = set()
-    for _ in range(40):
-        heat = RNG.normal(300, 2, SIZE).astype(np.float32)
-        starts = RNG.uniform(-10, 70, (5, 2))
-        corners = np.concatenate([starts, starts + RNG.uniform(3, 30, (5, 2))], axis=1)
-        corners, ignored = corners[:2], corners[2:]
-        seen = np.ones(SIZE, bool)
-        seen[:, :7] = False
-        if not (inside_boxes(corners, SIZE) & seen).any():
-            continue
-        found = focus_of(heat, corners, ignored, seen, tolerance=5)
-        assert found == pytest.approx(by_hand(heat, corners, ignored, seen, 5), rel=1e-12)
-        hits.add(found.hit)
-    assert hits == {0.0, 1.0}
-
-
-def test_energy_is_that_of_the_comparison():
-    heat, corners = RNG.normal(size=SIZE).astype(np.float32), boxes([10, 10, 30, 40])
-    expected = energy_inside(heat, inside_boxes(corners, SIZE))
-    assert focus_of(heat, corners).energy == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize('value', [0.0, -3.0, 1e6])
-def test_uniform_heat_is_at_chance(value):
-    found = focus_of(np.full(SIZE, value), boxes([0, 0, 40, 30], [20, 10, 60, 30]), tolerance=0)
-    share = (40 * 30 + 20 * 20) / (60 * 80)
-    assert found.energy == pytest.approx(share)
-    assert found.share == pytest.approx(share)
-    assert found.gain == pytest.approx(1)
-    assert found.hit == pytest.approx(share)
-
-
-def test_heat_in_boxes_only_and_beside_them_only():
-    corners = boxes([20, 20, 40, 30])
-    inside = inside_boxes(corners, SIZE)
-    assert focus_of(inside * 5 + 2, corners).energy == 1.0
-    assert focus_of(inside * 5 + 2, corners).gain == pytest.approx(SEEN.size / 200)
-    assert focus_of(2 - inside, corners).energy == 0.0
-
-
-@pytest.mark.parametrize(
-    ('place', 'hit'), [((54, 25), 1), ((55, 25), 0), ((48, 41), 1), ((50, 41), 0), ((5, 25), 1), ((4, 25), 0)]
-)
-def test_a_maximum_may_lie_15_pixels_beside(place, hit):
-    """The box holds the centres of columns 20 to 39 and rows 20 to 29."""
-    heat = np.zeros(SIZE)
-    heat[place[1], place[0]] = 1
-    assert focus_of(heat, boxes([20, 20, 40, 30])).hit == hit
-
-
-def test_of_two_equal_maxima_one_counts_half():
-    heat = np.zeros(SIZE)
-    heat[[25, 55], [30, 70]] = 1
-    assert focus_of(heat, boxes([20, 20, 40, 30])).hit == 0.5
-
-
-def test_heat_in_ignored_boxes_neither_helps_nor_harms():
-    corners, ignored = boxes([10, 10, 30, 30]), boxes([20, 20, 70, 50])
-    heat = RNG.random(SIZE)
-    plain = focus_of(heat, corners, ignored)
-    outside_of_corners = inside_boxes(ignored, SIZE) & ~inside_boxes(corners, SIZE)
-    assert focus_of(heat + 100 * outside_of_corners, corners, ignored) == plain
-    assert focus_of(heat - 100 * outside_of_corners, corners, ignored) == plain
-    assert plain.share == pytest.approx(400 / (SEEN.size - outside_of_corners.sum()))
-
-
-def test_sizes_are_those_of_coco():
-    corners = boxes([0, 0, 31.9, 32], [5, 5, 37, 37], [0, 0, 95.9, 96], [0, 0, 96, 96], [0, 0, 900, 900])
-    assert {name: len(found) for name, found in group_by_size(corners).items()} == dict(small=1, medium=2, large=2)
-
-
-def test_boxes_without_a_pixel_are_none():
-    groups = dict(beyond=boxes([90, 0, 120, 30]), thin=boxes([10.6, 0, 11.4, 30]), none=NO_BOXES)
-    assert BoxRegions(groups, NO_BOXES, SEEN).focus(np.zeros(SIZE, np.float32)) == {}
-
-
-def test_a_image_that_a_crowd_covers_has_no_figures():
-    heat = RNG.random(SIZE).astype(np.float32)
-    crowd = boxes([-1, -1, 90, 90])
-    assert BoxRegions(dict(all=NO_BOXES), crowd, SEEN).focus(heat) == {}
-    assert focus_of(heat, boxes([10, 10, 30, 30]), crowd).share == 1
-
-
-# In a runner
-
-
-def spot(height, width, box, value=250):
+def image_with_spot(height, width, box, value=250):
     """A dark image with a bright box [x, y, w, h]."""
     image = np.full((height, width, 3), 10, np.uint8)
     x, y, w, h = box
@@ -183,9 +56,9 @@ def spot(height, width, box, value=250):
 
 @pytest.fixture
 def spots(tmp_path):
-    """Bright where their one box is: small, medium, large."""
+    """A data set of three images, bright inside their one box: a small, a medium and a large one."""
     all_boxes = {'a.png': [16, 8, 24, 24], 'b.png': [40, 48, 64, 48], 'c.png': [24, 16, 120, 96]}
-    images = {name: spot(128, 192, box) for name, box in all_boxes.items()}
+    images = {name: image_with_spot(128, 192, box) for name, box in all_boxes.items()}
     return write_dataset(tmp_path / 'data', images, {name: [box] for name, box in all_boxes.items()})
 
 
@@ -196,17 +69,17 @@ def edit_annotations(data, edit):
     path.write_text(json.dumps(content))
 
 
-def focus_run(data, work_dir, model=None, scale=(192, 128), pipeline=None, **options):
+def run_focus(data, work_dir, model=None, scale=(192, 128), pipeline=None, **options):
     options = {'layers': ['backbone'], **options}
     cfg = runner_config(data, work_dir, model or pool_detector((4, 8)), pipeline or keep_ratio_pipeline(scale))
     cfg.experiment_name = work_dir.name
     return focus_in(Runner.from_cfg(with_focus(cfg, **options)).test())
 
 
-def expected_of(data, stride):
-    """Figures of pools of the images themselves: what an unscaled, unpadded run sees."""
+def expected_focus(data, stride):
+    """Energy, share and hit of each image, from pools of its pixels: as in a run without scaling and padding."""
     content = json.loads((data / 'annotations.json').read_text())
-    figures = []
+    measured = []
     for entry in content['images']:
         image = cv2.imread(str(data / 'images' / entry['file_name'])).astype(np.float64).mean(2)
         rows, columns = image.shape[0] // stride, image.shape[1] // stride
@@ -214,16 +87,16 @@ def expected_of(data, stride):
         heat = cv2.resize(cells, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
         corners = [
             [x, y, x + w, y + h]
-            for x, y, w, h in (one['bbox'] for one in content['annotations'] if one['image_id'] == entry['id'])
+            for x, y, w, h in (box['bbox'] for box in content['annotations'] if box['image_id'] == entry['id'])
         ]
-        figures.append(by_hand(heat, corners, [], np.ones(heat.shape, bool), 15))
-    return np.array(figures)
+        measured.append(focus_by_hand(heat, corners, [], np.ones(heat.shape, bool), 15))
+    return np.array(measured)
 
 
-def test_a_run_equals_what_its_images_say(tmp_path, spots):
-    found = focus_run(spots, tmp_path / 'run')
+def test_a_run_equals_focus_computed_from_the_images(tmp_path, spots):
+    found = run_focus(spots, tmp_path / 'run')
     for level, stride in enumerate((4, 8)):
-        expected = expected_of(spots, stride)
+        expected = expected_focus(spots, stride)
         name = f'focus/backbone_{level}'
         assert found[f'{name}/energy'] == pytest.approx(expected[:, 0].mean(), rel=1e-5)
         assert found[f'{name}/gain'] == pytest.approx((expected[:, 0] / expected[:, 1]).mean(), rel=1e-5)
@@ -247,14 +120,14 @@ def test_a_run_equals_what_its_images_say(tmp_path, spots):
     ],
 )
 def test_flips_and_padding_change_nothing(tmp_path, spots, after_resize):
-    plain = focus_run(spots, tmp_path / 'plain')
+    plain = run_focus(spots, tmp_path / 'plain')
     pipeline = keep_ratio_pipeline((192, 128), *after_resize, meta_keys=('pad_param',))
-    changed = focus_run(spots, tmp_path / 'changed', pipeline=pipeline)
+    changed = run_focus(spots, tmp_path / 'changed', pipeline=pipeline)
     assert changed == pytest.approx(plain, rel=1e-5)
 
 
 def test_crowds_are_left_out_and_images_without_boxes_counted(tmp_path, spots):
-    before = focus_run(spots, tmp_path / 'before')
+    before = run_focus(spots, tmp_path / 'before')
 
     def edit(content):
         content['annotations'][1]['iscrowd'] = 1  # the only box of the medium image
@@ -262,7 +135,7 @@ def test_crowds_are_left_out_and_images_without_boxes_counted(tmp_path, spots):
         content['annotations'].append(crowd)
 
     edit_annotations(spots, edit)
-    after = focus_run(spots, tmp_path / 'after')
+    after = run_focus(spots, tmp_path / 'after')
     assert (after['focus/images'], after['focus/images_without_boxes']) == (2, 1)
     for figure in ('energy', 'gain', 'hit'):
         assert after[f'focus/backbone_0/{figure}_medium'] == -1
@@ -270,14 +143,14 @@ def test_crowds_are_left_out_and_images_without_boxes_counted(tmp_path, spots):
         assert large == before[f'focus/backbone_0/{figure}_large']
         small = after[f'focus/backbone_0/{figure}_small']
         assert after[f'focus/backbone_0/{figure}'] == pytest.approx((small + large) / 2)
-    # The image is as dark in the crowd as beside it: the heat is the same, the area smaller.
+    # The image is as dark in the crowd as around it: the heat is the same, and the area smaller.
     assert after['focus/backbone_0/energy_small'] == before['focus/backbone_0/energy_small']
     part = 1 - 60 * 60 / (128 * 192)
     assert after['focus/backbone_0/gain_small'] == pytest.approx(part * before['focus/backbone_0/gain_small'])
 
 
-def test_the_report_tells_of_saved_maps_what_the_metric_tells(tmp_path, spots):
-    """With a crowd at the bright spot of one image, over half of its box."""
+def test_report_and_metric_agree(tmp_path, spots):
+    """Also with a crowd over half of a box, at the bright spot of one image."""
 
     def edit(content):
         x, y, w, h = content['annotations'][2]['bbox']
@@ -288,26 +161,26 @@ def test_the_report_tells_of_saved_maps_what_the_metric_tells(tmp_path, spots):
     cfg = runner_config(spots, tmp_path / 'work', pool_detector((4, 8)), keep_ratio_pipeline((192, 128)))
     hook = dict(type='FeatVizHook', out_dir=str(tmp_path / 'run'), layers=['backbone'], save=('maps',))
     cfg.default_hooks.featviz = hook
-    told = focus_in(Runner.from_cfg(with_focus(cfg, layers=['backbone'])).test())
+    metrics = focus_in(Runner.from_cfg(with_focus(cfg, layers=['backbone'])).test())
     write_report(str(tmp_path / 'run'))
     index = (tmp_path / 'run' / 'report' / 'data' / 'index.js').read_text()
     images = json.loads(index[index.index('(') + 1 : index.rindex(')')])['images']
     for level in ('backbone_0', 'backbone_1'):
         energies = [image['energy'][level] for image in images]
-        assert told[f'focus/{level}/energy'] == pytest.approx(np.mean(energies), rel=1e-4)
+        assert metrics[f'focus/{level}/energy'] == pytest.approx(np.mean(energies), rel=1e-4)
         gains = [image['energy'][level] / image['share'] for image in images]
-        assert told[f'focus/{level}/gain'] == pytest.approx(np.mean(gains), rel=1e-4)
+        assert metrics[f'focus/{level}/gain'] == pytest.approx(np.mean(gains), rel=1e-4)
 
 
-def test_classes_on_request(tmp_path, spots):
-    found = focus_run(spots, tmp_path / 'run', classwise=True, layers='backbone')
+def test_classwise_values(tmp_path, spots):
+    found = run_focus(spots, tmp_path / 'run', classwise=True, layers='backbone')
     cats = [found[f'focus/backbone_0/energy_{size}'] for size in ('small', 'large')]  # labels alternate
     assert found['focus/backbone_0/energy/cat'] == pytest.approx(np.mean(cats))
     assert found['focus/backbone_0/gain/dog'] == found['focus/backbone_0/gain_medium']
 
 
 def test_predictions_as_boxes(tmp_path, spots):
-    """A detector that predicts the ground truth, on a mirrored image, gets the figures of the ground truth."""
+    """A detector that predicts the ground truth of a flipped image gets the same values as the ground truth."""
 
     @MODELS.register_module(force=True)
     class Oracle(MODELS.get('SingleStageDetector')):
@@ -317,30 +190,30 @@ def test_predictions_as_boxes(tmp_path, spots):
                 truth = sample.gt_instances.bboxes.clone()
                 truth[:, [0, 2]] = sample.ori_shape[1] - truth[:, [2, 0]]
                 wrong = torch.tensor([[0.0, 0.0, 50.0, 50.0]])
-                found = type(sample.gt_instances)(
+                predictions = type(sample.gt_instances)(
                     bboxes=torch.cat([truth, wrong]),
                     scores=torch.tensor([0.9] * len(truth) + [0.2]),
                     labels=torch.zeros(len(truth) + 1, dtype=torch.long),
                 )
-                sample.pred_instances = found
+                sample.pred_instances = predictions
             return samples
 
     pipeline = keep_ratio_pipeline((192, 128), dict(type='RandomFlip', prob=1.0))
     model = {**pool_detector((4, 8)), 'type': 'Oracle'}
-    by_truth = focus_run(spots, tmp_path / 'gt', model, pipeline=pipeline)
-    assert focus_run(spots, tmp_path / 'pred', model, pipeline=pipeline, boxes='pred') == by_truth
-    assert focus_run(spots, tmp_path / 'all', model, pipeline=pipeline, boxes='pred', score_thr=0.1) != by_truth
+    by_truth = run_focus(spots, tmp_path / 'gt', model, pipeline=pipeline)
+    assert run_focus(spots, tmp_path / 'pred', model, pipeline=pipeline, boxes='pred') == by_truth
+    assert run_focus(spots, tmp_path / 'all', model, pipeline=pipeline, boxes='pred', score_thr=0.1) != by_truth
 
 
 def test_without_annotations_an_error_says_what_to_add(tmp_path, spots):
     pipeline = [step for step in keep_ratio_pipeline() if step['type'] != 'LoadAnnotations']
     with pytest.raises(ValueError, match="add dict\\(type='LoadAnnotations', with_bbox=True\\) before PackDetInputs"):
-        focus_run(spots, tmp_path / 'run', pipeline=pipeline)
+        run_focus(spots, tmp_path / 'run', pipeline=pipeline)
 
 
 @pytest.mark.parametrize('hook', [None, dict(save='maps')])
 @pytest.mark.parametrize('batch_size', [1, 2])
-def test_predictions_are_those_without_the_metric(tmp_path, batch_size, hook):
+def test_the_metric_does_not_change_predictions(tmp_path, batch_size, hook):
     data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(90 + n, 120 - 9 * n, seed=n) for n in range(5)})
     results = {}
     for name in ('plain', 'measured'):
@@ -370,8 +243,8 @@ def test_no_hook_is_left(tmp_path, spots):
     cfg = with_focus(runner_config(spots, tmp_path / 'run', pool_detector()))
     runner = Runner.from_cfg(cfg)
     model, before = runner.model, hooks_on(runner.model)
-    assert runner.test() == runner.test()  # a runner may test again
-    assert hooks_on(model) <= before + 1  # that which waits for the next test
+    assert runner.test() == runner.test()  # a runner can test again
+    assert hooks_on(model) <= before + 1  # one waits for the next test
     runner.test_evaluator.metrics[1].close()
     assert hooks_on(model) == before
     del runner
@@ -396,12 +269,12 @@ def test_no_hook_is_left_after_an_error(tmp_path, spots, place, monkeypatch):
     monkeypatch.setattr(owner, name, fail)
     with pytest.raises(KeyError, match='on purpose'):
         runner.test()
-    assert hooks_on(model) == (2 if place == 'data' else 1)  # what looks out for a detector, or for its next pass
+    assert hooks_on(model) == (2 if place == 'data' else 1)  # hooks that wait for a detector, or for its next pass
     loop.evaluator.metrics[1].close()
     assert hooks_on(model) == 0
 
 
-def test_hooks_go_with_the_metric(tmp_path, spots):
+def test_hooks_are_removed_with_the_metric(tmp_path, spots):
     model = MODELS.build(pool_detector())
     metric = METRICS.build(dict(type='FeatureFocusMetric'))
     assert hooks_on(model) == 2
@@ -443,12 +316,12 @@ def test_the_last_pass_of_test_time_augmentation_counts(tmp_path, spots):
         tta_cfg=ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10),
         module=pool_detector((4, 8)),
     )
-    found = focus_run(spots, tmp_path / 'tta', model, pipeline=pipeline)
-    assert found == focus_run(spots, tmp_path / 'plain')
-    assert found != focus_run(spots, tmp_path / 'small', scale=(96, 64))
+    found = run_focus(spots, tmp_path / 'tta', model, pipeline=pipeline)
+    assert found == run_focus(spots, tmp_path / 'plain')
+    assert found != run_focus(spots, tmp_path / 'small', scale=(96, 64))
 
 
-def test_values_follow_a_training_in_its_json_log(tmp_path, spots):
+def test_a_training_logs_the_focus_of_each_validation(tmp_path, spots):
     cfg = with_focus(train_config(spots, tmp_path / 'work', resnet_detector()), layers=['neck'])
     cfg.optim_wrapper.optimizer.lr = 1e-2
     runner = Runner.from_cfg(cfg)
@@ -458,7 +331,7 @@ def test_values_follow_a_training_in_its_json_log(tmp_path, spots):
     assert [line['step'] for line in lines] == [1, 2]
     energies = [line['focus/neck_0/energy'] for line in lines]
     assert energies[0] != energies[1]
-    # A test of the trained detector tells what its last validation did.
+    # A test of the trained detector gives the values of its last validation.
     tested = focus_in(runner.test())
     assert tested == {name: lines[1][name] for name in tested}
 

@@ -1,4 +1,4 @@
-"""Every detector class of mmdet that can be built here: the drawing sibling fits and predicts the same."""
+"""Every detector class of mmdet that can be built here: its drawing sibling has the same keys and predictions."""
 
 import contextlib
 import copy
@@ -29,8 +29,8 @@ CLASSES = sorted(
     and not inspect.isabstract(detector)
     and detector.__module__.startswith('mmdet.')
 )
-# What this stack cannot build or run, with or without the plugin.
-IMPOSSIBLE = {
+# Classes that cannot be built or run here, with or without this package.
+NOT_BUILDABLE = {
     'CrowdDet': 'needs torchvision',
     'Detectron2Wrapper': 'needs detectron2',
     'KnowledgeDistillationSingleStageDetector': 'loads a teacher',
@@ -48,7 +48,7 @@ def configs_by_class():
     found = defaultdict(list)
     for family in sorted(path for path in zoo().iterdir() if path.name not in NO_DETECTORS and path.name[0] != '_'):
         for path in configs_of(family)[:4]:
-            with contextlib.suppress(ImportError):  # of a package that a config brings in
+            with contextlib.suppress(ImportError):  # a config needs another package
                 model = Config.fromfile(path).get('model')
                 if model is not None:
                     found[model.type].append(path)
@@ -56,7 +56,7 @@ def configs_by_class():
 
 
 def config_of(name):
-    """The config of a class whose folder is called most like it."""
+    """The config of a class from the folder whose name is most similar."""
     return max(
         configs_by_class()[name],
         key=lambda path: difflib.SequenceMatcher(None, path.parent.name.replace('_', ''), name.lower()).ratio(),
@@ -65,13 +65,13 @@ def config_of(name):
 
 @pytest.mark.parametrize('name', CLASSES)
 def test_the_drawing_sibling_has_the_same_keys_and_predictions(tmp_path, monkeypatch, name):
-    if name in IMPOSSIBLE:
-        pytest.skip(f'{name} {IMPOSSIBLE[name]}')
+    if name in NOT_BUILDABLE:
+        pytest.skip(f'{name} {NOT_BUILDABLE[name]}')
     monkeypatch.chdir(zoo().parent)  # some configs name others relative to it
     try:
         cfg = Config.fromfile(config_of(name))
         plain = build(cfg.model)
-    except ImportError as error:  # some need packages of their own
+    except ImportError as error:  # some need further packages
         pytest.skip(f'{name} cannot be built: {error}')
     featviz = dict(out_dir=str(tmp_path / 'out'), save='heatmap', image_root=str(tmp_path))
     drawing = build({**cfg.model, 'type': f'{name}Hp', 'featviz': featviz})
@@ -89,14 +89,14 @@ def test_the_drawing_sibling_has_the_same_keys_and_predictions(tmp_path, monkeyp
                 results.append(copy.deepcopy(model.test_step(packed(pipeline, image))[0]))
             except (ImportError, TypeError, RuntimeError) as error:  # QueryInst's mask head, with untrained boxes
                 if model is plain:
-                    pytest.skip(f'{name} does not predict here without the plugin either: {error}')
+                    pytest.skip(f'{name} does not predict here without this package either: {error}')
                 raise
     assert same(*results)
     assert len(pictures(tmp_path / 'out')) > 0
 
 
-# Every kind of backbone, neck, pixel decoder and encoder, each in the cheapest config of its folder. What lies deeper
-# than one layer of an encoder shows nothing more.
+# Every kind of backbone, neck, pixel decoder and encoder, each in the cheapest config of its folder. One layer of an
+# encoder is enough.
 ONE_LAYER = {'model.encoder.num_layers': 1}
 PLACED = {
     'atss/atss_r50_fpn_1x_coco': {},
@@ -134,7 +134,8 @@ PLACED = {
     'yolof/yolof_r50-c5_8xb8-1x_coco': {},
     'yolox/yolox_tiny_8xb8-300e_coco': {},
 }
-# Attention, deformable or dilated convolutions, norms or pools over much of the image: near the patch is right here.
+# Attention, deformable or dilated convolutions, norms or pools that cover much of the image: the heat is only near the
+# patch, which is right.
 BLURRED = {
     'deformable_detr/deformable-detr_r50_16xb2-50e_coco',
     'dyhead/atss_r50-caffe_fpn_dyhead_1x_coco',
@@ -144,7 +145,7 @@ BLURRED = {
 
 
 @pytest.mark.parametrize('name', PLACED)
-def test_heat_lies_where_the_picture_changed(monkeypatch, name):
+def test_the_heat_is_where_the_picture_changed(monkeypatch, name):
     monkeypatch.chdir(zoo().parent)
     path = zoo() / f'{name}.py'
     if not path.exists():
@@ -153,7 +154,7 @@ def test_heat_lies_where_the_picture_changed(monkeypatch, name):
     cfg.merge_from_dict(PLACED[name])
     try:
         model = build(cfg.model)
-    except ImportError as error:  # of transformers
+    except ImportError as error:  # some need transformers
         pytest.skip(f'{name} cannot be built: {error}')
     pipeline = small(pipeline_of(cfg), PICTURE[::-1])
     settle_weights(model, packed(pipeline, noise(*PICTURE)))

@@ -1,4 +1,4 @@
-"""Detectors that draw by themselves."""
+"""Detectors that draw by themselves, with and without a runner."""
 
 import copy
 import os
@@ -52,7 +52,7 @@ def in_tmp_path(tmp_path, monkeypatch):
 
 
 def zoo_config(path):
-    """A model of mmdet's zoo without pretrained weights."""
+    """Config of a model of mmdet's zoo, without pretrained weights."""
     cfg = get_config(f'mmdet::{path}').model
     cfg.backbone.init_cfg = None
     return cfg
@@ -107,7 +107,7 @@ def demo_detector(tmp_path, **featviz):
     return init_detector(cfg, device='cpu'), cfg
 
 
-def test_inference_on_a_path_draws_beside_the_working_directory(tmp_path, in_tmp_path):
+def test_inference_on_a_path_draws_into_work_dirs(tmp_path, in_tmp_path):
     model, _ = demo_detector(tmp_path, image_root=str(tmp_path))
     cv2.imwrite('image.png', noise())
     result = inference_detector(model, 'image.png')
@@ -163,8 +163,8 @@ def test_training_draws_only_when_asked(tmp_path, data):
         assert folders or not (tmp_path / name).exists()
 
 
-def test_test_time_augmentation_counts_images_not_passes_and_turns_the_boxes_back(tmp_path):
-    """The detector sees the flipped pass first; its predictions there are flipped as well."""
+def test_test_time_augmentation_counts_images_not_passes_and_flips_boxes_back(tmp_path):
+    """The detector runs on the flipped image first, where its predictions are flipped too."""
     image = np.full((120, 160, 3), 30, np.uint8)
     data = write_dataset(tmp_path / 'data', {'a.png': image, 'b.png': image})
     featviz = dict(out_dir=str(tmp_path / 'out'), boxes='pred', score_thr=0.0, alpha=0, image_format='png')
@@ -177,7 +177,7 @@ def test_test_time_augmentation_counts_images_not_passes_and_turns_the_boxes_bac
 
     @MODELS.register_module(force=True)
     class LeftBox(SingleStageDetector):
-        """Finds one box at the left edge of the image, wherever that lies in its input."""
+        """Predicts one box at the left edge of the image, wherever that is in the input."""
 
         def predict(self, batch_inputs, batch_data_samples, rescale=True):
             self.extract_feat(batch_inputs)
@@ -201,7 +201,7 @@ def test_test_time_augmentation_counts_images_not_passes_and_turns_the_boxes_bac
         assert drawn[80, 150].tolist() == [30, 30, 30]
 
 
-def test_default_folder_is_that_of_the_run(tmp_path, data):
+def test_the_default_folder_is_that_of_the_run(tmp_path, data):
     cfg = runner_config(data, tmp_path / 'work', resnet_detector('SingleStageDetectorHp'))
     runner = Runner.from_cfg(cfg)
     runner.test()
@@ -209,7 +209,7 @@ def test_default_folder_is_that_of_the_run(tmp_path, data):
     assert len(drawn) == 4 * 9
 
 
-def test_two_lines_make_ones_own_detector_draw(tmp_path):
+def test_two_lines_make_a_custom_detector_draw(tmp_path):
     @MODELS.register_module(force=True)
     class MyDetectorHp(FeatVizMixin, YOLOX):
         pass

@@ -1,36 +1,36 @@
-"""Plots are measured out where their values are."""
+"""Plots place marks and ticks at their values."""
 
 import pytest
 
 from mmdet_featviz.report.plots import BOTTOM, LEFT, RIGHT, TOP, plot
 
-PLACES = ['neck_0', 'neck_1', 'neck_2', 'neck_3']
+CATEGORIES = ['neck_0', 'neck_1', 'neck_2', 'neck_3']
 
 
 def value_of(drawn, y):
-    """Read a place down back into a value, by the first and the last tick."""
-    first, last = drawn.ticks[0], drawn.ticks[-1]
-    share = (y - first.place) / (last.place - first.place)
-    return float(first.name) + share * (float(last.name) - float(first.name))
+    """The value at a y position, from the first and the last tick."""
+    first, last = drawn.y_ticks[0], drawn.y_ticks[-1]
+    share = (y - first.position) / (last.position - first.position)
+    return float(first.label) + share * (float(last.label) - float(first.label))
 
 
-def test_marks_lie_at_their_places_and_values():
+def test_marks_are_at_their_categories_and_values():
     lines = dict(all=dict(neck_0=0.5, neck_1=3.7, neck_2=2.0), small=dict(neck_1=0.0, neck_3=1.0), large={})
-    drawn = plot('Focus', 'gain', 'level', PLACES, lines, 1.0)
+    drawn = plot('Focus', 'gain', 'level', CATEGORIES, lines, 1.0)
     assert list(drawn.lines) == ['all', 'small']
-    assert [name.name for name in drawn.names] == PLACES
-    places = {name.name: name.place for name in drawn.names}
-    steps = {round(b - a, 2) for a, b in zip(list(places.values()), list(places.values())[1:])}
+    assert [tick.label for tick in drawn.x_ticks] == CATEGORIES
+    positions = {tick.label: tick.position for tick in drawn.x_ticks}
+    steps = {round(b - a, 2) for a, b in zip(list(positions.values()), list(positions.values())[1:])}
     assert steps == {(RIGHT - LEFT) / 4}
-    assert sum(places.values()) / 4 == pytest.approx((LEFT + RIGHT) / 2)
+    assert sum(positions.values()) / 4 == pytest.approx((LEFT + RIGHT) / 2)
     for name, values in drawn.lines.items():
-        assert [mark.x for mark in values] == [places[place] for place in lines[name]]
+        assert [mark.x for mark in values] == [positions[category] for category in lines[name]]
         assert [value_of(drawn, mark.y) for mark in values] == pytest.approx(list(lines[name].values()), abs=0.02)
-    assert value_of(drawn, drawn.level) == pytest.approx(1, abs=0.02)
-    assert drawn.ticks[0].place == BOTTOM
-    assert drawn.ticks[-1].place == TOP
+    assert value_of(drawn, drawn.reference) == pytest.approx(1, abs=0.02)
+    assert drawn.y_ticks[0].position == BOTTOM
+    assert drawn.y_ticks[-1].position == TOP
     assert drawn.lines['all'][1].text == 'all, neck_1: 3.7'
-    assert drawn.text == 'Focus. Highest: all 3.7 at neck_1; small 1 at neck_3.'
+    assert drawn.description == 'Focus. Highest: all 3.7 at neck_1; small 1 at neck_3.'
 
 
 @pytest.mark.parametrize(
@@ -46,31 +46,31 @@ def test_marks_lie_at_their_places_and_values():
     ],
 )
 def test_ticks_are_round_numbers_around_zero_and_all_values(values, ticks):
-    places = [str(number) for number in range(len(values))]
-    drawn = plot('', '', '', places, dict(all=dict(zip(places, values))))
-    assert [tick.name for tick in drawn.ticks] == ticks
-    assert (drawn.ticks[0].place, drawn.ticks[-1].place) == (BOTTOM, TOP)
+    categories = [str(number) for number in range(len(values))]
+    drawn = plot('', '', '', categories, dict(all=dict(zip(categories, values))))
+    assert [tick.label for tick in drawn.y_ticks] == ticks
+    assert (drawn.y_ticks[0].position, drawn.y_ticks[-1].position) == (BOTTOM, TOP)
     height = float(ticks[-1]) - float(ticks[0])
     found = [value_of(drawn, mark.y) for mark in drawn.lines['all']]
     assert found == pytest.approx(values, abs=height / 1000)
-    assert drawn.level is None
+    assert drawn.reference is None
 
 
-def test_chance_is_in_the_picture_wherever_the_values_are():
+def test_the_reference_is_always_inside_the_plot():
     drawn = plot('', '', '', ['a'], dict(all=dict(a=0.1)), 1.0)
-    assert TOP <= drawn.level <= BOTTOM
-    assert drawn.lines['all'][0].x == (LEFT + RIGHT) / 2  # a single place stands in the middle
+    assert TOP <= drawn.reference <= BOTTOM
+    assert drawn.lines['all'][0].x == (LEFT + RIGHT) / 2  # a single category is in the middle
 
 
 def test_without_values_there_is_no_plot():
-    assert plot('', '', '', PLACES, dict(all={}, small={})) is None
+    assert plot('', '', '', CATEGORIES, dict(all={}, small={})) is None
     assert plot('', '', '', [], {}) is None
 
 
-def test_of_many_or_long_names_some_are_shown_and_only_their_ends():
-    places = [f'epoch {number}' for number in range(100)]
-    drawn = plot('', '', '', places, dict(mAP=dict.fromkeys(places, 0.1)))
-    assert [name.name for name in drawn.names] == places[::5]
+def test_many_or_long_labels_are_thinned_and_shortened():
+    categories = [f'epoch {number}' for number in range(100)]
+    drawn = plot('', '', '', categories, dict(mAP=dict.fromkeys(categories, 0.1)))
+    assert [tick.label for tick in drawn.x_ticks] == categories[::5]
     assert len(drawn.lines['mAP']) == 100
     drawn = plot('', '', '', ['backbone.layer3.0.conv2_0', 'x' * 16], dict(all={'x' * 16: 1.0}))
-    assert [name.name for name in drawn.names] == ['…ayer3.0.conv2_0', 'x' * 16]
+    assert [tick.label for tick in drawn.x_ticks] == ['…ayer3.0.conv2_0', 'x' * 16]

@@ -1,4 +1,4 @@
-"""Several ranks, as a launcher starts them."""
+"""Runs on several ranks, started by a launcher."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def project(tmp_path_factory):
 
 
 @pytest.mark.parametrize('options', [(), ('--interval', '3', '--max-images', '3', '--normalize', 'run')])
-def test_two_ranks_write_what_one_process_does(project, tmp_path, options):
+def test_two_ranks_write_the_same_as_one_process(project, tmp_path, options):
     one = test_project(project, '--featviz-dir', str(tmp_path / 'one'), *options)
     assert one.returncode == 0, one.stderr
     two = test_project(project, '--featviz-dir', str(tmp_path / 'two'), *options, ranks=2)
@@ -25,7 +25,7 @@ def test_two_ranks_write_what_one_process_does(project, tmp_path, options):
     assert same_files(tmp_path / 'one', tmp_path / 'two')
     keys = {entry['key'] for entry in manifest(tmp_path / 'two')}
     assert keys == (set('036') if options else set('0123456'))  # of both ranks
-    assert f'{9 * len(keys)} pictures' in two.stdout + two.stderr  # the line tells of both ranks
+    assert f'{9 * len(keys)} pictures' in two.stdout + two.stderr  # the summary counts both ranks
     if options:
         return
     again = test_project(project, '--featviz-dir', str(tmp_path / 'two'), ranks=2)
@@ -34,7 +34,7 @@ def test_two_ranks_write_what_one_process_does(project, tmp_path, options):
     assert same_files(tmp_path / 'one', tmp_path / 'two')
 
 
-def test_a_rank_that_is_killed_ends_the_others_and_the_run_can_be_gone_on_with(project, tmp_path):
+def test_a_killed_rank_ends_the_others_and_the_run_can_be_resumed(project, tmp_path):
     write_project(tmp_path, images=7, trouble='rank == 1 and batch_idx == 2 and os.kill(os.getpid(), signal.SIGKILL)')
     killed = test_project(tmp_path, '--featviz-dir', 'two', ranks=2)
     assert killed.returncode != 0
@@ -51,8 +51,8 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_run_can_be_gone_on_with(p
     assert not [name for name in pictures(tmp_path / 'two') if 'rank' in name]
 
 
-@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='tells threads by the names that Linux keeps')
-def test_no_thread_of_gloo_outlives_its_tool(tmp_path):
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='needs the names of threads that Linux lists')
+def test_no_gloo_thread_outlives_the_command(tmp_path):
     write_project(tmp_path, images=2)
     with open(tmp_path / 'trouble.py', 'a') as trouble:
         trouble.write(

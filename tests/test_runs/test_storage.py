@@ -1,4 +1,4 @@
-"""A run that goes to a file backend is the same run as on a disk."""
+"""Storage: a run written through a file backend has the same files as one on a disk."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ from mmdet_featviz.runs.storage import PUT_EVERY, BackendStorage, get_storage
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """The folder that stands for bucket://."""
+    """The folder that bucket:// stands for."""
     monkeypatch.setenv('BUCKET', str(tmp_path / 'bucket'))
     return tmp_path / 'bucket'
 
@@ -48,7 +48,7 @@ def draw(data, tmp_path, out_dir, **options):
 
 
 def write_bucket_project(folder, **options):
-    """A project of five images whose processes know bucket://."""
+    """Write a project of five images whose processes can use bucket://."""
     write_project(folder, images=5, **options)
     code = f'import sys\nsys.path.append({str(Path(bucket.__file__).parent)!r})\nimport bucket\n'
     (folder / 'trouble.py').write_text(code + (folder / 'trouble.py').read_text())
@@ -65,22 +65,23 @@ def test_a_url_gets_the_same_files_as_a_folder(data, tmp_path, folder, normalize
     assert info[0] == info[1]
 
 
-def test_a_run_behind_a_url_is_read_like_one_in_a_folder(data, tmp_path, folder):
+def test_a_run_at_a_url_is_read_like_one_in_a_folder(data, tmp_path, folder):
     for out_dir in ('bucket://run', tmp_path / 'disk'):
         draw(data, tmp_path, out_dir, save=('raw',))
-    there, here = Run('bucket://run'), Run(str(tmp_path / 'disk'))
-    by_key = [{one.key: one for one in run.snapshots()} for run in (there, here)]  # threads write in any order
+    at_url, on_disk = Run('bucket://run'), Run(str(tmp_path / 'disk'))
+    # By key, because threads write in any order.
+    by_key = [{snapshot.key: snapshot for snapshot in run.snapshots()} for run in (at_url, on_disk)]
     assert by_key[0].keys() == by_key[1].keys()
-    for one, other in ((by_key[0][key], by_key[1][key]) for key in by_key[0]):
-        assert (one.key, one.placement.image_size) == (other.key, other.placement.image_size)
-        np.testing.assert_array_equal(one.image(), other.image())
-        for level, same in zip(one.levels, other.levels):
+    for first, second in ((by_key[0][key], by_key[1][key]) for key in by_key[0]):
+        assert (first.key, first.placement.image_size) == (second.key, second.placement.image_size)
+        np.testing.assert_array_equal(first.image(), second.image())
+        for level, same in zip(first.levels, second.levels):
             np.testing.assert_array_equal(level.values, same.values)
             np.testing.assert_array_equal(level.raw, same.raw)
     with pytest.raises(ValueError, match='is one of the runs'):
-        RunComparison(there, here, 'bucket://run/')
-    RunComparison(there, here, 'bucket://compared').run()
-    RunComparison(there, here, str(tmp_path / 'compared')).run()
+        RunComparison(at_url, on_disk, 'bucket://run/')
+    RunComparison(at_url, on_disk, 'bucket://compared').run()
+    RunComparison(at_url, on_disk, str(tmp_path / 'compared')).run()
     assert same_files(folder / 'compared', tmp_path / 'compared')
     assert 'report of 4 images: bucket://run/report' in write_report('bucket://run')
     write_report(str(tmp_path / 'disk'))
@@ -92,7 +93,7 @@ def test_a_run_behind_a_url_is_read_like_one_in_a_folder(data, tmp_path, folder)
             assert page == (tmp_path / 'disk' / 'report' / name).read_bytes()
 
 
-def test_another_run_behind_a_url_is_refused_replaced_or_gone_on_with(data, tmp_path, folder):
+def test_another_run_at_a_url_is_an_error_or_resumed_or_overwritten(data, tmp_path, folder):
     draw(data, tmp_path, 'bucket://run')
     before = {name: (folder / 'run' / name).stat().st_mtime_ns for name in pictures(folder / 'run')}
     with pytest.raises(FileExistsError, match="'bucket://run' holds the pictures of another run"):
@@ -108,7 +109,7 @@ def test_another_run_behind_a_url_is_refused_replaced_or_gone_on_with(data, tmp_
     assert {entry['key'] for entry in manifest(folder / 'run')} == {'0/猫'}
 
 
-def test_two_ranks_make_one_manifest_behind_a_url(tmp_path, folder):
+def test_two_ranks_write_one_manifest_at_a_url(tmp_path, folder):
     write_bucket_project(tmp_path)
     for name, options in (('bucket://two', dict(ranks=2)), ('one', {})):
         done = test_project(tmp_path, '--featviz-dir', name, **options)
@@ -116,7 +117,7 @@ def test_two_ranks_make_one_manifest_behind_a_url(tmp_path, folder):
     assert same_files(folder / 'two', tmp_path / 'one')
 
 
-def test_a_picture_that_a_backend_cannot_take_is_counted(data, tmp_path, folder, monkeypatch):
+def test_a_picture_that_a_backend_cannot_store_is_counted(data, tmp_path, folder, monkeypatch):
     put = bucket.BucketBackend.put
 
     def fail(self, picture, url):
@@ -135,14 +136,14 @@ def test_a_picture_that_a_backend_cannot_take_is_counted(data, tmp_path, folder,
 
 @pytest.fixture
 def eager_threads():
-    """Threads that take turns as often as they can."""
+    """Threads take turns as often as possible."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(interval)
 
 
-def test_what_threads_append_is_there_in_whole_lines(folder, eager_threads):
+def test_lines_appended_by_threads_are_complete(folder, eager_threads):
     store = BackendStorage('bucket://run')
     lines = [b'%d %s\n' % (number, b'x' * (number % 50)) for number in range(PUT_EVERY * 101 // 2)]
     with ThreadPoolExecutor(8) as pool:
@@ -170,7 +171,7 @@ def test_a_process_that_ends_early_lists_what_it_has_drawn(tmp_path, folder):
         ('https://example.org/run', "'https://example.org/run' cannot be written to: HTTPBackend only reads"),
     ],
 )
-def test_a_url_that_cannot_be_written_to_says_so(data, tmp_path, url, message):
+def test_a_url_that_cannot_be_written_to_is_an_error(data, tmp_path, url, message):
     with pytest.raises(ValueError, match=message):
         draw(data, tmp_path, url)
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Pictures on their way to the backends of mmengine's visualizer."""
+"""Pictures sent to the backends of mmengine's visualizer."""
 
 import threading
 
@@ -26,7 +26,7 @@ MODEL = pool_detector((4, 8))
 
 @VISBACKENDS.register_module()
 class Recorder(BaseVisBackend):
-    """Keeps what it gets, and fails where a name holds a certain word."""
+    """Keeps the pictures it receives, and fails for names that contain `fails_at`."""
 
     seen = []
     fails_at = 'nothing'
@@ -45,7 +45,7 @@ class Recorder(BaseVisBackend):
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen():
+def fresh_recorder():
     Recorder.seen, Recorder.fails_at = [], 'nothing'
 
 
@@ -104,7 +104,7 @@ def test_steps_of_validations_by_iterations_and_of_training(tmp_path, data):
     assert [step for _, _, step, _ in Recorder.seen] == [1, 1, 2, 2, 2, 2]  # two batches (2 + 1 images), 3 images
 
 
-def test_a_backend_that_fails_costs_its_picture_and_is_told_of(tmp_path, data):
+def test_a_failing_backend_is_counted_and_files_are_still_written(tmp_path, data):
     Recorder.fails_at = 'b__c'
     cfg = runner_config(data, tmp_path / 'work', MODEL, hook=options(tmp_path))
     runner = Runner.from_cfg(with_backends(cfg, dict(type='Recorder')))
@@ -121,7 +121,7 @@ def test_a_detector_that_draws_by_itself_sends_too(tmp_path, data):
     assert len(Recorder.seen) == 3 * 5
 
 
-def test_without_a_runner_there_is_nowhere_to_send_to(tmp_path):
+def test_logging_without_a_runner_is_an_error(tmp_path):
     visualizer = FeatureVisualizer(out_dir=str(tmp_path / 'out'), log_to_visualizer=True)
     with pytest.raises(ValueError, match='log_to_visualizer=True needs the visualizer of a runner'):
         visualizer.open(MODELS.build(MODEL))
@@ -162,7 +162,7 @@ def test_tensorboard_gets_pictures_and_focus(tmp_path, data):
 
 def test_mlflow_gets_pictures_and_focus(tmp_path, data, monkeypatch):
     mlflow = pytest.importorskip('mlflow', reason='mlflow is not installed')
-    # mmengine's default is a store of files, which MLflow 3 keeps for those who say so.
+    # mmengine uses a file store by default, which MLflow 3 allows only with this variable.
     monkeypatch.setenv('MLFLOW_ALLOW_FILE_STORE', 'true')
     hook = options(tmp_path, stages=('val',), layers='backbone')
     backend = dict(type='MLflowVisBackend', save_dir=str(tmp_path / 'store'), exp_name='heat')

@@ -1,3 +1,5 @@
+"""Workers: order of results, bounded queue, and errors."""
+
 import threading
 
 import pytest
@@ -7,7 +9,7 @@ from mmdet_featviz.runs.workers import Workers
 
 
 @pytest.mark.parametrize('count', [0, 1, 3])
-def test_results_come_back_in_order_to_the_thread_that_gives_tasks(count):
+def test_results_arrive_in_order_in_the_submitting_thread(count):
     done, before = [], threading.active_count()
     workers = Workers(count, lambda result: done.append((result, threading.current_thread())))
     for number in range(20):
@@ -17,38 +19,38 @@ def test_results_come_back_in_order_to_the_thread_that_gives_tasks(count):
     assert threading.active_count() == before
 
 
-def test_who_gives_more_than_two_tasks_a_thread_waits_for_the_oldest():
-    started, go_on, done = [], threading.Event(), []
+def test_submitting_more_than_two_tasks_per_thread_waits_for_the_oldest():
+    started, may_continue, done = [], threading.Event(), []
 
     def task(number):
         started.append(number)
-        assert go_on.wait(60)
+        assert may_continue.wait(60)
         return number
 
-    def give_all():
+    def submit_all():
         for number in range(5):
             workers.submit(task, number)
-            given.append(number)
+            submitted.append(number)
             if number == 3:
-                four_given.set()
+                four_submitted.set()
         workers.wait()
 
-    given, four_given = [], threading.Event()
+    submitted, four_submitted = [], threading.Event()
     workers = Workers(2, done.append)
-    giver = threading.Thread(target=give_all)
-    giver.start()
+    submitter = threading.Thread(target=submit_all)
+    submitter.start()
     try:
-        assert four_given.wait(60)
-        assert given == [0, 1, 2, 3]
+        assert four_submitted.wait(60)
+        assert submitted == [0, 1, 2, 3]
         assert set(started) <= {0, 1}
         assert done == []
     finally:
-        go_on.set()
-        giver.join()
+        may_continue.set()
+        submitter.join()
     assert done == [0, 1, 2, 3, 4]
 
 
-def test_an_error_reaches_who_waits_and_the_rest_can_still_be_had():
+def test_an_error_is_raised_in_wait_and_later_tasks_still_run():
     done = []
     workers = Workers(1, done.append)
     workers.submit(lambda: 1 / 0)
@@ -60,7 +62,7 @@ def test_an_error_reaches_who_waits_and_the_rest_can_still_be_had():
 
 
 @pytest.mark.parametrize('end', ['raise KeyboardInterrupt', 'raise ValueError("the first error")', 'sys.exit(3)'])
-def test_an_interpreter_that_ends_first_does_what_was_given(tmp_path, end):
+def test_submitted_tasks_complete_before_the_interpreter_ends(tmp_path, end):
     code = (
         'import sys\n'
         'from pathlib import Path\n'

@@ -1,1 +1,1 @@
-"""Hooks for a runner of mmengine."""
+"""Hooks for mmengine's runner."""

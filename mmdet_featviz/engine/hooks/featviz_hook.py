@@ -1,4 +1,4 @@
-"""FeatVizHook: draws while a runner tests, validates or trains."""
+"""FeatVizHook: draws feature maps while a runner tests, validates or trains."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmdet_featviz.engine.run_setup import open_for_run
 
 
 class MetricsHook(Hook):
-    """Keeps what evaluators tell, for the report of a visualizer.
+    """Passes the metrics of each evaluation to a visualizer, for its report.
 
     Args:
-        visualizer: Of a detector that draws by itself, which hears nothing of its evaluation.
+        visualizer: The visualizer, such as that of a detector that draws by itself and never sees its metrics.
     """
 
     priority = 'LOW'
@@ -36,10 +36,10 @@ class MetricsHook(Hook):
 
 @HOOKS.register_module()
 class FeatVizHook(MetricsHook):
-    """Draws heatmaps of backbone and neck, or of any layers, while the runner works.
+    """Draws heatmaps of backbone and neck, or of any layers, while a runner tests, validates or trains.
 
-    Pictures of a test go to ``{out_dir}/{image key}``, those of a validation to ``epoch_N`` below `out_dir` (``iter_N``
-    where training counts iterations), and those of training to ``iter_N``.
+    Pictures of a test are written to ``{out_dir}/{image key}``, those of a validation to ``{out_dir}/epoch_N`` (or
+    ``iter_N`` with an iteration-based loop), and those of training to ``{out_dir}/iter_N``.
 
     Args:
         **options: All arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`.
@@ -88,7 +88,7 @@ class FeatVizHook(MetricsHook):
         self._close(runner, 'test')
 
     def after_run(self, runner: Runner) -> None:
-        self.visualizer.write_report()  # once: a training may have closed after each of many validations
+        self.visualizer.write_report()  # not in _close, which a training calls after each validation
 
     def _open(self, runner: Runner, stage: str) -> None:
         if stage in self.visualizer.stages:
@@ -108,16 +108,14 @@ class FeatVizHook(MetricsHook):
 
 
 def _validation_folder(runner: Runner) -> str:
-    """Of the pictures of the validation that goes on."""
-    by_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
-    return f'iter_{runner.iter}' if by_iterations else f'epoch_{runner.epoch}'
+    """Return the subfolder for the pictures of the current validation."""
+    counts_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
+    return f'iter_{runner.iter}' if counts_iterations else f'epoch_{runner.epoch}'
 
 
 def _focus_settings(loop: BaseLoop) -> dict[str, dict]:
-    """The settings of each FeatureFocusMetric that a loop evaluates with, by its prefix."""
-    from mmdet_featviz.evaluation.feature_focus_metric import (
-        FeatureFocusMetric,  # only of use here once something was evaluated
-    )
+    """Return {prefix: settings} of each FeatureFocusMetric that a loop evaluates with."""
+    from mmdet_featviz.evaluation.feature_focus_metric import FeatureFocusMetric  # not needed before an evaluation
 
     metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
     return {metric.prefix: metric.settings for metric in metrics if isinstance(metric, FeatureFocusMetric)}

@@ -1,1 +1,1 @@
-"""Detectors that draw whenever they predict."""
+"""Detectors that draw their feature maps whenever they predict."""

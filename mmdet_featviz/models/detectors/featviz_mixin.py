@@ -1,4 +1,4 @@
-"""FeatVizMixin: lets a detector draw whenever it predicts."""
+"""FeatVizMixin: makes any detector class draw its feature maps whenever it predicts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from mmdet_featviz.apis.visualizer import FeatureVisualizer
 
 
 class FeatVizMixin:
-    """Lets any mmdet detector draw its feature maps whenever it predicts.
+    """Makes an mmdet detector draw its feature maps whenever it predicts.
 
-    It comes first among the bases, and adds neither parameters nor buffers: checkpoints fit key for key.
+    It must be the first base class. It adds neither parameters nor buffers, so the detector's checkpoints still fit.
 
     Args:
+        *args: Arguments of the detector.
         featviz: Arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`.
+        **kwargs: Arguments of the detector.
 
     Example:
         >>> @MODELS.register_module()
@@ -41,13 +43,15 @@ class FeatVizMixin:
             self._featviz_stage = 'test'
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> list:
-        return self._drawn(self._featviz_stage, super().predict, batch_inputs, batch_data_samples, *args, **kwargs)
+        return self._run_and_draw(
+            self._featviz_stage, super().predict, batch_inputs, batch_data_samples, *args, **kwargs
+        )
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> Any:
-        return self._drawn('train', super().loss, batch_inputs, batch_data_samples, *args, **kwargs)
+        return self._run_and_draw('train', super().loss, batch_inputs, batch_data_samples, *args, **kwargs)
 
-    def _drawn(self, stage: str, run: Any, inputs: Tensor, samples: list, *args: Any, **kwargs: Any) -> Any:
-        """Call the detector's own method and draw what its layers put out meanwhile."""
+    def _run_and_draw(self, stage: str, run: Any, inputs: Tensor, samples: list, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the detector, and draw what its layers output during the call."""
         if stage not in self.featviz.stages or not isinstance(inputs, Tensor):
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
@@ -63,9 +67,9 @@ class FeatVizMixin:
 
 
 def _position_in_run(stage: str) -> tuple[str, str]:
-    """Folder of the pictures within the run (as FeatVizHook names it), and the run's own folder.
+    """Return the subfolder for the pictures, named as by FeatVizHook, and the log folder of the run.
 
-    A detector does not know its runner; mmengine's message hub and log file tell.
+    A detector does not know its runner, so both come from mmengine's message hub and log file.
     """
     handlers = MMLogger.get_current_instance().handlers
     log_files = [handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)]
@@ -73,19 +77,19 @@ def _position_in_run(stage: str) -> tuple[str, str]:
     if stage == 'test':
         return '', run_dir
     hub = MessageHub.get_current_instance()
-    # The hub counts what has begun, from 0; absent where nothing trains.
-    epochs, iterations = (0 if begun is None else begun + 1 for begun in (hub.get_info('epoch'), hub.get_info('iter')))
-    # A training that counts iterations reports a single epoch.
+    # The hub has the number of the current epoch and iteration, from 0, or None if nothing trains.
+    epochs, iterations = (0 if n is None else n + 1 for n in (hub.get_info('epoch'), hub.get_info('iter')))
+    # An iteration-based loop reports a single epoch.
     if stage == 'train' or (iterations and hub.get_info('max_epochs') == 1):
         return f'iter_{iterations}', run_dir
     return f'epoch_{epochs}', run_dir
 
 
 def _dataset_meta(detector: BaseDetector) -> dict | None:
-    """Classes and palette: those that init_detector gave the detector, or those that a runner gave its visualizer."""
+    """Return classes and palette, from the detector (set by init_detector) or from the visualizer of its runner."""
     if getattr(detector, 'dataset_meta', None):
         return detector.dataset_meta
     try:
         return Visualizer.get_current_instance().dataset_meta
-    except (RuntimeError, AttributeError):  # there is no visualizer, so no runner either
+    except (RuntimeError, AttributeError):  # no visualizer, so no runner either
         return None

@@ -1,4 +1,4 @@
-"""Test-time augmentation through the real runner: what each pass and their average show."""
+"""Snapshot builder: the passes of test-time augmentation and their mean, in a runner."""
 
 import copy
 import itertools
@@ -19,19 +19,14 @@ from conftest import (
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 
-from mmdet_featviz.cli.test import _add_tta
+from mmdet_featviz.cli.test import add_tta
 
 SCALES = [(160, 120), (100, 100)]
 FLIPS = [1.0, 0.0]
 
 
-def add_tta(cfg):
-    """As tools/test.py does for --tta."""
-    _add_tta(cfg)
-
-
 def run(data, folder, model, pipeline, tta_pipeline=None, tta=True, **options):
-    """Test, with heatmaps in `folder`/out."""
+    """Run a test, and return the folder with its heatmaps."""
     hook = dict(out_dir=str(folder / 'out'), save=('heatmap',), colormap='gray', **options)
     cfg = runner_config(data, folder / 'work', model, pipeline, hook=hook)
     if tta:
@@ -47,8 +42,8 @@ def run(data, folder, model, pipeline, tta_pipeline=None, tta=True, **options):
 
 @pytest.mark.filterwarnings('ignore:the config has no tta_pipeline')
 @pytest.mark.parametrize('width', [120, 117])
-def test_the_average_of_a_symmetric_model_on_a_symmetric_image_is_symmetric(tmp_path, width):
-    """The input is padded on the right, so a single pass is not symmetric: its coarse cells do not end at the edge."""
+def test_the_mean_of_passes_is_symmetric_for_a_symmetric_model_and_image(tmp_path, width):
+    """A single pass is not symmetric: the input is padded on the right, so coarse cells do not end at the edge."""
     image = noise(90, width).astype(np.float32)
     image = np.round((image + image[:, ::-1]) / 2).astype(np.uint8)
     data = write_dataset(tmp_path / 'data', {'a.png': image})
@@ -64,8 +59,8 @@ def test_the_average_of_a_symmetric_model_on_a_symmetric_image_is_symmetric(tmp_
             assert np.abs(single - single[:, ::-1]).max() > 5
 
 
-def test_each_pass_shows_what_a_plain_run_with_its_transforms_does(tmp_path):
-    """Two scales, each flipped and straight, of a network that is no mirror of itself."""
+def test_each_pass_is_drawn_like_a_plain_run_with_its_transforms(tmp_path):
+    """Two scales, each flipped and unflipped, with a network whose response is not symmetric."""
     data = write_dataset(tmp_path / 'data', {'a.png': noise(90, 120)})
     plain = keep_ratio_pipeline()
     resize, pack = plain[1], plain[-1]
@@ -73,14 +68,14 @@ def test_each_pass_shows_what_a_plain_run_with_its_transforms_does(tmp_path):
     resizes = [{**resize, 'scale': scale} for scale in SCALES]
     flips = [{**flip, 'prob': prob} for prob in FLIPS]
     augmented = [load, dict(type='TestTimeAug', transforms=[resizes, flips, [pack]])]
-    together = run(data, tmp_path / 'tta', resnet_detector(), plain, copy.deepcopy(augmented))
+    tta_run = run(data, tmp_path / 'tta', resnet_detector(), plain, copy.deepcopy(augmented))
     for number, (resize, flip) in enumerate(itertools.product(resizes, flips)):
         pipeline = [load, resize, flip, pack]
-        alone = run(data, tmp_path / f'plain_{number}', resnet_detector(), copy.deepcopy(pipeline), tta=False)
-        ours = [entry for entry in manifest(together) if entry['augmentation'] == number]
-        theirs = manifest(alone)
+        plain_run = run(data, tmp_path / f'plain_{number}', resnet_detector(), copy.deepcopy(pipeline), tta=False)
+        ours = [entry for entry in manifest(tta_run) if entry['augmentation'] == number]
+        theirs = manifest(plain_run)
         assert len(ours) == len(theirs) == 9
         for one, other in zip(ours, theirs):
             for fact in ('layer', 'level', 'stride', 'shape', 'min', 'max'):
                 assert one[fact] == other[fact], fact
-            np.testing.assert_array_equal(read(together / one['files'][0]), read(alone / other['files'][0]))
+            np.testing.assert_array_equal(read(tta_run / one['files'][0]), read(plain_run / other['files'][0]))

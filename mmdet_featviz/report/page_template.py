@@ -1,0 +1,41 @@
+"""Page template: the HTML of the report page, with its scripts and style sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+PAGE_FOLDER = Path(__file__).parent / 'page'
+SCRIPTS = (  # in the order in which the page loads them
+    'dom.js',
+    'heat.js',
+    'store.js',
+    'orders.js',
+    'settings.js',
+    'address.js',
+    'gallery.js',
+    'controls.js',
+    'pairs.js',
+    'picture.js',
+    'image_view.js',
+    'strip.js',
+    'readout.js',
+    'keys.js',
+    'page.js',
+)
+STATIC_FILES = {f'page/{name}': PAGE_FOLDER / name for name in (*SCRIPTS, 'report.css')}  # path in the report: source
+
+
+def render_page(**values: Any) -> bytes:
+    """The report's ``index.html``.
+
+    Args:
+        **values: Variables of the template ``page/index.html``. Names from outside, such as image keys, are escaped.
+    """
+    from jinja2 import Environment, FileSystemLoader  # a dependency of torch; only the report needs it
+
+    environment = Environment(
+        loader=FileSystemLoader(str(PAGE_FOLDER)), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.get_template('index.html').render(scripts=SCRIPTS, **values)
+    return html.encode('utf-8', 'surrogateescape')  # file names may not be UTF-8

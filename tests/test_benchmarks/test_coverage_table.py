@@ -1,0 +1,54 @@
+"""The table of the model zoo's configs."""
+
+from dataclasses import asdict
+
+from mmdet_featviz.benchmarks.coverage_table import write_table
+from mmdet_featviz.benchmarks.patch_placement import LevelPlacement
+
+
+def level_row(level, verdict='right', moves=0.01):
+    return asdict(LevelPlacement('neck', level, moves, 0.25 * (level + 1), 1.0, verdict))
+
+
+def write_sample(tmp_path, **changes):
+    """Write a table of one config that runs and one that does not; returns whether it passed, and the table."""
+    row = dict(
+        detector='ATSS',
+        same=True,
+        pictures=2,
+        levels=[['neck', 0, 8.0, 8.0], ['neck', 1, 16.0, 16.0]],
+        silent=[],
+        placed=[level_row(0), level_row(1)],
+        seconds=3.2,
+    )
+    rows = {
+        'good': [(tmp_path / 'good_r50.py', {**row, **changes})],
+        'bad': [(tmp_path / 'bad_r50.py', dict(error='ImportError: no | such module'))],
+    }
+    path = tmp_path / 'docs' / 'table.md'
+    passed = write_table(path, rows)
+    return passed, path.read_text()
+
+
+def test_the_table_has_a_row_for_each_config(tmp_path):
+    passed, text = write_sample(tmp_path)
+    assert passed
+    assert (
+        '1 of 2 configs in 2 folders run, 1 of them with identical predictions, '
+        '1 placed right, 0 blurred, 0 placed wrong.'
+    ) in text
+    assert '| good | `good_r50` | ATSS | neck 8 16 | yes | neck 0.01 / 0.50 | identical | 3.2 s |' in text
+    assert '| bad | `bad_r50` | | | | | | ImportError: no / such module |' in text
+
+
+def test_wrong_placement_is_reported_and_fails(tmp_path):
+    passed, text = write_sample(tmp_path, placed=[level_row(0, 'blurred'), level_row(1, 'wrong', float('nan'))])
+    assert not passed
+    assert '0 placed right, 0 blurred, 1 placed wrong.' in text
+    assert '| **no** | neck not finite / 0.50 (level 0 1) |' in text
+    passed, text = write_sample(tmp_path, placed=[level_row(0, 'blurred', 1.5), level_row(1)])
+    assert passed
+    assert '| blurred | neck 1.50 / 0.50 (level 0) |' in text
+    passed, text = write_sample(tmp_path, same=False)
+    assert not passed
+    assert '**differ**' in text

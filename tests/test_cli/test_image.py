@@ -1,0 +1,118 @@
+"""featviz image: files, folders, globs and URLs, options, and errors."""
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import pytest
+from commands import run, run_process
+from conftest import manifest, pictures, read
+from mmengine.config import Config
+
+SIZE = (64, 96)
+
+
+def test_a_folder_of_images(pools_project):
+    arguments = 'images', 'pools.py', 'pools.pth', '--out-dir', 'out', '--save', 'overlay'
+    done = run_process('image_demo.py', *arguments, cwd=pools_project)
+    assert done.returncode == 0, done.stderr
+    expected = [f'{key}/backbone_{level}.jpg' for key in ('a', 'gray', '子/猫 1') for level in range(2)]
+    assert pictures(pools_project / 'out') == sorted(expected)
+    last, unreadable = done.stdout.strip().splitlines()[-2:]
+    assert last == f'6 pictures of 3 images in {pools_project / "out"}'
+    assert unreadable == 'skipped 1 image that could not be read (images/broken.jpg)'
+    assert read(pools_project / 'out' / '子' / '猫 1' / 'backbone_0.jpg').shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize(('source', 'keys'), [('images/a.jpg', ['a']), ('images/**/*.png', ['gray', '子/猫 1'])])
+def test_an_image_and_a_glob(pools_project, tmp_path, source, keys):
+    done = run('image_demo.py', source, 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', cwd=pools_project)
+    assert done.returncode == 0, done.stderr
+    assert sorted({entry['key'] for entry in manifest(tmp_path / 'out')}) == keys
+
+
+def test_an_image_from_a_server(pools_project, tmp_path):
+    handler = partial(SimpleHTTPRequestHandler, directory=str(pools_project / 'images'))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}/a.jpg'
+        done = run('image_demo.py', url, 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', cwd=pools_project)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert pictures(tmp_path / 'out') == ['a/backbone_0.jpg', 'a/backbone_1.jpg']
+
+
+def test_options_of_the_hook_in_a_config_are_used_except_folder_and_stages(pools_project, tmp_path):
+    hook = dict(type='FeatVizHook', save=('heatmap',), layers='backbone', out_dir='elsewhere', stages=('val',))
+    cfg = Config.fromfile(pools_project / 'pools.py')
+    cfg.default_hooks = dict(mine=hook)
+    cfg.dump(pools_project / 'hooked.py')
+    out = tmp_path / 'out'
+    done = run('image_demo.py', 'images/a.jpg', 'hooked.py', 'pools.pth', '--out-dir', out, cwd=pools_project)
+    assert done.returncode == 0, done.stderr
+    assert pictures(out) == ['a/backbone_0.heatmap.png', 'a/backbone_1.heatmap.png']
+
+
+def test_options_are_passed_as_arguments(pools_project, tmp_path):
+    options = [
+        '--layers',
+        'backbone',
+        '--save',
+        'channels',
+        'heatmap',
+        'maps',
+        '--channels',
+        '1',
+        '0',
+        '--normalize',
+        '-5',
+        '250',
+        '--colormap',
+        'gray',
+    ]
+    done = run(
+        'image_demo.py',
+        'images/a.jpg',
+        'pools.py',
+        'pools.pth',
+        '--out-dir',
+        tmp_path / 'out',
+        *options,
+        cwd=pools_project,
+    )
+    assert done.returncode == 0, done.stderr
+    names = [f'a/backbone_{level}.{kind}' for level in range(2) for kind in ('channels.jpg', 'heatmap.png')]
+    assert pictures(tmp_path / 'out') == [*names, 'a/maps.npz']
+    brightness = cv2.imread(str(pools_project / 'images' / 'a.jpg')).mean(2)
+    heat = read(tmp_path / 'out' / 'a' / 'backbone_0.heatmap.png')[..., 0]
+    assert abs(heat.mean() - (brightness.mean() + 5)) < 1.5
+
+
+def test_show_layers_prints_a_tree_and_draws_nothing(pools_project, tmp_path):
+    done = run(
+        'image_demo.py', 'images', 'pools.py', 'pools.pth', '--out-dir', tmp_path, '--show-layers', cwd=pools_project
+    )
+    assert done.returncode == 0, done.stderr
+    assert '* backbone  BrightnessPools  2 x 8 x 12 (8), 2 x 4 x 6 (16)' in done.stdout
+    assert pictures(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['none.jpg', 'pools.py'], 'no image found: none.jpg is neither an image nor a folder with images'),
+        (['images', 'nothing.py'], 'config nothing.py does not exist'),
+        (['images', 'pools.py', 'nothing.pth'], 'checkpoint nothing.pth does not exist'),
+        (['images', 'pools.py', 'pools.pth', '--layers', 'bakbone'], 'the closest are backbone'),
+        (['images', 'pools.py', 'pools.pth', '--channels', 'best'], "channels='best' is not known"),
+        (
+            ['images/broken.jpg', 'pools.py', 'pools.pth', '--out-dir', 'none'],
+            'skipped 1 image that could not be read (images/br',
+        ),
+    ],
+)
+def test_mistakes_end_with_a_message(pools_project, arguments, message):
+    done = run('image_demo.py', *arguments, cwd=pools_project)
+    assert done.returncode != 0
+    assert message in done.stderr.strip().splitlines()[-1]

@@ -1,0 +1,50 @@
+"""Pictures of a comparison, by their pixels."""
+
+import numpy as np
+import pytest
+from comparison_samples import RANDOM_MAP, SIZE, make_level
+from conftest import noise
+
+from mmdet_featviz import Style
+from mmdet_featviz.evaluation.comparison_pictures import draw_difference, draw_pair
+from mmdet_featviz.evaluation.comparison_scores import ComparisonScores, HeatmapPair
+from mmdet_featviz.evaluation.heat_measures import heat_on_image
+from mmdet_featviz.evaluation.level_matching import LevelPair
+from mmdet_featviz.structures.placement import identity_placement
+
+
+def draw_tiles(a, b, image=None):
+    pair, placement = LevelPair(make_level(values=a), make_level(values=b)), identity_placement(SIZE, SIZE)
+    heats = HeatmapPair(*(heat_on_image(level, placement, 'center') for level in (pair.a, pair.b)), np.ones(SIZE, bool))
+    return draw_pair(pair, heats, ComparisonScores(0.5, 0.25, 0.125, 0.1), image, Style(colormap='gray', alpha=1.0))
+
+
+def test_a_and_b_share_one_scale():
+    low, high = np.zeros((8, 12)), np.zeros((8, 12))
+    low[:, 6:], high[:, 6:] = 1, 4
+    (caption, a), (_, b), (difference_caption, difference) = draw_tiles(low, high)
+    assert caption == ['A: neck_0', '16 channels, stride 8', '25.0% inside boxes (chance 10.0%)']
+    assert difference_caption == ['B - A', 'correlation 0.500']
+    assert abs(int(a[100, 300, 0]) - 255 / 4) <= 1
+    assert b[100, 300, 0] == 255
+    assert a[100, 10, 0] == b[100, 10, 0] == 0
+    blue, _, red = difference[100, 300].astype(int)
+    assert red > blue + 50
+    assert np.ptp(difference[100, 10].astype(int)) <= 2  # white: zero
+
+
+@pytest.mark.parametrize('image', [None, noise(*SIZE)])
+def test_equal_heatmaps_have_no_difference(image):
+    difference = draw_tiles(RANDOM_MAP, RANDOM_MAP, image)[2][1][:, :320].astype(int)
+    assert np.ptp(difference, axis=2).max() <= 2
+    assert difference.min() > 100
+
+
+def test_negative_is_blue_and_positive_is_red():
+    values = np.zeros((32, 64))
+    values[:, :20], values[:, -20:] = -2, 2
+    tile = draw_difference(values, None).astype(int)
+    less, zero, more = tile[80, 20], tile[80, 160], tile[80, 300]
+    assert less[0] > less[2] + 50
+    assert more[2] > more[0] + 50
+    assert zero.min() > 240

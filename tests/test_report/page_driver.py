@@ -1,0 +1,120 @@
+"""A report page in a headless Chromium."""
+
+import base64
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+
+def start_chromium():
+    """Start a headless Chromium; skips the test, with the reason, if there is none."""
+    selenium = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
+    from selenium.webdriver.chrome.service import Service
+
+    browser = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    driver = shutil.which('chromedriver')
+    if browser is None or driver is None:
+        pytest.skip('no Chromium with chromedriver (Debian: apt-get install chromium chromium-driver)')
+    options = selenium.ChromeOptions()
+    options.binary_location = browser
+    # Only pages of these tests are opened; containers have no sandbox and little shared memory.
+    for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--force-device-scale-factor=1'):
+        options.add_argument(argument)
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    return selenium.Chrome(options=options, service=Service(driver))
+
+
+class Page:
+    """A report in the browser."""
+
+    def __init__(self, browser, report):
+        self.browser = browser
+        self.url = Path(report.page).as_uri()
+
+    def open(self, settings='', size=(1300, 900)):
+        """Open the page with the settings in its address, and wait until it is painted."""
+        # A window cannot be as narrow as a phone, but its contents can.
+        metrics = dict(width=size[0], height=size[1], deviceScaleFactor=1, mobile=False)
+        self.browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
+        self.browser.get('about:blank')
+        self.browser.get_log('browser')
+        self.browser.get(f'{self.url}#{settings}')
+        return self.wait_until_painted()
+
+    def wait(self, condition, *args):
+        """Wait until a JavaScript expression is true; returns its value."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.browser, 30, 0.05).until(lambda _: self.js(f'return {condition}', *args))
+
+    def wait_until_painted(self):
+        self.wait("document.getElementById('pictures').dataset.painted > 0")
+        return self
+
+    def js(self, code, *args):
+        """Run JavaScript; returns what it returns."""
+        return self.browser.execute_script(code, *args)
+
+    def find(self, selector):
+        """The first element."""
+        return self.browser.find_element('css selector', selector)
+
+    def text(self, selector):
+        """Text of the first element."""
+        return self.js('return document.querySelector(arguments[0]).textContent', selector)
+
+    def texts(self, selector):
+        """Texts of all elements."""
+        return self.js(
+            'return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent)', selector
+        )
+
+    def choose(self, name, value):
+        """Choose an option of a list."""
+        from selenium.webdriver.support.ui import Select
+
+        index = (
+            'return [...document.getElementById(arguments[0]).options].findIndex(({ value }) => value === arguments[1])'
+        )
+        Select(self.find(f'#{name}')).select_by_index(self.js(index, name, value))
+
+    def drag(self, name, fraction):
+        """Drag the thumb of a slider to a fraction of its range."""
+        from selenium.webdriver import ActionChains
+
+        slider = self.find(f'#{name}')
+        width = slider.size['width']
+        ActionChains(self.browser).drag_and_drop_by_offset(slider, 0, 0).perform()
+        chain = ActionChains(self.browser).move_to_element(slider).click_and_hold()
+        chain.move_by_offset(round((fraction - 0.5) * width), 0).release().perform()
+
+    def press(self, *keys):
+        """Press keys, one after the other."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser).send_keys(*keys).perform()
+
+    def pixels(self, selector='.heat'):
+        """Pixels of a canvas: (height, width, 4), RGBA."""
+        width, height, data = self.js(
+            'const canvas = document.querySelector(arguments[0]), {width, height} = canvas;'
+            "const data = canvas.getContext('2d').getImageData(0, 0, width, height).data;"
+            "return [width, height, btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(''))];",
+            selector,
+        )
+        return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
+
+    def screenshot(self, selector):
+        """Picture of an element on the screen: (height, width, 3), BGR."""
+        return cv2.imdecode(np.frombuffer(self.find(selector).screenshot_as_png, np.uint8), cv2.IMREAD_COLOR)
+
+    def names(self):
+        """Names of the images in the gallery."""
+        return self.texts('#grid li span')
+
+    def errors(self):
+        """Errors that the browser logged since the last call."""
+        return [entry['message'] for entry in self.browser.get_log('browser') if entry['level'] == 'SEVERE']

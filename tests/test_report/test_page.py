@@ -1,0 +1,766 @@
+"""The report page in a real browser, opened from disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from page_driver import Page, start_chromium
+from report_pages import (
+    HOSTILE_NAMES,
+    PLACEMENTS,
+    make_snapshot,
+    random_values,
+    read_data,
+    write_report,
+    write_run,
+)
+
+from mmdet_featviz.structures.grid import Grid
+from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.visualization.colors import to_unit
+from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.views import Views
+
+
+@pytest.fixture(scope='module')
+def browser():
+    driver = start_chromium()
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('report #1 100%')
+    snapshots = []
+    for number, placement in enumerate(PLACEMENTS.values()):
+        one = make_snapshot(f'street/{number}', folder / f'{number}.png', number * 5)
+        snapshots.append(Snapshot(**{**vars(one), 'placement': placement}))
+    return write_run(folder / 'run', snapshots)
+
+
+@pytest.fixture(scope='module')
+def page(browser, run):
+    return Page(browser, write_report(run))
+
+
+def draw_with_hook(run, number, level, **style):
+    """The overlay and heatmap that the hook draws of an image of a run."""
+    one = list(run.snapshots())[number]
+    views = Views(Style(save=('overlay', 'heatmap'), **style))
+    pictures = {picture.name: picture.pixels for picture in views.draw(one, views.place(one))}
+    return pictures[f'{level}.jpg'], pictures[f'{level}.heatmap.png']
+
+
+@pytest.mark.parametrize('number', range(len(PLACEMENTS)), ids=PLACEMENTS)
+@pytest.mark.parametrize('colormap', ['jet', 'viridis', 'gray'])
+def test_the_browser_draws_what_the_hook_draws(page, run, number, colormap):
+    for level in ('backbone_0', 'neck_1'):
+        page.open(f'image=street/{number}&level={level}&colormap={colormap}')
+        heatmap = draw_with_hook(run, number, level, colormap=colormap)[1]
+        found = page.pixels()
+        assert found[..., 3].min() == 255
+        assert np.abs(found[..., 2::-1].astype(int) - heatmap).mean() < 1
+    assert page.errors() == []
+
+
+def difference_on_screen(page, run, **style):
+    """Mean difference, in gray levels, between the page's picture of a level and the hook's overlay."""
+    page.open(f'image=street/1&level=neck_0&pred=0&truth=0&alpha={style["alpha"]}')
+    page.js("document.querySelector('.picture').style.width = '130px'")
+    page.wait("document.querySelector('.picture img').complete")
+    expected = draw_with_hook(run, 1, 'neck_0', **style)[0]
+    shown = page.screenshot('.picture')
+    assert shown.shape == expected.shape
+    return np.abs(shown.astype(int) - expected).mean()
+
+
+def test_the_picture_on_screen_equals_the_hooks_overlay(page, run):
+    assert difference_on_screen(page, run, alpha=0.6) < 3
+
+
+@pytest.mark.parametrize('alpha', [0.3, 1])
+def test_added_heat_on_screen_equals_the_hooks_overlay(browser, run, tmp_path, alpha):
+    added = write_run(tmp_path / 'run', run.snapshots(), blend='add')
+    assert difference_on_screen(Page(browser, write_report(added)), added, alpha=alpha, blend='add') < 3
+
+
+def test_a_pixel_of_the_canvas_has_the_value_of_the_map(page, run):
+    """Read back from the gray colormap, for each level."""
+    one = next(iter(run.snapshots()))
+    for level in one.levels:
+        page.open(f'image=street/0&level={level.name}&colormap=gray')
+        grid = Grid(level.values.shape, level.stride, one.placement)
+        visible = grid.visible(level.values)
+        heatmap = grid.heatmap(to_unit(level.values, (visible.min(), visible.max())))
+        found = page.pixels()
+        for x, y in ((10, 20), (64, 45), (120, 80)):
+            assert abs(found[y, x, 0] - heatmap[y, x] * 255) <= 1
+
+
+def test_the_value_under_the_pointer(page, run):
+    from selenium.webdriver import ActionChains
+
+    page.open('image=street/0&level=backbone_0')
+    picture = page.find('.picture')
+    ActionChains(page.browser).move_to_element_with_offset(picture, 30, -20).perform()
+    words = page.wait("document.querySelector('#value output').textContent")
+    x, y = (int(part.split()[1]) for part in words.split(':')[0].split(', '))
+    level = next(iter(run.snapshots())).levels[0]
+    heatmap = Grid(level.values.shape, level.stride, PLACEMENTS['scaled']).heatmap(level.values)
+    around = heatmap[y - 1 : y + 2, x - 1 : x + 2]
+    step = np.ptp(level.values) / 254
+    assert around.min() - step <= float(words.rpartition(' ')[2]) <= around.max() + step
+
+
+def test_dragged_sliders_change_opacity_and_threshold(page):
+    page.open('level=backbone_0')
+    before = page.pixels()
+    page.drag('alpha', 0.9)
+    assert float(page.text('output[for=alpha]')) > 0.8
+    opacity = page.js("return getComputedStyle(document.querySelector('.heat')).opacity")
+    assert float(opacity) == pytest.approx(float(page.text('output[for=alpha]')))
+    np.testing.assert_array_equal(page.pixels(), before)
+    page.drag('threshold', 0.5)
+    threshold = float(page.text('output[for=threshold]'))
+    hidden = page.pixels()[..., 3] == 0
+    page.open('colormap=gray')
+    gray = page.pixels()[..., 0] / 255
+    assert 0.3 < threshold < 0.7
+    certain = np.abs(gray - threshold) > 0.01
+    np.testing.assert_array_equal(hidden[certain], (gray < threshold)[certain])
+
+
+def test_a_map_that_is_decoded_late_is_painted_in_the_current_colors(page):
+    page.open('level=neck_0&colormap=viridis')
+    expected = page.pixels()
+    page.open()
+    page.js(
+        'window.waiting = []; const decode = heat.decode;'
+        'heat.decode = async (level) => { await decode(level);'
+        ' if (waiting.length < 1) await new Promise((done) => waiting.push(done)); };'
+    )
+    page.press('2')
+    page.wait('waiting.length === 1')
+    page.choose('colormap', 'viridis')
+    rest = 'new Promise((done) => setTimeout(() => done(true), 200))'
+    page.wait(rest)
+    np.testing.assert_array_equal(page.pixels(), expected)
+    page.js('waiting[0]()')
+    page.wait(rest)
+    np.testing.assert_array_equal(page.pixels(), expected)
+
+
+def test_boxes_are_placed_and_switched(page):
+    page.open('image=street/0&score=0.1')
+    place = page.js(
+        "const box = document.querySelector('.box.truth').getBoundingClientRect();"
+        "const frame = document.querySelector('.picture').getBoundingClientRect();"
+        'return [box.left - frame.left, box.top - frame.top, box.right - frame.left, box.bottom - frame.top]'
+        '.map((edge) => edge / frame.width * 130)'
+    )
+    assert place == pytest.approx([20, 10, 60, 50], abs=0.5)
+    assert page.texts('.box span') == ['cat', 'cat 0.40', '<b>dog</b> 0.90']
+
+    def shown():
+        return page.js("return [...document.querySelectorAll('.box')].map((one) => one.offsetWidth > 0)")
+
+    assert shown() == [True, True, True]
+    page.find('#pred').click()
+    assert shown() == [True, False, False]
+    page.press('p', 'g')
+    assert shown() == [False, True, True]
+    page.drag('score', 0.6)
+    assert shown() == [False, False, True]
+
+
+def test_search_and_order(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open()
+    assert page.names() == ['0', '1', '2', '3', '4']
+    page.press('/', '3')
+    page.wait("document.getElementById('count').textContent === '1 of 5 images'")
+    assert page.names() == ['3']
+    page.press(Keys.BACKSPACE, 'DOG street')
+    assert page.text('#count') == '5 images'
+    page.press(' zebra')
+    assert page.text('#count') == 'No image matches the search.'
+    page.find('#search').clear()
+    page.open()
+    page.choose('sort', 'lowest')
+    assert page.names() == ['0', '1', '2', '3', '4']
+    page.find('#direction').click()
+    assert page.names() == ['4', '3', '2', '1', '0']
+    assert page.texts('#grid li small') == ['0.6', '0.55', '0.5', '0.45', '0.4']
+
+
+def test_images_are_sorted_by_the_heat_inside_boxes_of_the_chosen_level(page, run):
+    energies = [image['energy'] for image in read_data(run)['images']]
+    for level in ('backbone_0', 'neck_1'):
+        page.open(f'sort=energy&level={level}')
+        order = sorted(range(5), key=lambda number: energies[number][level])
+        assert page.names() == [str(number) for number in order]
+        assert page.texts('#grid li small')[0] == f'{energies[order[0]][level] * 100:.1f} %'
+
+
+def test_keys(page):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    page.open()
+    page.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    page.wait("document.getElementById('name').textContent === 'street/2'")
+    page.press(Keys.ARROW_LEFT)
+    page.wait("document.getElementById('name').textContent === 'street/1'")
+    assert page.text('#grid [aria-current] span') == '1'
+    page.wait("document.querySelector('#pictures figcaption strong')")
+    page.press('3')
+    assert page.text('#pictures figcaption strong') == 'neck_1'
+    page.press(Keys.ARROW_UP)
+    assert page.text('#pictures figcaption strong') == 'neck_0'
+    page.press('a')
+    assert page.texts('#pictures figcaption strong') == ['backbone_0', 'neck_0', 'neck_1']
+    page.press('a')
+    ActionChains(page.browser).key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT).key_up(Keys.SHIFT).perform()
+    assert page.text('#value output').startswith('x 75, y 45: neck_0 ')
+    page.press('/', 'a3')  # letters in the search field are not shortcuts
+    assert page.text('#pictures figcaption strong') == 'neck_0'
+
+
+def test_arrows_scroll_when_there_is_no_further_level(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('level=neck_0', size=(1300, 300))
+    page.press(Keys.ARROW_DOWN)
+    assert page.text('#pictures figcaption strong') == 'neck_1'
+    assert page.js('return scrollY') == 0
+    page.press(Keys.ARROW_DOWN)
+    page.wait('scrollY > 0')
+    assert page.text('#pictures figcaption strong') == 'neck_1'
+    page.choose('level', 'backbone_0')
+    page.js('document.activeElement.blur(); scrollTo(0, 100)')
+    page.press(Keys.ARROW_UP)
+    page.wait('scrollY < 100')
+    assert page.text('#pictures figcaption strong') == 'backbone_0'
+
+
+def test_a_range_from_zero_of_negative_values_is_empty(browser, tmp_path):
+    levels = [Level('neck', 0, 4, (8.0, 8.0), -1 - np.abs(random_values(8, 12)))]
+    page = Page(
+        browser, write_report(write_run(tmp_path / 'run', [make_snapshot('a', tmp_path / 'a.png', levels=levels)]))
+    )
+    page.open('range=max&colormap=gray')
+    assert page.texts('.legend span') == ['0', '0']
+    np.testing.assert_array_equal(np.unique(page.pixels().reshape(-1, 4), axis=0), [[0, 0, 0, 255]])
+
+
+def test_the_address_names_image_and_settings(page):
+    page.open()
+    page.choose('level', 'neck_0')
+    page.choose('colormap', 'magma')
+    page.find('#grid li:nth-child(3) a').click()
+    page.wait("document.getElementById('name').textContent === 'street/2'")
+    settings = page.js('return location.hash').lstrip('#')
+    assert settings == 'image=street%2F2&level=neck_0&colormap=magma'
+    before = page.wait_until_painted().pixels()
+    page.open(settings)
+    assert page.text('#name') == 'street/2'
+    np.testing.assert_array_equal(page.pixels(), before)
+    page.open('image=nowhere&level=none&colormap=x&alpha=y&sort=z&range=fixed')  # unknown values are ignored
+    assert page.text('#name') == 'street/0'
+    assert page.errors() == []
+
+
+SLIDE = (
+    "const slide = (...values) => values.forEach((value) => { const slider = document.getElementById('alpha');"
+    " slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); });"
+)
+
+
+def test_a_dragged_slider_updates_the_address_once_it_rests(page):
+    """Browsers drop or forbid hundreds of updates; the picture follows at once."""
+    page.open('image=street/1')
+    page.js(
+        'window.updates = 0; const real = history.replaceState.bind(history);'
+        'history.replaceState = (...given) => { updates++; real(...given); };'
+    )
+    opacity = "getComputedStyle(document.querySelector('.heat')).opacity"
+    assert (
+        page.js(f'{SLIDE} slide(...Array.from({{ length: 99 }}, (_, n) => (n + 1) / 100)); return {opacity}') == '0.99'
+    )
+    page.wait("location.hash === '#image=street%2F1&alpha=0.99'")
+    links = "return [...document.querySelectorAll('#grid a')].map((one) => one.hash)"
+    assert page.js(links) == [f'#image=street%2F{n}&alpha=0.99' for n in range(5)]
+    assert page.js('return updates') <= 2
+    page.press('2')
+    assert page.js('return location.hash') == '#image=street%2F1&level=neck_0&alpha=0.99'
+
+
+def test_a_pending_address_update_does_not_overwrite_a_newer_address(page):
+    page.open('image=street/1')
+    page.js(f"{SLIDE} slide(0.7, 0.8); document.querySelector('#grid li:nth-child(3) a').click()")
+    page.wait("document.getElementById('name').textContent === 'street/2'")
+    assert page.js('return location.hash') == '#image=street%2F2&alpha=0.8'
+    # The page may learn of a new address only after the pending update is due: pushState() fires no event.
+    page.js(f"{SLIDE} slide(0.6, 0.5); history.pushState(null, '', '#image=street%2F3&alpha=0.1')")
+    rest = 'new Promise((done) => setTimeout(() => done(true), 300))'
+    page.wait(rest)
+    assert page.js('return location.hash') == '#image=street%2F3&alpha=0.1'
+    page.js("dispatchEvent(new HashChangeEvent('hashchange'))")
+    page.wait("document.getElementById('name').textContent === 'street/3'")
+    page.wait(rest)
+    assert page.js('return location.hash') == '#image=street%2F3&alpha=0.1'
+    assert page.text('output[for=alpha]') == '0.10'
+    page.browser.back()
+    page.wait("document.getElementById('name').textContent === 'street/2'")
+
+
+def test_images_with_equal_names_get_distinct_names(browser, tmp_path):
+    """As in a validation and a test set, or if an address cannot hold the difference between their names."""
+    keys = 'epoch_1/a', 'a', 'a (2)', '\udc80', '\udc81'
+    snapshots = [make_snapshot(key, tmp_path / f'{number}.png', number) for number, key in enumerate(keys)]
+    run = write_run(tmp_path / 'run', snapshots)
+    page = Page(browser, write_report(run))
+    assert [image['key'] for image in read_data(run)['images']] == ['a', 'a (2)', 'a (2) (2)', '\udc80', '\udc81 (2)']
+    assert [image['lowest'] for image in read_data(run)['images']] == [0.4, 0.41, 0.42, 0.43, 0.44]
+    page.open()
+    current = "[...document.querySelectorAll('#grid li')].findIndex((one) => one.querySelector('[aria-current]'))"
+    for number in range(1, 5):
+        page.find('#next').click()
+        page.wait(f'{current} === {number}')
+        page.wait("document.querySelector('.box:not(.truth) span')?.textContent === arguments[0]", f'cat 0.4{number}')
+    for number in (0, 3, 1, 4, 2):
+        page.find(f'#grid li:nth-child({number + 1}) a').click()
+        page.wait(f'{current} === {number}')
+        page.wait("document.querySelector('.box:not(.truth) span')?.textContent === arguments[0]", f'cat 0.4{number}')
+
+
+def test_clicking_one_of_all_levels_shows_it(page):
+    page.open('all=1')
+    assert len(page.texts('#pictures figure')) == 3
+    page.find('#pictures .pair:nth-child(2) button').click()
+    assert page.texts('#pictures figcaption strong') == ['neck_0']
+    assert not page.find('#all').is_selected()
+
+
+def test_the_range_of_the_run_is_used(page, run):
+    low, high = read_data(run)['ranges'][0]['neck_0']
+    page.open('image=street/2&level=neck_0&range=run&colormap=gray')
+    one = list(run.snapshots())[2]
+    level = one.levels[1]
+    grid = Grid(level.values.shape, level.stride, one.placement)
+    expected = grid.heatmap(to_unit(level.values, (low, high))) * 255
+    assert np.abs(page.pixels()[..., 0] - expected).max() <= 2
+    assert [float(text) for text in page.texts('.legend span')] == pytest.approx([low, high], rel=1e-3)
+
+
+@pytest.mark.parametrize('settings', ['', 'all=1'])
+def test_a_narrow_screen_needs_no_scrolling_sideways(page, settings):
+    page.open(settings, size=(375, 700))
+    page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.js('return document.documentElement.scrollWidth') <= 375
+    right_edges = "[...document.querySelectorAll('#viewer *')].map((one) => one.getBoundingClientRect().right)"
+    assert page.js(f'return Math.max(...{right_edges})') <= 375
+
+
+@pytest.mark.parametrize('width', [375, 1300])
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_the_focus_plot_matches_its_table(page, width, scheme):
+    """Marks are above the names of their levels, at the heights of their values, in visible colors."""
+    chosen = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', chosen)
+    page.open(size=(width, 800))
+    page.find('#facts summary').click()
+    middle = (
+        'const {left, right, top, bottom} = one.getBoundingClientRect(), at = [(left + right) / 2, (top + bottom) / 2];'
+    )
+    marks = page.js(
+        "return [...document.querySelectorAll('.plot svg path[class] title')].map(({parentNode: one, textContent}) => {"
+        f'{middle}'
+        'return [textContent, ...at, getComputedStyle(one).stroke]; })'
+    )
+    ticks = page.js(
+        f"return [...document.querySelectorAll('.plot .grid')].map((one) => {{ {middle}"
+        'return [Number(one.nextElementSibling.textContent), at[1]]; })'
+    )
+    rows = page.js(
+        "return [...document.querySelectorAll('.focus tbody tr')]"
+        '.map((one) => [...one.children].map((cell) => cell.textContent))'
+    )
+    assert [row[0] for row in rows] == ['backbone_0', 'neck_0', 'neck_1']
+    values = {
+        (row[0], size): float(row[5 + n])
+        for row in rows
+        for n, size in enumerate(('all', 'small', 'medium'))
+        if row[5 + n] != '–'
+    }
+    assert len(marks) == len(values) >= 6
+    assert len({color for *_, color in marks}) == len({size for _, size in values})
+    (low, bottom), (high, top) = ticks[0], ticks[-1]
+    names = page.js(
+        "const left = document.querySelector('.plot > svg').getBoundingClientRect().left;"
+        "return Object.fromEntries([...document.querySelectorAll('.plot svg svg > text')]"
+        '.map((one) => [one.textContent, left + one.parentNode.x.baseVal.value]))'
+    )
+    assert list(names) == [row[0] for row in rows]
+    for text, x, y, color in marks:
+        size, level = text.partition(':')[0].split(', ')
+        assert low + (bottom - y) / (bottom - top) * (high - low) == pytest.approx(values[level, size], abs=0.06)
+        assert x == pytest.approx(names[level], abs=0.6)
+        rgb = [int(part) for part in color[4:-1].split(',')]
+        assert (max(rgb) < 190) == (scheme == 'light')
+    assert list(names.values()) == sorted(names.values())
+    assert page.js("return document.querySelector('.plot > svg').getAttribute('aria-label')").startswith(
+        'Focus: gain by level'
+    )
+    assert page.js('return document.documentElement.scrollWidth') <= width
+    assert page.errors() == []
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+
+
+def accessible_names(page, *roles):
+    """{role: names}, as the browser exposes them to screen readers."""
+    found = {}
+    for node in page.browser.execute_cdp_cmd('Accessibility.getFullAXTree', {})['nodes']:
+        role = node.get('role', {}).get('value')
+        if role in roles and not node['ignored']:
+            found.setdefault(role, []).append(node.get('name', {}).get('value', '').strip())
+    return found
+
+
+@pytest.mark.parametrize('settings', ['', 'all=1'])
+def test_controls_and_pictures_have_accessible_names(page, settings):
+    page.open(settings)
+    page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    operated = 'button', 'checkbox', 'combobox', 'link', 'searchbox', 'slider', 'DisclosureTriangle'
+    names = accessible_names(page, *operated, 'image', 'img', 'region', 'table')
+    assert [role for role, texts in names.items() if not all(texts)] == []
+    assert names['searchbox'] == ['Search']
+    assert names['combobox'] == ['Sort by', 'Level', 'Colors', 'Range']
+    assert names['slider'] == ['Opacity', 'Threshold', 'Score from']
+    assert names['checkbox'] == ['all levels', 'predictions', 'ground truth']
+    assert len(names['link']) == 5
+    assert {'Reverse the order', 'Previous image', 'Next image'} <= set(names['button'])
+    pictures = [name for role in ('image', 'img') for name in names.get(role, []) if name.startswith('Heat of')]
+    assert len(pictures) == (3 if settings else 1)
+
+
+def test_tab_visits_all_controls_with_a_visible_outline(page):
+    """Of the images, it visits only one: there may be thousands, and arrow keys move on from it."""
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('image=street/1')
+    page.find('summary').click()
+    page.js('document.activeElement.blur()')
+    walked = []
+    for _ in range(30):
+        page.press(Keys.TAB)
+        one = page.js(
+            'const one = document.activeElement, style = getComputedStyle(one);'
+            "return one === document.body ? null : [one.id || one.title || one.getAttribute('aria-label')"
+            " || one.className || one.tagName, style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2];"
+        )
+        if one is None:
+            break
+        walked.append(one)
+    order = [name for name, _ in walked]
+    wanted = ['search', 'sort', 'direction', 'street/1', 'previous', 'next', 'level', 'all', 'colormap', 'range']
+    wanted += ['alpha', 'threshold', 'pred', 'truth', 'score']
+    assert [name for name in order if name in wanted or name.startswith('street/')] == wanted
+    assert {'Focus', 'Picture: Shift and arrows read values'} <= set(order)
+    assert [name for name, is_shown in walked if not is_shown] == []
+
+
+def test_arrows_move_the_focus_through_the_gallery(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open()
+    focused = 'return document.activeElement.title'
+    page.js("document.querySelector('#grid a').focus()")
+    page.press(Keys.ARROW_RIGHT)
+    page.wait("document.getElementById('name').textContent === 'street/1'")
+    assert page.js(focused) == 'street/1'
+    tabbed = "return [...document.querySelectorAll('#grid a')].filter((one) => !one.tabIndex).map((one) => one.title)"
+    assert page.js(tabbed) == ['street/1']
+    page.press('/', 'street/4', Keys.TAB, Keys.TAB, Keys.TAB)
+    assert page.js(focused) == 'street/4'
+    page.press(Keys.ENTER)
+    page.wait("document.getElementById('name').textContent === 'street/4'")
+
+
+def luminance(color):
+    """Relative luminance of a #rrggbb color, as WCAG (the Web Content Accessibility Guidelines) defines it."""
+    parts = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_colors_have_the_contrast_that_wcag_requires(page, scheme):
+    chosen = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', chosen)
+    page.open()
+    names = 'ground', 'raised', 'ink', 'faint', 'accent', 'edge', 'second', 'third', 'fourth'
+    read_all = (
+        'return arguments[0].map((one) => getComputedStyle(document.documentElement).getPropertyValue(`--${one}`))'
+    )
+    values = {name: luminance(color) + 0.05 for name, color in zip(names, page.js(read_all, names))}
+    for ground in ('ground', 'raised'):
+        for name in names[2:]:
+            low, high = sorted((values[ground], values[name]))
+            assert high / low >= (4.5 if name in ('ink', 'faint', 'accent') else 3), (name, ground)
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+
+
+def test_a_dark_screen_gets_a_dark_page(page):
+    dark = dict(features=[dict(name='prefers-color-scheme', value='dark')])
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dark)
+    page.open()
+    assert page.js('return getComputedStyle(document.documentElement).backgroundColor') == 'rgb(23, 24, 26)'
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+
+
+def test_hostile_names_are_text(browser, tmp_path):
+    snapshots = []
+    for number, name in enumerate(HOSTILE_NAMES):
+        one = make_snapshot(name, tmp_path / f'{number}.png', number)
+        levels = [Level(f'neck.{name}', 0, 8, (8.0, 8.0), random_values(8, 12))]
+        snapshots.append(Snapshot(**{**vars(one), 'levels': levels, 'key': f'd/{name}'.replace('</', '<_')}))
+    run = write_run(tmp_path / 'run', snapshots, classes=HOSTILE_NAMES[:2])
+    page = Page(browser, write_report(run))
+    page.open()
+    assert sorted(page.names()) == sorted(one.key.split('/')[-1] for one in snapshots)
+    for one in snapshots:
+        page.js('document.querySelector(`#grid a[title="${CSS.escape(arguments[0])}"]`).click()', one.key)
+        page.wait("document.getElementById('name').textContent === arguments[0]", one.key)
+        settings = page.js('return location.hash').lstrip('#')
+        page.open(settings)
+        assert page.text('#name') == one.key
+        page.choose('level', one.levels[0].name)
+        assert page.texts('.box.truth span') == [HOSTILE_NAMES[0]]
+    assert page.js("return document.querySelectorAll('#grid img[onerror], h2 img, script:not([src])').length") == 0
+    assert '<i>a</i>' in page.text('#facts')
+    assert page.errors() == []  # an alert would also have stopped the driver
+
+
+def test_injected_scripts_do_not_run(page):
+    """Even if something got into the page, the content security policy would stop it."""
+    page.open()
+    page.js(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">');"
+        "const script = document.createElement('script'); script.textContent = 'window.ran = 2';"
+        'document.body.append(script);'
+        "document.querySelector('body > img').dispatchEvent(new Event('error'));"
+    )
+    assert page.js('return window.ran') is None
+    assert any('Content Security Policy' in error for error in page.errors())
+
+
+def test_two_runs_on_one_scale(browser, tmp_path):
+    def one(run, number):
+        made = make_snapshot(str(number), tmp_path / f'{number}.png', number)
+        return Snapshot(
+            **{
+                **vars(made),
+                'levels': [
+                    Level(
+                        'neck' if run == 'a' else 'fpn',
+                        0,
+                        4,
+                        (8.0, 8.0),
+                        random_values(8, 12, number) * (1 if run == 'a' else 3),
+                    )
+                ],
+            }
+        )
+
+    a = write_run(tmp_path / 'a', [one('a', number) for number in range(3)])
+    b = write_run(tmp_path / 'b', [one('b', 0), make_snapshot('2', tmp_path / 'other size.png', size=(60, 80))])
+    page = Page(browser, write_report(a, b))
+    page.open('image=0&colormap=gray')
+    assert page.texts('#pictures figcaption strong') == ['A: neck_0', 'B: fpn_0']
+    values = [list(run.snapshots())[0].levels[0].values for run in (a, b)]
+    grid = Grid((8, 12), (8.0, 8.0), make_snapshot('0', '').placement)
+    limits = min(grid.visible(v).min() for v in values), max(grid.visible(v).max() for v in values)
+    for number, map_ in enumerate(values, 1):
+        expected = grid.heatmap(to_unit(map_, limits)) * 255
+        found = page.pixels(f'figure:nth-of-type({number}) .heat')[..., 0]
+        assert np.abs(found - expected).max() <= 2
+    page.open('image=1')
+    assert page.text('#notes') == 'The run has one level only. Run B has no such image.'
+    page.open('image=2')
+    assert page.text('#notes') == 'The run has one level only. Run B has this image in another size.'
+
+
+def test_the_strip_shows_an_image_over_its_epochs(browser, tmp_path):
+    snapshots = [make_snapshot(f'epoch_{epoch}/a', tmp_path / 'a.png', epoch) for epoch in (1, 2, 3)]
+    page = Page(browser, write_report(write_run(tmp_path / 'run', snapshots)))
+    page.open('level=neck_0')
+    page.wait("document.querySelectorAll('#strip canvas').length === 3")
+    assert page.texts('#strip figcaption') == ['epoch 1', 'epoch 2', 'epoch 3']
+    assert page.text('#strip [aria-current]') == 'epoch 3'
+    last = page.pixels()
+    page.find('#strip figure:nth-child(1) button').click()
+    page.wait("document.querySelector('#strip [aria-current]').textContent === 'epoch 1'")
+    page.wait_until_painted()
+    assert 'shot=epoch+1' in page.js('return location.hash')
+    assert (page.pixels() != last).any()
+
+
+@pytest.fixture(scope='module')
+def long_run(tmp_path_factory):
+    """An image over more epochs than the page keeps in memory for other images."""
+    folder = tmp_path_factory.mktemp('epochs')
+    levels = [
+        [Level('neck', level, 4, (32.0, 32.0), random_values(2, 3, level)) for level in range(2)] for _ in range(30)
+    ]
+    return write_run(
+        folder / 'run',
+        [make_snapshot(f'epoch_{n}/a', folder / 'a.png', levels=one, boxes=None) for n, one in enumerate(levels, 1)],
+    )
+
+
+def test_a_strip_of_many_epochs_loads_each_file_once(browser, long_run):
+    page = Page(browser, write_report(long_run))
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 30")
+    assert page.texts('#strip figcaption') == [f'epoch {n}' for n in range(1, 31)]
+    assert page.texts('#strip [aria-current]') == ['epoch 30']
+    page.js(
+        'window.loads = 0; new MutationObserver((changes) => { loads += changes.flatMap('
+        '(change) => [...change.addedNodes]).length; }).observe(document.head, { childList: true });'
+    )
+    for level, key in enumerate('121'):
+        page.press(key)
+        page.wait("document.querySelectorAll('#strip canvas').length === 30")
+        assert page.js("return document.querySelector('#strip canvas').ariaLabel") == f'Heat of neck_{level % 2}'
+    assert page.js('return loads') == 0  # each file is read once
+    page.find('#strip figure:nth-child(2) button').click()
+    page.wait(
+        "[...document.querySelectorAll('#strip [aria-current]')].map((one) => one.textContent).join() === 'epoch 2'"
+    )
+    assert page.errors() == []
+
+
+def test_a_file_is_requested_once_at_a_time_and_always_arrives(browser, long_run):
+    """Also a file that is dropped and requested again before the browser has finished its first script."""
+    page = Page(browser, write_report(long_run))
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 30")
+    page.js('store.keep(2 - 24); store.shot(28); store.shot(29)')  # only two are kept
+    page.js(
+        'window.numbers = [...Array(28).keys()]; const all = numbers.map(store.shot);'
+        'window.same = numbers.map((number) => store.shot(number) === all[number]);'
+        'Promise.all(all).then((found) => { window.came = found.map(({ number }) => number); });'
+    )
+    assert page.wait('window.came') == list(range(28))
+    assert page.js('return same') == [True] * 28
+    page.js(
+        'store.shot(0); store.shot(1); store.shot(5).then((first) => {'
+        ' store.shot(2); store.shot(3);'
+        ' store.shot(5).then((second) => { window.both = [first.number, second.number, first === second]; }); })'
+    )
+    assert page.wait('window.both') == [5, 5, False]
+
+
+def test_a_missing_file_of_an_epoch_is_reported(browser, long_run):
+    page = Page(browser, write_report(long_run))
+    (Path(long_run.folder) / 'report/data/000002.js').unlink()
+    page.open()
+    page.wait("document.querySelectorAll('#strip canvas').length === 29")
+    page.wait("!document.getElementById('trouble').hidden")
+    assert "000002.js cannot be read: is the report's folder complete?" in page.text('#trouble')
+    assert page.texts('#strip > :nth-child(2)') == ['epoch 2']
+    assert page.text('#pictures figcaption strong') == 'neck_0'
+    page.js("document.getElementById('trouble').hidden = true")
+    page.press('2')
+    page.wait("!document.getElementById('trouble').hidden")
+    assert '000002.js' in page.text('#trouble')
+
+
+def test_a_page_of_many_images_holds_only_the_visible_thumbnails(browser, tmp_path):
+    image = tmp_path / 'a.png'
+    levels = [Level('neck', 0, 4, (32.0, 32.0), random_values(2, 3))]
+    run = write_run(tmp_path / 'run', [make_snapshot(f'{n:04d}', image, levels=levels, boxes=None) for n in range(300)])
+    page = Page(browser, write_report(run))
+    page.open()
+    assert 4 < len(page.names()) < 60
+    assert page.names()[0] == '0000'
+    for place in ('0060', '0150'):  # tiles that scrolled out of view are gone
+        tile = "document.querySelector('#grid li').offsetHeight"
+        page.js(f"document.getElementById('grid').scrollTop = arguments[0] / 2 * {tile}", int(place))
+        page.wait(f"[...document.querySelectorAll('#grid li span')].some((one) => one.textContent === '{place}')")
+    page.js("document.getElementById('grid').scrollTop = 1e6")
+    page.wait("[...document.querySelectorAll('#grid li span')].some((one) => one.textContent === '0299')")
+    assert not {'0000', '0060', '0150'} & set(page.names())
+    page.open('image=0200')
+    assert '0200' in page.names()
+
+
+def test_a_page_with_nothing_to_show_says_so(browser, tmp_path):
+    run = write_run(tmp_path / 'run', [make_snapshot('a', tmp_path / 'a.png')])
+    Path(run.paths[0]).write_bytes(b'no maps')
+    page = Page(browser, write_report(run))
+    page.browser.get(page.url)
+    assert page.text('#count') == 'No images to show.'
+    assert not page.find('#viewer').is_displayed()
+    assert page.errors() == []
+
+
+def test_notes_name_what_an_image_lacks(browser, tmp_path):
+    one = make_snapshot(
+        'a', tmp_path / 'a.png', levels=[Level('neck', 0, 4, (8.0, 8.0), random_values(8, 12))], boxes=None
+    )
+    page = Page(browser, write_report(write_run(tmp_path / 'run', [one], images=False)))
+    page.open()
+    expected = (
+        'The run has one level only. No boxes: neither predictions nor ground truth. The image file could not be read.'
+    )
+    assert page.text('#notes') == expected
+    assert 'No ground truth in this run' in page.text('#facts')
+    assert [option for option in page.texts('#sort option') if 'boxes' in option] == []
+
+
+def test_missing_data_files_are_reported(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    run = write_run(tmp_path / 'run', [make_snapshot(str(n), tmp_path / f'{n}.png', n) for n in range(6)])
+    page = Page(browser, write_report(run))
+    (tmp_path / 'run/report/data/000004.js').unlink()
+    (tmp_path / 'run/report/data/000005.js').write_text('')
+    page.open('image=1')
+    for name in '45':
+        page.wait("document.querySelector('#pictures .heat')")
+        page.find(f'#grid li:nth-child({int(name) + 1}) a').click()
+        page.wait("!document.getElementById('trouble').hidden")
+        assert f"00000{name}.js cannot be read: is the report's folder complete?" in page.text('#trouble')
+        for level in ('backbone_0', 'neck_1'):  # nothing of another image is shown, also after another level is chosen
+            page.choose('level', level)
+            page.press('2')
+            assert page.text('#name') == name
+            assert page.texts('#viewer :is(canvas, .box, .mark)') == []
+            assert not page.find('#legend').is_displayed()
+        page.find('#grid li:nth-child(1) a').click()
+        page.wait("document.getElementById('trouble').hidden")
+    page.find('#grid li:nth-child(5) a').click()
+    page.wait("!document.getElementById('trouble').hidden")
+    page.press(Keys.ARROW_LEFT)
+    page.wait("document.getElementById('name').textContent === '3'")
+    page.wait("document.querySelector('#pictures .heat')")
+    assert page.text('.box:not(.truth) span') == 'cat 0.43'
+
+
+def test_a_late_failure_does_not_clear_a_newer_image(page):
+    page.open('image=street/1')
+    page.js(
+        'store.shot = ((real) => (number) => number === 4 ? new Promise((_, reject) => { window.fail = reject; })'
+        ' : real(number))(store.shot);'
+    )
+    page.find('#grid li:nth-child(5) a').click()
+    page.wait('Boolean(window.fail)')
+    page.find('#grid li:nth-child(3) a').click()
+    page.wait("document.querySelector('.box:not(.truth) span')?.textContent === 'cat 0.50'")
+    page.js("window.fail(new Error('too late'))")
+    assert not page.find('#trouble').is_displayed()
+    assert page.text('#name') == 'street/2'
+    assert len(page.texts('#pictures .heat')) == 1
