@@ -122,7 +122,7 @@ def run_info_of(args: argparse.Namespace) -> dict[str, str | None]:
 
 def _any_weight_fits(checkpoint: str, model: nn.Module) -> bool:
     """Whether a checkpoint has any weight of the detector; mmengine loads one that has none without an error."""
-    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
     weights = content.get('state_dict', content)
     own = model.state_dict()
     names = ((re.sub(r'^module\.', '', name), weight) for name, weight in weights.items())
