@@ -107,7 +107,7 @@ def test_values_that_are_not_finite_are_zero_heat_and_counted(tmp_path, bad, nor
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         some, everything, constant = gray_heatmaps(
-            tmp_path, [values, np.full((8, 12), bad), np.full((8, 12), 3.0)], normalize=normalize
+            tmp_path, [values, np.full((8, 12), bad), np.zeros((8, 12))], normalize=normalize
         )
     assert some[4, 4] > some[36, 28]
     assert some[36, 44] < some[36, 28] / 8  # half a pixel from the center of the bad cell; two cells away
