@@ -78,7 +78,7 @@ def neck_outputs(model, image):
 
 
 def share_inside(values, stride, boxes):
-    """Share of the heat above its 5th percentile that lies in boxes (x, y, w, h), where cell i sits at pixel i * stride."""
+    """Share of the heat above its 5th percentile in boxes (x, y, w, h), where cell i sits at pixel i * stride."""
     rows, columns = (np.arange(size) / stride for size in (480, 640))
     wide = np.stack([np.interp(columns, np.arange(values.shape[1]), row) for row in values])
     heat = np.stack([np.interp(rows, np.arange(values.shape[0]), column) for column in wide.T], axis=1)
