@@ -14,7 +14,7 @@ ONEDL_TESTS := capture structures visualization runs apis engine models/test_fea
 
 # INSTALLED=1 takes the mmdet of PYTHON instead of installing another one.
 ifdef INSTALLED
-DEMO_PYTHON := PYTHONPATH="$(CURDIR)" $(PYTHON)
+DEMO_PYTHON := PYTHONPATH="$(CURDIR)" "$(PYTHON)"
 DEMO_NEEDS := check-installed
 else
 DEMO_PYTHON := $(BIN)/python
@@ -34,15 +34,16 @@ demo: announce $(DEMO_NEEDS) data/demo/val.json  ## Install, then test a bundled
 	@echo 'Look at $(DEMO_DIR)/heatmaps: a folder per image, with one picture per level and all of them in panel.jpg.'
 
 announce:
-	@echo 'make demo tests a bundled detector on 100 generated images and draws 8 of them: about a minute.'
+	@echo 'make demo tests a bundled detector on generated images and draws 8 of them: about a minute.'
 	@if [ -z '$(INSTALLED)' ] && [ ! -e .venv/installed ]; then \
 		echo 'Before that it installs torch, mmcv and mmdet into .venv, once: about 2 GB of downloads, and 10 to 20'; \
 		echo "minutes, most of which compile mmcv's operators. Have mmdet already? make demo PYTHON=... INSTALLED=1"; \
 	fi
 
 check-installed:
-	@$(DEMO_PYTHON) -c 'import mmdet_featviz' || \
-		{ echo '$(PYTHON) has no mmdet that works: name another PYTHON, or leave INSTALLED=1 out' >&2; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo 'there is no Python $(PYTHON)' >&2; exit 1; }
+	@message=$$($(DEMO_PYTHON) -c 'import mmdet_featviz' 2>&1) || \
+		{ echo "$$message" | tail -n 1 >&2; echo 'Or leave INSTALLED=1 out: then all is installed into .venv.' >&2; exit 1; }
 
 test: .venv/tests-installed  ## Install, then run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_OPTIONS)
@@ -70,7 +71,7 @@ clean:  ## Remove the environment, the demo's data and all results
 	rm -rf .venv .venv-onedl data/demo work_dirs build dist *.egg-info mmdet_featviz/.mim docs/_build
 
 .venv/made:
-	$(PYTHON) -m venv .venv
+	"$(PYTHON)" -m venv .venv
 	touch $@
 
 # mmcv builds against the torch that is there, so torch comes first and mmcv without build isolation.
@@ -82,7 +83,7 @@ clean:  ## Remove the environment, the demo's data and all results
 	touch $@
 
 .venv-onedl/installed: setup.py $(wildcard requirements/*.txt)
-	$(PYTHON) -m venv .venv-onedl
+	"$(PYTHON)" -m venv .venv-onedl
 	.venv-onedl/bin/python -m pip install -r requirements/build.txt
 	bash tools/install_mmcv.sh .venv-onedl/bin/python "$$(grep '^onedl-mmcv' requirements/onedl.txt)"
 	.venv-onedl/bin/python -m pip install --no-build-isolation -r requirements/onedl.txt -r requirements/tests.txt

@@ -11,7 +11,7 @@ from typing import Sequence
 
 from mmdet_featviz.apis.inference import draw_images, find_images
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
-from mmdet_featviz.cli.loading import load_detector, run_info_of
+from mmdet_featviz.cli.loading import check_checkpoint, load_detector, run_info_of
 from mmdet_featviz.cli.options import add_drawing_options, add_random_weights
 from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
@@ -83,9 +83,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.config_a and not args.images:
         parser.error('--config-a needs --images: name images or folders to compare the detectors on')
     style = Style(colormap=args.colormap, alpha=args.alpha, score_thr=args.score_thr)
-    runs = _run_both(args) if args.config_a else None
     try:
-        runs = runs or [Run(folder) for folder in args.runs]
+        runs = _run_both(args) if args.config_a else [Run(folder) for folder in args.runs]
         comparison = RunComparison(*runs, args.out_dir, style, args.overwrite)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
@@ -95,10 +94,14 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def _run_both(args: argparse.Namespace) -> list[Run]:
     """Run both detectors on the images, and return their runs."""
-    RunFolder(args.out_dir, args.overwrite)  # fails on another run's folder now, not after the detectors have run
+    folders = [osp.join(args.out_dir, name) for name in 'ab']
+    for folder in (args.out_dir, *folders):  # fails on another run's folder now, not after the detectors have run
+        RunFolder(folder, args.overwrite)
+    for checkpoint in filter(None, (args.checkpoint_a, args.checkpoint_b)):
+        check_checkpoint(checkpoint)
     return [
-        _run_detector(args.config_a, args.checkpoint_a, osp.join(args.out_dir, 'a'), args),
-        _run_detector(args.config_b or args.config_a, args.checkpoint_b, osp.join(args.out_dir, 'b'), args),
+        _run_detector(args.config_a, args.checkpoint_a, folders[0], args),
+        _run_detector(args.config_b or args.config_a, args.checkpoint_b, folders[1], args),
     ]
 
 

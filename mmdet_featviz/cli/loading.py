@@ -26,6 +26,8 @@ def load_runner_config(args: argparse.Namespace) -> Config:
         args: Parsed arguments, with those of ``add_runner_options``.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not osp.isfile(args.config):
+        raise SystemExit(f'config {args.config} does not exist')
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     exit_on_sigterm(args.launcher)
@@ -85,8 +87,8 @@ def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVis
         from_config = _drawing_options_in(cfg)
     elif args.config.endswith('.py'):
         raise SystemExit(f'config {args.config} does not exist')
-    if args.checkpoint is not None and '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
-        raise SystemExit(f'checkpoint {args.checkpoint} does not exist')
+    if args.checkpoint is not None:
+        check_checkpoint(args.checkpoint)
     args.weights = 'random weights' if cfg is not None and args.checkpoint is None else ''
     if args.weights and not args.random_weights:
         raise SystemExit(
@@ -118,6 +120,12 @@ def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVis
 def run_info_of(args: argparse.Namespace) -> dict[str, str | None]:
     """Return the entries of ``run.json`` about a detector from :func:`load_detector`."""
     return dict(config=args.config, checkpoint=args.checkpoint, **({'weights': args.weights} if args.weights else {}))
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Raise SystemExit if a checkpoint is a file that does not exist."""
+    if '://' not in checkpoint and not osp.isfile(checkpoint):
+        raise SystemExit(f'checkpoint {checkpoint} does not exist')
 
 
 def _any_weight_fits(checkpoint: str, model: nn.Module) -> bool:

@@ -20,7 +20,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import unwrap_detector
-from mmdet_featviz.cli.loading import add_heatmaps, load_runner_config
+from mmdet_featviz.cli.loading import add_heatmaps, check_checkpoint, load_runner_config
 from mmdet_featviz.cli.options import add_drawing_options, add_runner_options, drawing_options
 from mmdet_featviz.cli.ranks import leave_cpu_ranks
 from mmdet_featviz.engine.hooks.featviz_hook import MetricsHook
@@ -80,6 +80,7 @@ def _load_config(args: argparse.Namespace) -> Config:
     cfg.load_from = args.checkpoint or cfg.get('load_from')
     if cfg.load_from is None:
         raise SystemExit(f'{args.config} has no load_from: name a checkpoint after the config')
+    check_checkpoint(cfg.load_from)
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
     add_heatmaps(cfg, drawing_options(args, FeatureVisualizer, Style))

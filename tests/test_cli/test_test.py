@@ -83,6 +83,8 @@ def test_test_time_augmentation_from_the_command_line(trained_project):
     ('arguments', 'message'),
     [
         (['plain.py'], 'plain.py has no load_from: name a checkpoint after the config'),
+        (['nothing.py', 'work/epoch_1.pth'], 'config nothing.py does not exist'),
+        (['plain.py', 'nothing.pth'], 'checkpoint nothing.pth does not exist'),
         (['plain.py', 'work/epoch_1.pth', '--out', 'a.json'], '--out must end with .pkl or .pickle'),
         (['plain.py', 'work/epoch_1.pth', '--layers', 'nekk'], "unknown layer 'nekk': the closest are neck"),
         (

@@ -67,7 +67,7 @@ def test_a_url_gets_the_same_files_as_a_folder(data, tmp_path, folder, normalize
 
 def test_a_run_at_a_url_is_read_like_one_in_a_folder(data, tmp_path, folder):
     for out_dir in ('bucket://run', tmp_path / 'disk'):
-        draw(data, tmp_path, out_dir, save=('raw',))
+        draw(data, tmp_path, out_dir, save=('raw',), workers=0)
     at_url, on_disk = Run('bucket://run'), Run(str(tmp_path / 'disk'))
     # By key, because threads write in any order.
     by_key = [{snapshot.key: snapshot for snapshot in run.snapshots()} for run in (at_url, on_disk)]
