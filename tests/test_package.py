@@ -33,6 +33,14 @@ def test_the_import_brings_nothing_that_the_main_path_does_not_need():
     ]
 
 
+def test_the_import_is_light():
+    heavy = ('mmdet.apis', 'mmdet.models', 'mmdet.datasets', 'matplotlib', 'pycocotools', 'scipy')
+    code = f'import sys, mmdet_featviz\nprint(*(name for name in {heavy} if name in sys.modules))'
+    result = python(code, ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
+
+
 @pytest.mark.parametrize('before', ['', "MODELS.get('RetinaNet')"])
 def test_detectors_that_draw_are_found_by_name_and_imported_by_name(before):
     """Also where mmdet's models were looked up already."""

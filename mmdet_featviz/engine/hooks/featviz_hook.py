@@ -6,7 +6,6 @@ import weakref
 from functools import wraps
 from typing import Any, Callable, Sequence
 
-from mmdet.engine.runner import TeacherStudentValLoop
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
@@ -88,7 +87,7 @@ class FeatVizHook(MetricsHook):
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train') -> None:
         if mode not in self.visualizer.stages:
             return
-        if mode == 'val' and batch_idx == 0 and isinstance(runner.val_loop, TeacherStudentValLoop):
+        if mode == 'val' and batch_idx == 0 and _validates_branches(runner):
             self._begin_branch(runner)
         if self.visualizer.taps.modules and not self.visualizer.is_done(mode):  # a branch may have none of the layers
             self.visualizer.taps.attach()
@@ -111,7 +110,7 @@ class FeatVizHook(MetricsHook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
         folder = _validation_folder(runner)
-        if isinstance(runner.val_loop, TeacherStudentValLoop):
+        if _validates_branches(runner):
             folder += f'/{predicting_branch(unwrap_detector(runner.model)).rstrip(".")}'
         self._draw('val', outputs, folder)
 
@@ -165,6 +164,14 @@ def _stopping_early(run: Callable[[], Any], visualizer: FeatureVisualizer) -> Ca
             return run()
 
     return run_and_stop
+
+
+def _validates_branches(runner: Runner) -> bool:
+    """Whether the validation loop evaluates teacher and student one after the other."""
+    # Here, as the import brings all of mmdet's data sets, with matplotlib and SciPy; in a run they are loaded already.
+    from mmdet.engine.runner import TeacherStudentValLoop
+
+    return isinstance(runner.val_loop, TeacherStudentValLoop)
 
 
 def _validation_folder(runner: Runner) -> str:
