@@ -44,6 +44,10 @@ class TokenPools(nn.Module):
 class WindowPools(TokenPools):
     """The same with an encoder that returns the first level as windows of tokens."""
 
+    def __init__(self):
+        super().__init__()
+        self.encoder.window_size = 8  # as window attention has it
+
     def test_step(self, data):
         level = self.backbone(self.data_preprocessor(data, False)['inputs'])[0]  # 24 x 32 cells
         batch, channels, rows, columns = level.shape
