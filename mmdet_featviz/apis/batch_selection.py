@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Sequence
 
 from mmdet_featviz.runs.image_selection import ImageSelection
@@ -17,22 +18,25 @@ class BatchSelection:
 
     def __init__(self, images: ImageSelection) -> None:
         self.images = images
-        self._batch: tuple = ()  # folder, and path or id of each image
-        self._samples: Sequence[Any] = ()  # kept, so that no other sample gets the same id
-        self._selected: list[bool] = []
+        self._lock = threading.Lock()
+        self._last = threading.local()  # batch of each thread: several may use one detector
 
-    def select_new(self, samples: Sequence[Any], stage: str) -> list[bool]:
-        """Return which images of a batch are drawn; the batch has not been seen before.
+    def select_new(self, samples: Sequence[Any], stage: str) -> list[int | None]:
+        """Return the position of each image of a batch that is drawn, and None for the others; the batch is new.
 
         Args:
             samples: Data samples of the images.
             stage: ``train``, ``val`` or ``test``.
         """
-        if stage != self.images.stage:
-            self.images.begin(stage)
-        return [self.images.next(image_path(sample.metainfo)) for sample in samples]
+        with self._lock:
+            if stage != self.images.stage:
+                self.images.begin(stage)
+            return [self._next(image_path(sample.metainfo)) for sample in samples]
 
-    def select(self, samples: Sequence[Any], folder: str, stage: str) -> list[bool]:
+    def _next(self, path: str | None) -> int | None:
+        return self.images.position if self.images.next(path) else None
+
+    def select(self, samples: Sequence[Any], folder: str, stage: str) -> list[int | None]:
         """Return which images of a batch are drawn, for a detector, which knows neither batches nor epochs.
 
         A further pass over the same batch (test-time augmentation) is recognized by its images: they are not counted
@@ -42,13 +46,17 @@ class BatchSelection:
             samples: Data samples of the images.
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
+
+        Returns:
+            As of :meth:`select_new`.
         """
+        last = self._last.__dict__
+        # The path, or the id of a sample: the samples are kept, so that no other one gets the same id.
         batch = folder, *(image_path(sample.metainfo) or id(sample) for sample in samples)
-        if batch != self._batch:
+        if batch != last.get('batch'):
             # Not so in training, which continues to count after a validation.
-            is_new_round = stage == 'val' and self._batch[:1] != (folder,) and self.images.has_begun
-            self._batch, self._samples = batch, samples
+            is_new_round = stage == 'val' and last.get('batch', ())[:1] != (folder,) and self.images.has_begun
             if is_new_round:
                 self.images.begin(stage)
-            self._selected = self.select_new(samples, stage)
-        return self._selected
+            last.update(batch=batch, samples=samples, selected=self.select_new(samples, stage))
+        return last['selected']

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.runs.compact_table import CompactTable
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.structures.boxes import Boxes, collect_boxes, ignored_boxes
 from mmdet_featviz.structures.grid import Grid
@@ -48,11 +48,11 @@ class SnapshotBuilder:
     def __init__(self, align: str, average_passes: bool = False) -> None:
         self.align = align
         self.average_passes = average_passes
-        self._pass_counts: Counter = Counter()  # image key: number of passes
+        self._pass_counts = CompactTable()  # image key: number of passes
 
     def begin(self) -> None:
         """Begin a test or validation: the passes over each image are numbered from 0 again."""
-        self._pass_counts.clear()
+        self._pass_counts = CompactTable()
 
     def build(
         self,
@@ -63,6 +63,7 @@ class SnapshotBuilder:
         result: Any = None,
         folder: str = '',
         stage: str = 'test',
+        position: int | None = None,
     ) -> list[Snapshot]:
         """Build the snapshots of one image of a batch: one per pass and, with `average_passes`, their mean.
 
@@ -74,20 +75,40 @@ class SnapshotBuilder:
             result: Data sample with the predictions for the image.
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
+            position: Position of the image in the order of the data set, if known.
         """
         sample = passes[0].samples[index]
         boxes = collect_boxes(sample, result, mirrored=len(passes) == 1)
-        key = posixpath.join(folder, source.keys.key_of(image_path(sample.metainfo)))
-        snapshots = []
-        for pass_ in passes:
-            snapshots.append(self._build_one(model, pass_, index, key, folder, source, boxes, stage == 'train'))
-            self._pass_counts[key] += 1
+        path = image_path(sample.metainfo)
+        key = posixpath.join(folder, source.keys.key_of(path, position))
+        first = self._first_pass(key, source.keys.sample_of(path, position), len(passes))
+        snapshots = [
+            self._build_one(model, pass_, index, key, number, folder, source, boxes, stage == 'train')
+            for number, pass_ in enumerate(passes, first)
+        ]
         # All passes share one image, which is read once.
         image = lru_cache(maxsize=None)(snapshots[0].image)
         snapshots = [replace(snapshot, image=image) for snapshot in snapshots]
         if self.average_passes and len(passes) > 1:
-            snapshots.append(average_snapshots(snapshots, self.align))
+            mean = average_snapshots(snapshots, self.align)
+            snapshots.append(replace(mean, augmentation=f'mean_{first}') if first else mean)
         return snapshots
+
+    def _first_pass(self, key: str, sample: tuple[int, int] | None, passes: int) -> int:
+        """Return the number of the first of some passes over an image.
+
+        Passes are counted here, unless the image has several samples in the data set: these may be on several ranks, so
+        the number of each follows from its place among the samples.
+        """
+        if sample is None:
+            first = self._pass_counts.get(key)
+            self._pass_counts.add(key, passes)
+            return first
+        number, samples = sample
+        name = f'{key}//{number}'
+        rounds = self._pass_counts.get(name)  # a detector that draws by itself shows one pass at a time
+        self._pass_counts.add(name)
+        return (number + rounds * samples) * passes
 
     def _build_one(
         self,
@@ -95,6 +116,7 @@ class SnapshotBuilder:
         pass_: Pass,
         index: int,
         key: str,
+        number: int,
         folder: str,
         source: ImageSource,
         boxes: Boxes,
@@ -110,7 +132,7 @@ class SnapshotBuilder:
         return Snapshot(
             key,
             path,
-            self._pass_counts[key],
+            number,
             placement,
             [_level(activation, index) for activation in pass_.maps],
             [_level(activation, index) for activation in pass_.attention],

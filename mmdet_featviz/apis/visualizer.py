@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import logging
 import os
 import os.path as osp
+import threading
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any, Iterable, Mapping, Sequence
 
-import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.logging import print_log
@@ -38,6 +40,8 @@ from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 STAGES = ('train', 'val', 'test')
+DEFAULT_DIR = osp.join('work_dirs', 'featviz')
+_numbers = itertools.count()  # of visualizers, which all ranks create in the same order
 
 
 class FeatureVisualizer:
@@ -102,6 +106,8 @@ class FeatureVisualizer:
         strict: bool = False,
         **style: Any,
     ) -> None:
+        self._options = {name: value for name, value in locals().items() if name not in ('self', 'style')}
+        self._options.update(style)
         _check_option_names(style)
         self.style = Style(**style)
         if report and 'maps' not in self.style.save:
@@ -132,16 +138,36 @@ class FeatureVisualizer:
         self.strict = strict
 
         self._warned = False
+        self._number = next(_numbers)
+        self._copies = itertools.count(2)  # shared by a visualizer and its copies
+        self._copy_number = 1
+        self._lock = threading.RLock()  # several threads may use one detector that draws by itself
+        self._test_number = 1
+        self._has_test = False  # whether the latest test has drawn anything
         self.taps: Taps | None = None
         self._sources: dict[str, ImageSource] = {}  # by stage
         self._images = ImageSelection(self.interval, self.max_images, self.image_names)
         self._batches = BatchSelection(self._images)
         self._builder = SnapshotBuilder(self.style.align, average_passes)
 
+    def __deepcopy__(self, memo: dict) -> FeatureVisualizer:
+        """Return a visualizer with the same options and a run of its own, in a folder of its own: ``{out_dir}_2``."""
+        copy = type(self)(**deepcopy(self._options, memo))
+        copy._copies = self._copies
+        copy._copy_number = next(self._copies)
+        return copy
+
+    def __getstate__(self) -> dict:
+        """Return only the options: a run with its hooks, threads and files stays with this process."""
+        return self._options
+
+    def __setstate__(self, options: dict) -> None:
+        self.__init__(**options)
+
     def open(
         self,
         model: nn.Module,
-        default_dir: str = osp.join('work_dirs', 'featviz'),
+        default_dir: str = DEFAULT_DIR,
         image_root: str | None = None,
         dataset_meta: dict | None = None,
         image_paths: Iterable[str] = (),
@@ -169,8 +195,25 @@ class FeatureVisualizer:
             ValueError: If a layer does not exist or can never fire, or the data set lacks one of `image_names`.
             OSError: If the folder cannot be written to, or holds another run's pictures.
         """
-        if stage in self._sources:
-            return
+        with self._lock:
+            if stage not in self._sources:
+                self._open(
+                    model, default_dir, image_root, dataset_meta, image_paths, backend_args, stage, info, in_run, log
+                )
+
+    def _open(
+        self,
+        model: nn.Module,
+        default_dir: str,
+        image_root: str | None,
+        dataset_meta: dict | None,
+        image_paths: Iterable[str],
+        backend_args: dict | None,
+        stage: str,
+        info: dict | None,
+        in_run: bool,
+        log: MMVisualizer | None,
+    ) -> None:
         image_paths = list(image_paths)
         missing = self._images.missing(image_paths) if image_paths else []
         if missing:
@@ -178,7 +221,7 @@ class FeatureVisualizer:
                 f'no image of the {stage} data set is called {missing[0]!r}: image_names must be ends of paths such as '
                 f'{image_paths[0]!r}'
             )
-        keys = ImageKeys(self.image_root or image_root, image_paths)
+        keys = ImageKeys(self.image_root or image_root, image_paths, self.interval)
         source = ImageSource(keys, self.backend_args or backend_args, dataset_meta)
         if self.taps is None:
             self._open_run(model, default_dir, source, info or {}, in_run, log)
@@ -205,7 +248,11 @@ class FeatureVisualizer:
         )
         self._in_run = in_run
         self._weights_note = info.get('weights')
-        run_folder = RunFolder(self.out_dir or default_dir, self.overwrite, self.resume, in_run)
+        out_dir = os.fspath(self.out_dir or default_dir)
+        if self._copy_number > 1:
+            out_dir = f'{out_dir.rstrip("/")}_{self._copy_number}'
+        topic = f'run/{self._number}/{self.out_dir}'
+        run_folder = RunFolder(out_dir, self.overwrite, self.resume, in_run, topic)
         workers = self.workers if in_run else 0
         self._writer = RunWriter(run_folder, self.style, info, self.strict, workers=workers, log=picture_log)
         self.taps = taps
@@ -245,9 +292,19 @@ class FeatureVisualizer:
         """
         self._images.begin(stage, images)
         self._builder.begin()
+        if stage == 'test' and self._has_test:
+            self._test_number += 1
+            self._has_test = False
 
-    def select(self, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> list[bool]:
+    @property
+    def test_folder(self) -> str:
+        """Subfolder for the pictures of the current test: none for the first one, ``test_2`` for the second."""
+        return '' if self._test_number == 1 else f'test_{self._test_number}'
+
+    def select(self, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> list[int | None]:
         """Return which images of a batch are drawn; for detectors, which know neither batches nor epochs.
+
+        For each image that is drawn this is its position in the order of the data set, for the others None.
 
         Args:
             samples: Data samples of the batch. If the last call had the same ones (as in test-time augmentation), they
@@ -263,7 +320,7 @@ class FeatureVisualizer:
         results: Sequence[Any] = (),
         folder: str = '',
         stage: str = 'test',
-        selected: Sequence[bool] | None = None,
+        selected: Sequence[int | None] | None = None,
     ) -> None:
         """Draw the feature maps that the taps captured from one batch.
 
@@ -279,13 +336,17 @@ class FeatureVisualizer:
             return
         if selected is None:
             selected = self._batches.select_new(passes[0].samples, stage)
-        if any(selected):
+        self._has_test = self._has_test or stage == 'test'
+        if any(position is not None for position in selected):
             self._warn_without_truth(passes[0].samples)
-        for index in np.flatnonzero(selected).tolist():
+        for index, position in enumerate(selected):
+            if position is None:
+                continue
             result = results[index] if index < len(results) else None
             path = image_path(passes[0].samples[index].metainfo)
-            build = partial(self.snapshots, passes, index, result, folder, stage)
-            self._writer.build_and_write(path or 'an array', build)
+            build = partial(self.snapshots, passes, index, result, folder, stage, position)
+            with self._lock:
+                self._writer.build_and_write(path or 'an array', build)
 
     def _warn_without_truth(self, samples: Sequence[Any]) -> None:
         """Log once that `boxes` asks for ground truth and the pipeline loads none."""
@@ -301,7 +362,13 @@ class FeatureVisualizer:
             print_log(message, 'current', logging.WARNING)
 
     def snapshots(
-        self, passes: Sequence[Pass], index: int, result: Any = None, folder: str = '', stage: str = 'test'
+        self,
+        passes: Sequence[Pass],
+        index: int,
+        result: Any = None,
+        folder: str = '',
+        stage: str = 'test',
+        position: int | None = None,
     ) -> list[Snapshot]:
         """Build the snapshots of one image of a batch: one per pass and, with `average_passes`, their mean.
 
@@ -311,12 +378,13 @@ class FeatureVisualizer:
             result: Data sample with the predictions for the image.
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
+            position: Position of the image in the order of the data set, if known.
         """
         source = self._sources.get(stage)
         if source is None:  # not opened for a run: the detector may know its classes
             dataset_meta = getattr(self.taps.model, 'dataset_meta', None)
             source = ImageSource(ImageKeys(self.image_root), self.backend_args, dataset_meta)
-        return self._builder.build(self.taps.model, passes, index, source, result, folder, stage)
+        return self._builder.build(self.taps.model, passes, index, source, result, folder, stage, position)
 
     def record_metrics(
         self, metrics: dict[str, Any] | None, folder: str = '', focus: Mapping[str, dict] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -84,9 +85,27 @@ class Taps:
         self._level_sources = find_default_layers(self.model)
         self._checked = False
         self._fired: set[str] = set()
-        self._passes: list[Pass] = []
-        self._current: Pass | None = None  # the pass that has begun and not ended
+        self._local = threading.local()  # passes belong to the thread that calls the detector
+        self._lock = threading.Lock()
+        self._attached: set[int] = set()  # threads between attach() and detach()
         self._handles: list[Any] = []
+
+    @property
+    def _passes(self) -> list[Pass]:
+        return self._local.__dict__.setdefault('passes', [])
+
+    @_passes.setter
+    def _passes(self, passes: list[Pass]) -> None:
+        self._local.passes = passes
+
+    @property
+    def _current(self) -> Pass | None:
+        """The pass that has begun and not ended."""
+        return self._local.__dict__.get('current')
+
+    @_current.setter
+    def _current(self, current: Pass | None) -> None:
+        self._local.current = current
 
     def __enter__(self) -> Taps:
         self.attach()
@@ -99,6 +118,12 @@ class Taps:
         """Register the hooks on the detector; drops passes that were not taken."""
         self.detach()
         self._passes = []
+        with self._lock:
+            if not self._attached:
+                self._register_hooks()
+            self._attached.add(threading.get_ident())
+
+    def _register_hooks(self) -> None:
         self._handles.append(self.model.register_forward_hook(self._on_forward_end))
         preprocessor = getattr(self.model, 'data_preprocessor', None)
         if preprocessor is not None:
@@ -117,8 +142,10 @@ class Taps:
     def detach(self) -> None:
         """Remove all hooks from the detector. Safe to call at any time, also repeatedly."""
         self._current = None
-        while self._handles:
-            self._handles.pop().remove()
+        with self._lock:
+            self._attached.discard(threading.get_ident())
+            while self._handles and not self._attached:
+                self._handles.pop().remove()
 
     def keep_branch(self, branch: str) -> None:
         """Drop the layers outside a branch, given as the start of their paths, such as ``student.``."""

@@ -15,7 +15,7 @@ from mmdet_featviz.cli.loading import check_checkpoint, load_detector, run_info_
 from mmdet_featviz.cli.options import add_drawing_options, add_random_weights
 from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
-from mmdet_featviz.runs.run_folder import RunFolder
+from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.visualization.style import Style
 
@@ -84,6 +84,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error('--config-a needs --images: name images or folders to compare the detectors on')
     style = Style(colormap=args.colormap, alpha=args.alpha, score_thr=args.score_thr)
     try:
+        check_apart(args.out_dir, *args.runs)
         runs = _run_both(args) if args.config_a else [Run(folder) for folder in args.runs]
         comparison = RunComparison(*runs, args.out_dir, style, args.overwrite)
     except (OSError, ValueError) as error:

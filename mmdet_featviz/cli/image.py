@@ -6,13 +6,17 @@ Options that are not given are those of the hook in the config, if it has one.
 from __future__ import annotations
 
 import argparse
+import os.path as osp
+from typing import Sequence
 
 from mmdet_featviz.apis.inference import draw_images, find_images, show_layers
-from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.apis.visualizer import DEFAULT_DIR, FeatureVisualizer
 from mmdet_featviz.capture.layer_tree import DEPTH
 from mmdet_featviz.cli.loading import load_detector, run_info_of
 from mmdet_featviz.cli.options import add_detector_options, add_drawing_options
 from mmdet_featviz.cli.ranks import exit_on_sigterm
+from mmdet_featviz.runs.manifest import read_entries
+from mmdet_featviz.runs.storage import get_storage, is_inside
 from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.style import Style
 
@@ -48,6 +52,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.show_layers is not None:
         print(show_layers(model, images[0], args.show_layers))
         return
+    _check_not_drawn(images, visualizer.out_dir)
     try:
         visualizer.open(model, dataset_meta=getattr(model, 'dataset_meta', None), info=run_info_of(args))
     except (ValueError, OSError) as error:
@@ -59,3 +64,13 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if len(unreadable) == len(images):
             raise SystemExit(message)
         print(message)
+
+
+def _check_not_drawn(images: Sequence[str], out_dir: str | None) -> None:
+    """Raise SystemExit if an image is a picture of the run in the output folder."""
+    store = get_storage(out_dir or DEFAULT_DIR)
+    names = (name for entry in read_entries(store) for name in filter(is_inside, entry.get('files', ())))
+    drawn = {osp.realpath(store.path(name)) for name in names}
+    own = [image for image in images if osp.realpath(image) in drawn]
+    if own:
+        raise SystemExit(f'{own[0]} is a picture of the run in {store.folder}: choose an out_dir outside the images')

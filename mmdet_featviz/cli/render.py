@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mmdet_featviz.cli.options import add_drawing_options, drawing_options, name_filter
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
-from mmdet_featviz.runs.run_folder import RunFolder
+from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.style import Style
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     try:
+        check_apart(args.out_dir, args.run)
         source = Run(args.run)
         style = _style_of(source, args)
         folder = RunFolder(args.out_dir, args.overwrite)
@@ -68,9 +69,10 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
     for path in tqdm(source.paths, unit='image'):
         writer.build_and_write(osp.dirname(path), partial(load, path))
+    writer.finish()
     if not drawn and not writer.outcome.skipped:
         raise SystemExit('--images and --levels match nothing: manifest.jsonl of the run lists keys, layers and levels')
-    if not writer.outcome.drawn:
+    if not len(writer.outcome.drawn):
         raise SystemExit(writer.summary())
     print(writer.summary())
 

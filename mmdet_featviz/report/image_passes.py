@@ -11,7 +11,7 @@ from typing import Iterable, Iterator
 
 from mmdet_featviz.runs.reader import Run
 
-EPOCH_KEY = re.compile(r'(epoch|iter)_(\d+)/(.+)', re.DOTALL)  # image key of a validation during a training
+EPOCH_KEY = re.compile(r'(epoch|iter|test)_(\d+)/(.+)', re.DOTALL)  # of a validation in a training, or a second test
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,10 @@ def order_metrics(metrics: Iterable[str]) -> list[str]:
 
 
 def order_by_time(evaluations: Iterable[str]) -> list[str]:
-    """Names of evaluations or of their folders, each once, by their number; the test comes last."""
+    """Names of evaluations or of their folders, each once, by their number; tests come last."""
     return sorted(
-        dict.fromkeys(evaluations), key=lambda name: (name == TEST, int('0' + ''.join(re.findall('[0-9]', name))))
+        dict.fromkeys(evaluations),
+        key=lambda name: (name.startswith(TEST), int('0' + ''.join(re.findall('[0-9]', name)))),
     )
 
 

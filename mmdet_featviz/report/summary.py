@@ -57,7 +57,7 @@ def _plot_over_time(metric: str, histories: Mapping[str, MetricHistory]) -> Plot
         letter or metric: {
             name: values[metric]
             for name, values in history.evaluations.items()
-            if name != TEST and values.get(metric) is not None
+            if not name.startswith(TEST) and values.get(metric) is not None
         }
         for letter, history in histories.items()
     }

@@ -5,56 +5,108 @@ from __future__ import annotations
 import hashlib
 import os
 import os.path as osp
+import re
+import unicodedata
 from collections import Counter
 from typing import Iterable
 
-from mmdet_featviz.runs.manifest import MANIFEST
+from mmengine.dist import get_dist_info
+
+from mmdet_featviz.runs.compact_table import CompactTable, hash64
 
 MAX_NAME_BYTES = 180  # file systems allow 255, and suffixes are added
 WINDOWS_DEVICES = {
     'CON',
+    'CONIN$',
+    'CONOUT$',
     'PRN',
     'AUX',
     'NUL',
-    *(f'{port}{number}' for port in ('COM', 'LPT') for number in range(1, 10)),
+    *(f'{port}{number}' for port in ('COM', 'LPT') for number in '123456789\u00b9\u00b2\u00b3'),
 }
+WINDOWS_CHARACTERS = re.compile('[<>:"|?*\\\\]')
+OWN_NAMES = re.compile(r'run\.json|manifest\.jsonl|manifest\.rank\d+\.jsonl', re.IGNORECASE)  # of a run's own files
+OWN_FOLDERS = re.compile(r'report|test_\d+', re.IGNORECASE)  # only directly inside a run
 
 
 class ImageKeys:
     """Gives each image its key: its path relative to a root folder, without the file extension.
 
     Where several images would get the same key (``a.jpg`` and ``a.png``, or ``a.jpg`` and ``A.jpg``, which are one name
-    on some file systems), a hash of the path is appended.
+    on some file systems), a hash of the path is appended. Several ranks that do not know all paths append a hash of
+    the path and the position to each key: none of them knows the images of the others.
 
     Args:
         root: Folder of the images. The key of an image outside it is made from the whole path, so that no key leads
             out of the output folder. None makes every key from the whole path.
-        paths: Paths of all images, if known. Keys then do not depend on the order of the images; otherwise the first
-            of several equal keys gets no hash.
+        paths: Paths of all samples in the order of the data set, if known; an image may have several samples. Keys then
+            do not depend on the order of the images; otherwise the first of several equal keys gets no hash.
+        interval: Every n-th sample is drawn.
     """
 
-    def __init__(self, root: str | None = None, paths: Iterable[str] = ()) -> None:
+    def __init__(self, root: str | None = None, paths: Iterable[str] = (), interval: int = 1) -> None:
         self.root = None if root is None else _normalize(root)
-        self._path_of: dict[str, str] = {}  # case-folded key: path of the image that has it
+        self._path_of = CompactTable()  # key: hash of the path that has it
         self._array_count = 0
-        counts = Counter(self._short_key(path).casefold() for path in {_normalize(path) for path in paths})
+        paths = [_normalize(path) for path in paths]
+        samples = Counter(paths)
+        counts = Counter(_folded(self._short_key(path)) for path in samples)
         self._ambiguous = {key for key, count in counts.items() if count > 1}
+        self._several_ranks = get_dist_info()[1] > 1
+        self._knows_paths = bool(paths)
+        self._repeated = {path for path, count in samples.items() if count > 1}
+        # Position of each drawn sample of an image with several: path, number of drawn samples before it.
+        self._samples: dict[int, tuple[str, int]] = {}
+        self._drawn_samples: Counter = Counter()
+        for position in range(0, len(paths) if self._repeated else 0, interval):
+            path = paths[position]
+            if path in self._repeated:
+                self._samples[position] = path, self._drawn_samples[path]
+                self._drawn_samples[path] += 1
 
-    def key_of(self, path: str | None) -> str:
-        """Return the key of an image path; an array, which has no path (None), gets a running number."""
+    def key_of(self, path: str | None, position: int | None = None) -> str:
+        """Return the key of an image.
+
+        Args:
+            path: Its path; an array, which has none (None), is named by its position.
+            position: Its position in the order of the data set, the same on any number of ranks. None numbers arrays
+                in the order of the calls.
+        """
         if path is None:
-            self._array_count += 1
-            return f'array_{self._array_count - 1:06d}'
+            if position is None:
+                position = self._array_count
+                self._array_count += 1
+            return f'array_{position:06d}'
+        sample = self.sample_of(path, position)
         path = _normalize(path)
         key = self._short_key(path)
-        if key.casefold() in self._ambiguous or self._path_of.setdefault(key.casefold(), path) != path:
+        has_unknown_samples = sample is None and path in self._repeated
+        if self._several_ranks and position is not None and (has_unknown_samples or not self._knows_paths):
+            return f'{key}~{_hash(f"{path}:{position}")}'
+        folded, hashed = _folded(key), hash64(path) % 2**32
+        if folded in self._ambiguous or self._path_of.setdefault(folded, hashed) != hashed:
             key = f'{key}~{_hash(path)}'
         return key
+
+    def sample_of(self, path: str | None, position: int | None) -> tuple[int, int] | None:
+        """Return which of the drawn samples of its image is at a position, from 0, and how many the image has.
+
+        None if the image has only one sample, or if the data set has another image at the position: not all samplers
+        keep the order.
+        """
+        if path is None or not self._samples:
+            return None
+        path = _normalize(path)
+        known_path, number = self._samples.get(position, ('', 0))
+        return (number, self._drawn_samples[path]) if known_path == path else None
 
     def _short_key(self, path: str) -> str:
         inside = self.root is not None and path.startswith(self.root.rstrip('/') + '/')
         relative = (path[len(self.root) :] if inside else path).lstrip('/')
-        return '/'.join(map(_safe_name, osp.splitext(relative)[0].split('/')))
+        parts = [_safe_name(part) for part in osp.splitext(relative)[0].split('/')]
+        if OWN_FOLDERS.fullmatch(parts[0]):
+            parts[0] = f'{parts[0]}~{_hash(parts[0])}'
+        return '/'.join(parts)
 
 
 def _normalize(path: str) -> str:
@@ -69,13 +121,16 @@ def _normalize(path: str) -> str:
 def _safe_name(part: str) -> str:
     """Return one part of a path as a folder name that every file system accepts and that no file of a run has."""
     encoded = part.encode('utf-8', 'surrogateescape')
-    is_short = len(encoded) <= MAX_NAME_BYTES
-    is_reserved = part.partition('.')[0].upper() in WINDOWS_DEVICES or part in ('run.json', MANIFEST)
-    is_drive = part[:1].isalpha() and part[1:2] == ':'  # as C: of Windows, which leads out of the folder
-    if is_short and not is_reserved and not is_drive:
-        return part
-    start = part if is_short else encoded[:MAX_NAME_BYTES].decode('utf-8', 'ignore')
-    return f'{start.replace(":", "", 1) if is_drive else start}~{_hash(part)}'
+    name = part if len(encoded) <= MAX_NAME_BYTES else encoded[:MAX_NAME_BYTES].decode('utf-8', 'ignore')
+    name = WINDOWS_CHARACTERS.sub('_', name).rstrip('. ')
+    device = part.partition('.')[0].rstrip(' ').upper()
+    is_reserved = device in WINDOWS_DEVICES or OWN_NAMES.fullmatch(part) is not None
+    return part if name == part and not is_reserved else f'{name}~{_hash(part)}'
+
+
+def _folded(key: str) -> str:
+    """Return what two keys have in common that are one name on some file systems."""
+    return unicodedata.normalize('NFC', unicodedata.normalize('NFC', key).casefold())
 
 
 def _hash(text: str) -> str:

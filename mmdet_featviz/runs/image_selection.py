@@ -26,6 +26,7 @@ class ImageSelection:
         self.maximum = maximum
         self.names = names
         self.stage: str | None = None
+        self.position = 0  # of the image counted last, in the order of a single process
         self._trained = 0  # images of all ranks in earlier rounds of training
         self._dataset_size: int | None = None
         self._seen = 0  # images of this rank in this round
@@ -50,6 +51,7 @@ class ImageSelection:
         """
         index, number = self._index, self._number
         self._seen += 1
+        self.position = number
         if self._dataset_size is not None and index >= self._dataset_size:
             return False
         if self.names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, field
 
+from mmdet_featviz.runs.compact_table import CompactTable
 from mmdet_featviz.runs.maps_file import MapsError
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import count_noun, first_names
@@ -29,8 +30,8 @@ class Outcome:
 
     pictures: int = 0
     map_files: int = 0
-    drawn: set[str] = field(default_factory=set)
-    drawn_before: set[str] = field(default_factory=set)
+    drawn: CompactTable = field(default_factory=CompactTable)
+    drawn_before: CompactTable = field(default_factory=CompactTable)
     pending: list[str] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
@@ -40,8 +41,8 @@ class Outcome:
         """Add the counts of another outcome."""
         self.pictures += other.pictures
         self.map_files += other.map_files
-        self.drawn |= other.drawn
-        self.drawn_before |= other.drawn_before
+        self.drawn.update(other.drawn)
+        self.drawn_before.update(other.drawn_before)
         self.pending += other.pending
         for reason, names in other.skipped.items():
             self.skipped.setdefault(reason, []).extend(names)
@@ -68,7 +69,7 @@ class Outcome:
         line = f'{files} of {count_noun(len(self.drawn), "image")} in {folder}'
         if self.pending:
             line += f'; {count_noun(len(self.pending), "image")} to be drawn at the end, on one scale'
-        if self.drawn_before:
+        if len(self.drawn_before):
             line += f'; {count_noun(len(self.drawn_before), "image")} drawn before'
         skipped = [
             f'{count_noun(len(names), "image")}, {reason} ({first_names(names)})'

@@ -57,7 +57,7 @@ class Run:
     @property
     def info_to_copy(self) -> dict:
         """The part of `info` that also holds for a run drawn from this one's maps."""
-        return {name: value for name, value in self.info.items() if name not in ('version', 'style')}
+        return {name: value for name, value in self.info.items() if name not in ('id', 'version', 'style')}
 
 
 def load_with_image(path: str, info: dict) -> Snapshot:

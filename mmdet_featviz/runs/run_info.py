@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os.path as osp
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from mmdet_featviz.runs.storage import Storage
+from mmdet_featviz.visualization.style import Style
 
 RUN_INFO_FILE = 'run.json'
 TEST = 'test'  # key of a test's metrics; those of a validation have its folder as key, such as epoch_3
@@ -22,17 +25,27 @@ def read_run_info(store: Storage) -> dict:
 
 
 def check_same_settings(folder: str, before: dict, now: dict) -> None:
-    """Raise ValueError if the run to be resumed in a folder was made with other settings."""
-    for name in ('layers', 'reduction', 'style'):
-        old, new = before.get(name), now.get(name)
+    """Raise ValueError if the run to be resumed in a folder was made with other settings, weights or another config."""
+    default = json.loads(to_json(asdict(Style())))
+    # A version of the package may lack an option of another; what the other drew then has its default.
+    old_style, new_style = ({**default, **(info.get('style') or {})} for info in (before, now))
+    pairs = {name: (before.get(name), now.get(name)) for name in ('layers', 'reduction')}
+    pairs.update({f'style.{name}': (old_style[name], new_style[name]) for name in default})
+    for name in ('config', 'checkpoint'):
+        if before.get(name) is not None and now.get(name) is not None:  # not every way to run names them
+            old, new = (_whole_path(info[name], info.get('working_dir')) for info in (before, now))
+            pairs[name] = (before[name], now[name]) if old != new else (None, None)
+    for name, (old, new) in pairs.items():
         if old != new:
-            if isinstance(old, dict) and isinstance(new, dict):
-                option = next(option for option in new if old.get(option) != new[option])
-                name, old, new = f'{name}.{option}', old.get(option), new.get(option)
             raise ValueError(
                 f'{folder!r} was drawn with other settings ({name} was {old!r} and is {new!r} now), so resume=True '
                 'cannot continue it: set overwrite=True to replace it, or choose another out_dir'
             )
+
+
+def _whole_path(path: str, working_dir: str | None) -> str:
+    """Return a path that does not depend on the working directory; a URL is returned unchanged."""
+    return path if '://' in path else osp.realpath(osp.join(working_dir or '', path))
 
 
 def jsonable_dataset_meta(dataset_meta: dict | None) -> dict | None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import atexit
 import errno
+import itertools
 import os
 import os.path as osp
 import re
 import tempfile
 import threading
+import uuid
 from typing import Union
 
 from mmengine import fileio
 
-PARTIAL_FILE = re.compile(r'\..+\.\d+\.part', re.DOTALL)  # .NAME.PROCESS.part, while the file is written
-PROBE = 'writable.probe'
+PARTIAL_FILE = re.compile(r'\..+\.\d+\.part', re.DOTALL)  # .NAME.PROCESS.THREAD.COUNT.part, while it is written
+PROBE = 'writable.{}.probe'
 PUT_EVERY = 100  # appends
+_write_count = itertools.count()
 
 
 def get_storage(folder: str) -> Storage:
@@ -109,7 +112,8 @@ class DiskStorage:
         """
         path = self.path(name)
         os.makedirs(osp.dirname(path), exist_ok=True)
-        temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{os.getpid()}.part')
+        writer = f'{os.getpid()}.{threading.get_ident()}.{next(_write_count)}'  # no two writers share a file
+        temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{writer}.part')
         try:
             with open(temporary, 'wb') as file:
                 file.write(data)
@@ -118,6 +122,15 @@ class DiskStorage:
             if osp.exists(temporary):
                 os.unlink(temporary)
             raise
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file unless one of that name exists, and return whether it was written."""
+        try:
+            with open(self.path(name), 'xb') as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+        return True
 
     def append(self, name: str, lines: bytes) -> None:
         """Append lines to a file in a single write, so that lines of several threads do not mix.
@@ -168,8 +181,9 @@ class BackendStorage:
         return f'{self.folder}/{_checked(name, self.folder)}'
 
     def prepare(self) -> None:
-        self.write(PROBE, b'')
-        self.remove(PROBE)
+        probe = PROBE.format(uuid.uuid4().hex)  # ranks probe at the same time
+        self.write(probe, b'')
+        self.remove(probe)
 
     def names(self) -> list[str]:
         return sorted(self._backend.list_dir_or_file(self.folder, list_dir=False))
@@ -185,6 +199,12 @@ class BackendStorage:
 
     def write(self, name: str, data: bytes) -> None:
         self._backend.put(data, self.path(name))
+
+    def create(self, name: str, data: bytes) -> bool:
+        if self._backend.exists(self.path(name)):
+            return False
+        self.write(name, data)
+        return True
 
     def append(self, name: str, lines: bytes) -> None:
         with self._lock:

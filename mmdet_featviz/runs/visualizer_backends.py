@@ -45,13 +45,30 @@ class PictureLogger:
         return int(number) if number.isdigit() else self._image_count
 
 
+def current_visualizer() -> Visualizer | None:
+    """Return the visualizer that was created last, which is that of the latest runner; None if there is none."""
+    # Where there is none, mmengine's get_current_instance() raises with its lock held: other threads would hang.
+    return Visualizer.get_current_instance() if Visualizer._instance_dict else None
+
+
 def latest_visualizer() -> Visualizer:
     """Return the visualizer of the runner that was created last.
 
     Raises:
         ValueError: If there is none.
     """
-    try:
-        return Visualizer.get_current_instance()
-    except RuntimeError:
-        raise ValueError('log_to_visualizer=True needs the visualizer of a runner, and there is none') from None
+    visualizer = current_visualizer()
+    if visualizer is None:
+        raise ValueError('log_to_visualizer=True needs the visualizer of a runner, and there is none')
+    return visualizer
+
+
+def current_log_folder() -> str | None:
+    """Return the log folder of the latest runner, on every rank; None if its visualizer stores nothing."""
+    visualizer = current_visualizer()
+    # A runner gives its visualizer {log folder}/vis_data; a log file exists on the first rank only.
+    for backend in getattr(visualizer, '_vis_backends', {}).values():
+        folder, name = osp.split(getattr(backend, '_save_dir', '') or '')
+        if name == 'vis_data':
+            return folder
+    return None

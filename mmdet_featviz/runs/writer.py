@@ -77,7 +77,7 @@ class RunWriter:
             before = read_run_info(get_storage(run_folder.out_dir))
             check_same_settings(run_folder.out_dir, before, json.loads(to_json(self._run_info)))
             self._run_info.update({name: before.get(name, {}) for name in ('metrics', 'focus')})
-        self._write_run_info()
+        run_folder.take(self._run_info)
 
     @property
     def _needs_run_range(self) -> bool:
@@ -97,6 +97,7 @@ class RunWriter:
         Raises:
             ImageError, OSError: With `strict`, if an image cannot be read or a picture cannot be written.
         """
+        self.run_folder.take(self._run_info)  # again, if nothing had been drawn before the last finish()
         self._workers.submit(self._write_all, snapshots)
 
     def build_and_write(self, name: str, build: Callable[[], Sequence[Snapshot]]) -> None:
@@ -126,16 +127,12 @@ class RunWriter:
         self._run_info['metrics'] = {**self._run_info.get('metrics', {}), folder or TEST: numeric_metrics(metrics)}
         self._run_info['focus'] = {**self._run_info.get('focus', {}), **(focus or {})}
         try:
-            self._write_run_info()
+            self.run_folder.write_info(self._run_info)
         except Exception as error:  # each file backend raises errors of its own
             if self.strict:
                 raise
             message = f'{RUN_INFO_FILE} cannot be written, so the report will lack the latest metrics: {error}'
             print_log(message, 'current', logging.WARNING)
-
-    def _write_run_info(self) -> None:
-        if is_main_process():
-            self.run_folder.write(RUN_INFO_FILE, to_json(self._run_info).encode('utf-8', 'surrogateescape'))
 
     def finish(self, in_run: bool = False) -> None:
         """Wait until everything is written, and draw the pictures that wait for the value range of the run.
@@ -151,12 +148,17 @@ class RunWriter:
             views = Views(self.style, run_ranges(pending_of_all_ranks, self.style.align))
             for path in pending:
                 self._workers.submit(self._draw_saved, path, views)
-        self.stop()
+        self._flush()
         if in_run:
             self._join_ranks()
+        self.run_folder.release()
 
     def stop(self) -> None:
         """Wait until everything is written; pictures that wait for the value range of the run are not drawn."""
+        self._flush()
+        self.run_folder.release()
+
+    def _flush(self) -> None:
         self._workers.wait()
         self._attempt(self.outcome, MANIFEST, lambda _: self.run_folder.flush())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Callable, Sequence
 
@@ -58,7 +59,8 @@ class Snapshot:
     Attributes:
         key: Image key, which names the output folder.
         path: Path or URL of the image; None for an array.
-        augmentation: Number of the pass over this image, counted from 0, or ``mean`` for the mean of all passes.
+        augmentation: Number of the pass over this image, counted from 0, or ``mean`` for the mean of all passes. If
+            an image has several samples in the data set, ``mean_4`` is the mean of the passes from 4 on.
         placement: Where the image lies in the network's input.
         levels: The levels, in the order in which the layers fired.
         attention: Outputs of channel-attention modules; their `pooled` has the channel weights.
@@ -86,8 +88,8 @@ class Snapshot:
     @property
     def suffix(self) -> str:
         """Part of file names after the level's name: empty for the first pass."""
-        if self.augmentation == 'mean':
-            return '.mean'
+        if re.fullmatch(r'mean(_\d+)?', str(self.augmentation)):
+            return f'.{self.augmentation}'
         return f'.pass_{self.augmentation}' if self.augmentation else ''
 
     @property

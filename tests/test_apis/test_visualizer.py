@@ -102,8 +102,8 @@ def test_the_range_ignores_padding(tmp_path):
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize('normalize', ['max', 'layer', (-5.0, 5.0)])
 def test_values_that_are_not_finite_are_zero_heat_and_counted(tmp_path, bad, normalize):
-    values = np.full((8, 12), 1.0)
-    values[0, 0], values[4, 5] = 4.0, bad
+    values = np.full((8, 12), 2.0)
+    values[0, 0], values[0, 11], values[4, 5] = 4.0, 1.0, bad
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         some, everything, constant = gray_heatmaps(

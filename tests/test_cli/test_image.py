@@ -175,3 +175,15 @@ def test_a_stopped_command_says_what_it_drew(pools_project, tmp_path):
     assert done.returncode == 128 + signal.SIGTERM
     summary = f'Feature maps drawn before the run ended early: 2 pictures of 1 image in {tmp_path / "out"}'
     assert summary in done.stdout + done.stderr
+
+
+def test_pictures_of_the_run_are_not_drawn_as_images(pools_project, tmp_path):
+    (tmp_path / 'a.jpg').write_bytes((pools_project / 'images' / 'a.jpg').read_bytes())
+    arguments = tmp_path, 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out'
+    assert run('image_demo.py', *arguments, cwd=pools_project).returncode == 0
+    before = pictures(tmp_path)
+    for option in ('--resume', '--overwrite'):
+        done = run('image_demo.py', *arguments, option, cwd=pools_project)
+        assert done.returncode == 1
+        assert 'is a picture of the run in' in done.stderr.strip().splitlines()[-1]
+        assert pictures(tmp_path) == before

@@ -53,3 +53,12 @@ def test_a_folder_without_a_run_is_an_error(pools_project):
     done = run('render.py', 'images', '--out-dir', 'x', cwd=pools_project)
     assert done.returncode == 1
     assert 'images is no run: it has no manifest.jsonl' in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize('folder', ['out', 'out/later', '.'])
+def test_a_run_is_not_drawn_over_itself(saved_run, tmp_path, folder):
+    before = pictures(saved_run)
+    done = run('render.py', saved_run, '--out-dir', tmp_path / folder, '--overwrite', cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'is, contains or is inside' in done.stderr.strip().splitlines()[-1]
+    assert pictures(saved_run) == before

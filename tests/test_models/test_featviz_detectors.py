@@ -2,6 +2,9 @@
 
 import copy
 import os
+import pickle
+import threading
+from concurrent import futures
 
 import cv2
 import numpy as np
@@ -22,11 +25,14 @@ from conftest import (
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.models import YOLOX, SingleStageDetector
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+from mmengine.visualization import Visualizer
 
 from mmdet_featviz import FeatVizMixin
 
@@ -221,18 +227,80 @@ def test_two_lines_make_a_custom_detector_draw(tmp_path):
         MODELS.build({**cfg, 'type': 'MyDetectorHp', 'featviz': dict(reduction='x')})
 
 
-def test_a_model_that_draws_can_be_copied_and_leaves_no_hooks(tmp_path):
-    model = MODELS.build({**pool_detector(), 'type': 'SingleStageDetectorHp', 'featviz': dict(out_dir=str(tmp_path))})
-    inputs = demo_mm_inputs(1, [[3, 64, 64]])
-    inputs['data_samples'][0].set_metainfo(dict(scale_factor=(1.0, 1.0), ori_shape=(64, 64)))
+def drawing_pools(folder, **options):
+    """A detector on BrightnessPools that draws, and a data sample for it."""
+    options = dict(save='heatmap', out_dir=str(folder / 'heatmaps'), image_root='/i', **options)
+    return MODELS.build({**pool_detector((8, 16)), 'type': 'SingleStageDetectorHp', 'featviz': options}).eval()
+
+
+def predict(model, path, inputs):
+    """Predict on inputs (1, 3, 64, 64) that belong to an image path."""
+    meta = dict(img_shape=(64, 64), ori_shape=(64, 64), scale_factor=(1.0, 1.0), img_path=path)
     with torch.no_grad():
-        model.eval().test_step(copy.deepcopy(inputs))
+        model.predict(inputs, [DetDataSample(metainfo=meta)])
+
+
+def test_a_copy_of_a_model_draws_into_a_folder_of_its_own(tmp_path):
+    model = drawing_pools(tmp_path)
+    predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
     assert not any(module._forward_hooks for module in model.modules())
-    copied = copy.deepcopy(model)  # as EMAHook does
-    with torch.no_grad():
-        copied.test_step(inputs)
-    assert len(pictures(tmp_path)) == 12
+    copies = [copy.deepcopy(model), copy.deepcopy(model)]  # as EMAHook does
+    copies.append(copy.deepcopy(copies[0]))
+    for copied in copies:
+        predict(copied, '/i/a.png', torch.rand(1, 3, 64, 64))
+    for folder in ('heatmaps', 'heatmaps_2', 'heatmaps_3', 'heatmaps_4'):
+        assert pictures(tmp_path / folder) == ['a/backbone_0.heatmap.png', 'a/backbone_1.heatmap.png']
+    assert len({(tmp_path / name / 'a/backbone_0.heatmap.png').read_bytes() for name in os.listdir(tmp_path)}) == 4
+
+
+def test_a_model_can_be_saved_after_it_has_drawn(tmp_path):
+    model = drawing_pools(tmp_path, channels='all')
+    model.featviz.style = type(model.featviz.style)(save=('channels',), channels='all')
+    predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
     torch.save(model, tmp_path / 'model.pth')
+    loaded = pickle.loads(pickle.dumps(model))
+    assert loaded.featviz.style.channels == 'all'
+    assert loaded.featviz.out_dir == model.featviz.out_dir
+    with pytest.raises(FileExistsError, match='another hook or detector of this process still writes'):
+        predict(loaded, '/i/a.png', torch.rand(1, 3, 64, 64))
+
+
+def test_heatmaps_of_two_threads_are_on_their_own_images(tmp_path):
+    inputs = {f'/i/{number}.png': torch.rand(1, 3, 64, 64) for number in range(24)}
+    alone = drawing_pools(tmp_path / 'alone')
+    for path, image in inputs.items():
+        predict(alone, path, image)
+    shared, paths = drawing_pools(tmp_path / 'shared'), list(inputs)
+    with futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda path: predict(shared, path, inputs[path]), paths))
+    names = pictures(tmp_path / 'alone' / 'heatmaps')
+    assert len(names) == 48
+    assert pictures(tmp_path / 'shared' / 'heatmaps') == names
+    for name in names:
+        found, expected = (tmp_path / folder / 'heatmaps' / name for folder in ('shared', 'alone'))
+        assert found.read_bytes() == expected.read_bytes()
+    assert not any(module._forward_hooks for module in shared.modules())
+
+
+def test_two_models_do_not_share_a_folder(tmp_path):
+    one, other = drawing_pools(tmp_path), drawing_pools(tmp_path, overwrite=True)
+    predict(one, '/i/a.png', torch.rand(1, 3, 64, 64))
+    with pytest.raises(FileExistsError, match='still writes to'):
+        predict(other, '/i/a.png', torch.rand(1, 3, 64, 64))
+    one.featviz.close()
+    predict(other, '/i/b.png', torch.rand(1, 3, 64, 64))
+    assert pictures(tmp_path / 'heatmaps') == ['b/backbone_0.heatmap.png', 'b/backbone_1.heatmap.png']
+
+
+def test_without_a_visualizer_other_threads_can_still_use_mmengine(tmp_path):
+    model = drawing_pools(tmp_path)
+    Visualizer._instance_dict.clear()
+    predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
+    found = []
+    thread = threading.Thread(target=lambda: found.append(MessageHub.get_current_instance()), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert found
 
 
 def test_an_error_in_the_detector_leaves_no_hooks(tmp_path):

@@ -1,5 +1,8 @@
 """Image keys: unique, stable, and safe as folder names."""
 
+import re
+import unicodedata
+
 from conftest import pictures
 
 from mmdet_featviz.runs.image_keys import ImageKeys
@@ -62,5 +65,56 @@ def test_unsafe_names_become_valid_folder_names(tmp_path):
     assert len(pictures(tmp_path / 'out')) == 8
     assert found[3].startswith('con~')
     assert found[4] == 'a\nb'
-    assert found[6].startswith('Cx~')
+    assert found[6].startswith('C_x~')
     assert [entry['key'] for entry in read_entries(get_storage(tmp_path / 'out'))] == found
+
+
+def test_arrays_are_named_by_their_position():
+    keys = ImageKeys('/data')
+    assert [keys.key_of(None, 7), keys.key_of(None, 3), keys.key_of(None, 7)] == [
+        'array_000007',
+        'array_000003',
+        'array_000007',
+    ]
+
+
+def test_names_that_windows_or_macos_cannot_keep_apart_are_made_distinct():
+    composed, decomposed = unicodedata.normalize('NFC', 'é'), unicodedata.normalize('NFD', 'é')
+    pairs = [('a..jpg', 'a.jpg'), ('a .jpg', 'a.jpg'), (f'{composed}.jpg', f'{decomposed}.jpg'), ('a?.jpg', 'a*.jpg')]
+    for pair in pairs:
+        for keys in (ImageKeys('/d'), ImageKeys('/d', [f'/d/{name}' for name in pair])):
+            found = {keys.key_of(f'/d/{name}') for name in pair}
+            assert len({unicodedata.normalize('NFC', key.rstrip('. ')).casefold() for key in found}) == 2
+    for name in ('CONIN$', 'conout$.x', 'COM¹', 'LPT³', 'con .x', 'a:b', 'a?', 'a\\b', 'a"', 'a.', 'a '):
+        key = ImageKeys('/d').key_of(f'/d/{name}.jpg')
+        assert re.search('~[0-9a-f]{8}$', key), name
+        assert not set(key) & set('<>:"|?*\\'), name
+        assert key.partition('~')[0] == key.partition('~')[0].rstrip('. ')
+
+
+def test_an_image_does_not_take_the_place_of_the_report_or_of_a_second_test():
+    keys = ImageKeys('/d')
+    assert keys.key_of('/d/report/index.html.png').startswith('report~')
+    assert keys.key_of('/d/Report.png').startswith('Report~')
+    assert keys.key_of('/d/test_2/a.png').startswith('test_2~')
+    assert keys.key_of('/d/a/report.png') == 'a/report'
+    assert keys.key_of('/d/Run.json/a.png').startswith('Run.json~')
+
+
+def test_ranks_that_do_not_know_all_images_never_share_a_key(monkeypatch):
+    monkeypatch.setattr('mmdet_featviz.runs.image_keys.get_dist_info', lambda: (0, 2))
+    ranks = ImageKeys('/d'), ImageKeys('/d')
+    seen = [ranks[0].key_of('/d/a.jpg', 0), ranks[1].key_of('/d/a.png', 1), ranks[0].key_of('/d/a.jpg', 2)]
+    seen.append(ranks[1].key_of('/d/a.jpg', 3))  # a further sample of the image
+    assert len(set(seen)) == 4
+    assert all(key.startswith('a~') for key in seen)
+    assert ImageKeys('/d', ['/d/a.jpg', '/d/b.png']).key_of('/d/a.jpg', 0) == 'a'
+
+
+def test_samples_of_one_image_are_numbered_by_their_position():
+    paths = ['/d/a.jpg', '/d/b.jpg', '/d/a.jpg', '/d/a.jpg']
+    keys = ImageKeys('/d', paths)
+    assert [keys.sample_of(path, position) for position, path in enumerate(paths)] == [(0, 3), None, (1, 3), (2, 3)]
+    assert keys.sample_of('/d/a.jpg', 1) is None  # another order
+    keys = ImageKeys('/d', paths, interval=2)
+    assert [keys.sample_of(paths[position], position) for position in (0, 2)] == [(0, 2), (1, 2)]

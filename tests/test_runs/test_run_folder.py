@@ -1,12 +1,18 @@
 """Run folder: complete files, clear errors, and nothing of others is removed."""
 
+import json
+import os
+
 import cv2
 import numpy as np
 import pytest
-from conftest import manifest, noise, pictures, read
+from conftest import manifest, noise, pictures, python, read
 
-from mmdet_featviz.runs.run_folder import RunFolder
+from mmdet_featviz.runs.run_folder import RunFolder, check_apart
+from mmdet_featviz.runs.storage import PARTIAL_FILE
+from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.visualization.encoding import encode_picture
+from mmdet_featviz.visualization.style import Style
 
 
 @pytest.mark.parametrize('ending', ['jpg', 'png', 'webp'])
@@ -81,3 +87,46 @@ def test_overwriting_also_removes_the_report_and_partial_files(tmp_path):
     RunFolder(str(tmp_path), overwrite=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*') if path.is_file()}
     assert left == {'a/.mine.part', 'report/notes.txt'}
+
+
+def test_a_folder_is_taken_when_a_run_begins_and_free_again_if_nothing_was_drawn(tmp_path):
+    writer = RunWriter(RunFolder(str(tmp_path / 'run')), Style(), {})
+    for options in ({}, dict(overwrite=True), dict(resume=True)):
+        with pytest.raises(FileExistsError, match='another hook or detector of this process still writes to'):
+            RunFolder(str(tmp_path / 'other' / '..' / 'run'), **options)
+    code = f'from mmdet_featviz.runs.run_folder import RunFolder; RunFolder({str(tmp_path / "run")!r})'
+    assert 'FileExistsError' in python(code).stderr
+    writer.finish()
+    assert list((tmp_path / 'run').iterdir()) == []
+    RunFolder(str(tmp_path / 'run'))
+
+
+def test_two_runs_that_find_a_folder_free_do_not_both_take_it(tmp_path):
+    one, other = RunFolder(str(tmp_path)), RunFolder(str(tmp_path))
+    one.take({})
+    one.record([dict(key='a')])
+    one.release()
+    with pytest.raises(FileExistsError, match='another run'):
+        other.take({})
+    assert json.loads((tmp_path / 'run.json').read_text())['id'] == one.id
+
+
+def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path, monkeypatch):
+    temporary = []
+    monkeypatch.setattr('os.replace', lambda source, target: temporary.append(source))
+    for _ in range(2):
+        RunFolder(str(tmp_path)).write('a.png', b'')
+    assert len(set(temporary)) == 2
+    assert all(PARTIAL_FILE.fullmatch(os.path.basename(name)) for name in temporary)
+
+
+def test_an_output_folder_apart_from_what_is_read(tmp_path):
+    (tmp_path / 'run' / 'sub').mkdir(parents=True)
+    (tmp_path / 'link').symlink_to(tmp_path / 'run')
+    check_apart(str(tmp_path / 'run_2'), str(tmp_path / 'run'))
+    for out_dir in ('run', 'run/sub', 'link', 'link/new', '', 'run/../run'):
+        with pytest.raises(ValueError, match='is, contains or is inside'):
+            check_apart(str(tmp_path / out_dir), str(tmp_path / 'run'))
+    with pytest.raises(ValueError, match='is, contains or is inside'):
+        check_apart('s3://a/b/c', 's3://a/b/')
+    check_apart('s3://a/bc', 's3://a/b')

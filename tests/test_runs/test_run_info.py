@@ -1,12 +1,14 @@
 """run.json: the settings of a run, and its metrics."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
+import pytest
 import torch
 from drawn_run import draw
 
-from mmdet_featviz.runs.run_info import jsonable_dataset_meta, numeric_metrics, to_json
+from mmdet_featviz.runs.run_info import check_same_settings, jsonable_dataset_meta, numeric_metrics, to_json
 from mmdet_featviz.visualization.style import Style
 
 
@@ -32,3 +34,19 @@ def test_names_and_colors_of_classes_may_be_arrays():
     kept = json.loads(to_json(jsonable_dataset_meta(meta)))
     assert kept == dict(classes=['猫', 'dog'], palette=[[1, 2, 3], [4, 5, 6]])
     assert jsonable_dataset_meta(dict(classes='cat', palette='coco')) is None
+
+
+@pytest.mark.parametrize('name', ['config', 'checkpoint'])
+def test_a_run_of_another_checkpoint_or_config_is_not_resumed(tmp_path, name):
+    before = {'style': {}, 'working_dir': str(tmp_path), name: 'a.pth'}
+    check_same_settings('run', before, {**before, name: str(tmp_path / 'a.pth'), 'working_dir': '/'})
+    with pytest.raises(ValueError, match=f"other settings \\({name} was 'a.pth' and is 'b.pth' now"):
+        check_same_settings('run', before, {**before, name: 'b.pth'})
+
+
+def test_options_that_only_one_version_knows_do_not_stop_a_resumed_run():
+    now = json.loads(json.dumps(dict(style=asdict(Style(alpha=0.3)))))
+    missing = {name: value for name, value in now['style'].items() if name != 'blend'}
+    check_same_settings('run', dict(style={**missing, 'of_later_versions': 1}), now)
+    with pytest.raises(ValueError, match='style.alpha was 0.4 and is 0.3'):
+        check_same_settings('run', dict(style={}), now)

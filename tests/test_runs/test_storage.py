@@ -62,6 +62,7 @@ def test_a_url_gets_the_same_files_as_a_folder(data, tmp_path, folder, normalize
     assert len(manifest(tmp_path / 'disk')) == (8 if normalize == 'image' else 16)
     assert same_files(folder / 'data/run', tmp_path / 'disk')
     info = [json.loads((run / 'run.json').read_text()) for run in (folder / 'data/run', tmp_path / 'disk')]
+    assert info[0].pop('id') != info[1].pop('id')
     assert info[0] == info[1]
 
 

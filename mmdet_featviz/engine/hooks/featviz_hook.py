@@ -36,16 +36,17 @@ class MetricsHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'test' in self.visualizer.stages:
-            self.visualizer.record_metrics(metrics, focus=_focus_settings(runner.test_loop))
+            self.visualizer.record_metrics(metrics, self.visualizer.test_folder, _focus_settings(runner.test_loop))
 
 
 @HOOKS.register_module()
 class FeatVizHook(MetricsHook):
     """Draws heatmaps of backbone and neck, or of any layers, while a runner tests, validates or trains.
 
-    Pictures of a test are written to ``{out_dir}/{image key}``, those of a validation to ``{out_dir}/epoch_N`` (or
-    ``iter_N`` with an iteration-based loop), and those of training to ``{out_dir}/iter_N``. mmdet's
-    TeacherStudentValLoop validates both branches; their pictures are in ``epoch_N/teacher`` and ``epoch_N/student``.
+    Pictures of a test are written to ``{out_dir}/{image key}`` (of a second one to ``{out_dir}/test_2/{image key}``),
+    those of a validation to ``{out_dir}/epoch_N`` (or ``iter_N`` with an iteration-based loop), and those of training
+    to ``{out_dir}/iter_N``. mmdet's TeacherStudentValLoop validates both branches; their pictures are in
+    ``epoch_N/teacher`` and ``epoch_N/student``.
 
     Settings are checked before the first iteration, also those that only concern the validations of a training. If the
     run ends with an error or is interrupted, the forward hooks are removed from the detector, and what was drawn so far
@@ -117,7 +118,7 @@ class FeatVizHook(MetricsHook):
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
-        self._draw('test', outputs, '')
+        self._draw('test', outputs, self.visualizer.test_folder)
 
     def after_train(self, runner: Runner) -> None:
         self._is_training = False

@@ -8,10 +8,10 @@ from typing import Any
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.visualization import Visualizer
 from torch import Tensor
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.runs.visualizer_backends import current_log_folder, current_visualizer
 
 
 class FeatVizMixin:
@@ -56,7 +56,7 @@ class FeatVizMixin:
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
         selected = self.featviz.select(samples, folder, stage)
-        if not any(selected):
+        if all(position is None for position in selected):
             return run(inputs, samples, *args, **kwargs)
         self.featviz.open(self, osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self), stage=stage)
         with self.featviz.taps as taps:
@@ -69,11 +69,11 @@ class FeatVizMixin:
 def _position_in_run(stage: str) -> tuple[str, str]:
     """Return the subfolder for the pictures, named as by FeatVizHook, and the log folder of the run.
 
-    A detector does not know its runner, so both come from mmengine's message hub and log file.
+    A detector does not know its runner, so both come from mmengine's message hub, log file and visualizer.
     """
     handlers = MMLogger.get_current_instance().handlers
     log_files = [handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)]
-    run_dir = osp.dirname(log_files[0]) if log_files else 'work_dirs'
+    run_dir = osp.dirname(log_files[0]) if log_files else current_log_folder() or 'work_dirs'
     if stage == 'test':
         return '', run_dir
     hub = MessageHub.get_current_instance()
@@ -89,7 +89,4 @@ def _dataset_meta(detector: BaseDetector) -> dict | None:
     """Return classes and palette, from the detector (set by init_detector) or from the visualizer of its runner."""
     if getattr(detector, 'dataset_meta', None):
         return detector.dataset_meta
-    try:
-        return Visualizer.get_current_instance().dataset_meta
-    except (RuntimeError, AttributeError):  # no visualizer, so no runner either
-        return None
+    return getattr(current_visualizer(), 'dataset_meta', None)  # no visualizer: no runner either

@@ -1,0 +1,88 @@
+"""Several tests, samples and hooks in one process: each picture is kept, and listed once."""
+
+import json
+
+import pytest
+from conftest import (
+    keep_ratio_pipeline,
+    manifest,
+    noise,
+    pictures,
+    pool_detector,
+    runner_config,
+    train_config,
+    write_dataset,
+)
+from mmengine.config import ConfigDict
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+
+HOOK = dict(save='heatmap', layers='backbone')
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_dataset(tmp_path / 'data', {f'{n}.png': noise(64, 96, seed=n) for n in range(3)})
+
+
+def test_a_second_test_keeps_the_pictures_and_metrics_of_the_first(data, tmp_path):
+    hook = dict(HOOK, out_dir=str(tmp_path / 'run'), report=True)
+    runner = Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8, 16)), hook))
+    runner.test()
+    first = {name: (tmp_path / 'run' / name).read_bytes() for name in pictures(tmp_path / 'run') if 'heatmap' in name}
+    assert len(first) == 3 * 2
+    runner.train()
+    runner.model.backbone.scale.data *= -1
+    runner.test()
+    second = [name for name in pictures(tmp_path / 'run') if name.startswith('test_2/') and 'heatmap' in name]
+    assert second == [f'test_2/{name}' for name in first]
+    for name, content in first.items():
+        assert (tmp_path / 'run' / name).read_bytes() == content
+        assert (tmp_path / 'run' / 'test_2' / name).read_bytes() != content
+    assert len(manifest(tmp_path / 'run')) == 2 * 3 * 2
+    info = json.loads((tmp_path / 'run' / 'run.json').read_text())
+    assert list(info['metrics']) == ['test', 'test_2']
+
+
+def test_two_hooks_do_not_share_a_folder(data, tmp_path):
+    for options in ({}, dict(overwrite=True), dict(resume=True)):
+        cfg = runner_config(
+            data, tmp_path / 'work', pool_detector((8, 16)), hook=dict(HOOK, out_dir=str(tmp_path / 'run'))
+        )
+        cfg.custom_hooks = [dict(type='FeatVizHook', **HOOK, out_dir=str(tmp_path / 'run'), **options)]
+        cfg.default_hooks.featviz.overwrite = bool(options)
+        with pytest.raises(FileExistsError, match='still writes to'):
+            Runner.from_cfg(cfg).test()
+
+
+@DATASETS.register_module(force=True)
+class Expressions(BaseDataset):
+    """Two samples of each of two images, as of data sets of referring expressions."""
+
+    def load_data_list(self):
+        names = ['a.png', 'b.png', 'a.png', 'a.png']
+        return [
+            dict(img_path=f'{self.data_root}/images/{name}', img_id=number, instances=[], height=64, width=96)
+            for number, name in enumerate(names)
+        ]
+
+
+def test_each_sample_of_an_image_has_its_own_passes_and_mean(tmp_path):
+    data = write_dataset(tmp_path / 'data', {'a.png': noise(64, 96), 'b.png': noise(64, 96, seed=1)})
+    hook = dict(HOOK, out_dir=str(tmp_path / 'run'), average_passes=True, image_root=str(data / 'images'))
+    pipeline = keep_ratio_pipeline((96, 64))
+    flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+    pack = [dict(type='PackDetInputs', meta_keys=pipeline[-1]['meta_keys'])]
+    pipeline[-2:] = [dict(type='TestTimeAug', transforms=[flips, pack])]
+    tta_cfg = ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
+    model = dict(type='DetTTAModel', tta_cfg=tta_cfg, module=pool_detector((8,)))
+    cfg = runner_config(data, tmp_path / 'work', model, pipeline, hook=hook)
+    cfg.test_dataloader.dataset = dict(type='Expressions', data_root=str(data), test_mode=True, pipeline=pipeline)
+    cfg.test_evaluator = dict(type='KeepPredictions')
+    Runner.from_cfg(cfg).test()
+    names = [f'backbone_0{suffix}.heatmap.png' for suffix in ('', *(f'.pass_{number}' for number in range(1, 6)))]
+    means = ['backbone_0.mean.heatmap.png', 'backbone_0.mean_2.heatmap.png', 'backbone_0.mean_4.heatmap.png']
+    expected = [f'a/{name}' for name in (*names, *means)] + [f'b/{name}' for name in (*names[:2], means[0])]
+    assert pictures(tmp_path / 'run') == sorted(expected)
+    assert sorted(file for entry in manifest(tmp_path / 'run') for file in entry['files']) == sorted(expected)
