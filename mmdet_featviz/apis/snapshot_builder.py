@@ -83,7 +83,7 @@ class SnapshotBuilder:
         key = posixpath.join(folder, source.keys.key_of(path, position))
         first = self._first_pass(key, source.keys.sample_of(path, position), len(passes))
         snapshots = [
-            self._build_one(model, pass_, index, key, number, folder, source, boxes, stage == 'train')
+            self._build_one(model, pass_, index, key, number, folder, source, boxes, stage == 'train', position)
             for number, pass_ in enumerate(passes, first)
         ]
         # All passes share one image, which is read once.
@@ -121,6 +121,7 @@ class SnapshotBuilder:
         source: ImageSource,
         boxes: Boxes,
         training: bool,
+        position: int | None,
     ) -> Snapshot:
         inputs, meta = pass_.inputs[index], pass_.samples[index].metainfo
         path = image_path(meta)
@@ -142,6 +143,7 @@ class SnapshotBuilder:
             is_file,
             source.dataset_meta,
             folder,
+            position,
         )
 
 

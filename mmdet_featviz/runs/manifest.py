@@ -13,11 +13,12 @@ from typing import Any, Iterator, Sequence
 import numpy as np
 
 from mmdet_featviz.runs.storage import Storage
-from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.structures.snapshot import Snapshot, is_mean
 from mmdet_featviz.visualization.views import PlacedLevel
 
 MANIFEST = 'manifest.jsonl'
 PART = 'manifest.rank{}.jsonl'  # of a further rank, until all ranks have finished
+TRAINING_FOLDER = re.compile(r'(epoch|iter)_\d')
 IS_PART = re.compile(r'manifest\.rank\d+\.jsonl')
 
 
@@ -37,6 +38,8 @@ def level_entry(
     entry = dict(
         image=snapshot.path,
         key=snapshot.key,
+        folder=snapshot.folder,
+        position=snapshot.position,
         augmentation=snapshot.augmentation,
         layer=level.layer,
         level=level.level,
@@ -62,6 +65,22 @@ def read_entries(store: Storage) -> Iterator[dict[str, Any]]:
     for name in manifest_names(store):
         for line in whole_lines(store.read(name)):
             yield json.loads(line.decode('utf-8', 'surrogateescape'))
+
+
+def run_order(entry: dict[str, Any]) -> tuple:
+    """Return what sorts manifest entries in the order of the run: by stage, position in the data set, and pass.
+
+    The order in the file is that in which threads and ranks finished. The validations and training images of a training
+    come before its tests. Entries without a position, such as those of earlier versions, come first, in the order of
+    the file.
+    """
+    position, augmentation = entry.get('position'), entry['augmentation']
+    if position is None:
+        return ()
+    folder = entry.get('folder', '')
+    parts = [(int(part), '') if part.isdigit() else (0, part) for part in re.split(r'(\d+)', folder)]
+    number = int(re.sub(r'\D', '', str(augmentation)) or 0)
+    return not TRAINING_FOLDER.match(folder), parts, position, is_mean(augmentation), number
 
 
 def whole_lines(data: bytes) -> Iterator[bytes]:

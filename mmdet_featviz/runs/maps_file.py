@@ -17,7 +17,7 @@ from mmdet_featviz.runs.storage import is_inside
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.channel_maps import ChannelMaps
 from mmdet_featviz.structures.placement import Placement
-from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.structures.snapshot import Level, Snapshot, is_mean
 
 FORMAT = 1
 CHANNEL_PARTS = ('picked', 'pooled')
@@ -54,6 +54,7 @@ def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
         format=FORMAT,
         key=snapshot.key,
         folder=snapshot.folder,
+        position=snapshot.position,
         path=snapshot.path,
         augmentation=snapshot.augmentation,
         is_file=snapshot.is_file,
@@ -110,12 +111,13 @@ def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
             the run, sizes, types, a placement without an inverse.
     """
     key, path, augmentation, is_file = (meta[name] for name in ('key', 'path', 'augmentation', 'is_file'))
-    folder = meta.get('folder', '')
+    folder, position = meta.get('folder', ''), meta.get('position')  # not in runs of earlier versions
     _require(isinstance(key, str) and is_inside(key), f'its image key {key!r} leads out of the folder of the run')
     _require(isinstance(folder, str) and isinstance(is_file, bool), f'its folder is {folder!r}, is_file {is_file!r}')
     _require(path is None or isinstance(path, str), f'its image path is {path!r}')
-    is_pass = augmentation == 'mean' or (type(augmentation) is int and augmentation >= 0)
+    is_pass = is_mean(augmentation) or (type(augmentation) is int and augmentation >= 0)
     _require(is_pass, f'its pass is {augmentation!r}')
+    _require(position is None or type(position) is int, f'its position in the data set is {position!r}')
     matrix = np.array(meta['matrix'], np.float64)
     is_placed = matrix.shape == (3, 3) and np.isfinite(matrix).all() and np.linalg.cond(matrix) < 1e15
     _require(is_placed, f'its placement {meta["matrix"]!r} is no matrix with an inverse')
@@ -136,6 +138,7 @@ def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
         ignored,
         is_file=is_file and path is not None,
         folder=folder,
+        position=position,
     )
 
 

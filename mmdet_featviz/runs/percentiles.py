@@ -8,6 +8,7 @@ import numpy as np
 
 from mmdet_featviz.runs.maps_file import load_snapshot
 from mmdet_featviz.structures.grid import Grid
+from mmdet_featviz.structures.snapshot import is_mean
 
 PERCENTILES = 0.5, 99.5
 BINS = 1 << 16
@@ -49,7 +50,7 @@ def _visible(paths: Sequence[str], align: str) -> Iterator[tuple[str, np.ndarray
             snapshot = load_snapshot(path)
         except ValueError:  # missing or damaged: counted later, when it should be drawn
             continue
-        if snapshot.augmentation == 'mean':
+        if is_mean(snapshot.augmentation):
             continue
         for level in snapshot.levels:
             grid = Grid(level.values.shape, level.stride, snapshot.placement, align)

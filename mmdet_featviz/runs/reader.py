@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Iterator
 
-from mmdet_featviz.runs.manifest import MANIFEST, manifest_names, read_entries
+from mmdet_featviz.runs.manifest import MANIFEST, manifest_names, read_entries, run_order
 from mmdet_featviz.runs.maps_file import load_snapshot
 from mmdet_featviz.runs.run_info import read_run_info
 from mmdet_featviz.runs.storage import get_storage
@@ -24,7 +24,7 @@ class Run:
     Attributes:
         folder: Absolute path, or the URL.
         info: Content of ``run.json``.
-        entries: {(image key, pass, layer, level): manifest entry}.
+        entries: {(image key, pass, layer, level): manifest entry}, in the order of the data set.
         paths: Paths of its maps files.
 
     Raises:
@@ -44,6 +44,7 @@ class Run:
         for entry in read_entries(store):
             if 'augmentation' in entry:  # not in the manifest of a report or of a comparison
                 self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
+        self.entries = dict(sorted(self.entries.items(), key=lambda item: run_order(item[1])))
         files = {file: None for entry in self.entries.values() for file in entry['files']}
         names = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
         self.paths = [store.path(name) for name in names]
@@ -51,7 +52,7 @@ class Run:
             raise ValueError(f"{self.folder} holds no maps to draw from: run with save=('maps',)")
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """Iterate over the saved snapshots in the order of the manifest; each can read its image."""
+        """Iterate over the saved snapshots in the order of the data set; each can read its image."""
         return (load_with_image(path, self.info) for path in self.paths)
 
     @property

@@ -52,6 +52,11 @@ def format_stride(stride: tuple[float, float]) -> str:
     return f'{vertical:g}' if vertical == horizontal else f'{vertical:.3g} x {horizontal:.3g}'
 
 
+def is_mean(augmentation: int | str) -> bool:
+    """Whether the number of a pass, as in :class:`Snapshot`, stands for the mean of passes."""
+    return re.fullmatch(r'mean(_\d+)?', str(augmentation)) is not None
+
+
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """Everything captured of one image in one pass.
@@ -70,6 +75,7 @@ class Snapshot:
         is_file: Whether the image is the file at `path`; otherwise it is rebuilt from the network's input.
         dataset_meta: ``classes`` and ``palette`` (RGB) of the data set, if known.
         folder: The first part of `key` that names an epoch or iteration, such as ``epoch_3``; empty in a test.
+        position: Position of the image in the data set, the same on any number of ranks; None if unknown.
     """
 
     key: str
@@ -84,11 +90,12 @@ class Snapshot:
     is_file: bool = True
     dataset_meta: dict | None = field(default=None, repr=False)
     folder: str = ''
+    position: int | None = None
 
     @property
     def suffix(self) -> str:
         """Part of file names after the level's name: empty for the first pass."""
-        if re.fullmatch(r'mean(_\d+)?', str(self.augmentation)):
+        if is_mean(self.augmentation):
             return f'.{self.augmentation}'
         return f'.pass_{self.augmentation}' if self.augmentation else ''
 

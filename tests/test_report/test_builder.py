@@ -1,5 +1,6 @@
 """The files of a report, and reports written by the hook, a detector and the command line."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mmengine.runner import Runner
 from report_pages import SIZE, make_snapshot, random_values, read_data, write_report, write_run
 
 from mmdet_featviz.runs.reader import Run
+from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.structures.snapshot import Level
 
 
@@ -134,8 +136,26 @@ def test_a_run_without_pictures_ends_without_a_report(tmp_path):
     assert not (tmp_path / 'run/report').exists()
 
 
+def delay_the_first_image(monkeypatch):
+    """Let the manifest get the first image of each validation after the second one, if both are drawn."""
+    second, record = threading.Event(), RunFolder.record
+
+    def record_in_another_order(run_folder, entries):
+        position = entries[0].get('position')
+        if position == 0:
+            second.wait(1)
+        record(run_folder, entries)
+        if position == 1:
+            second.set()
+        elif position == 0:
+            second.clear()
+
+    monkeypatch.setattr(RunFolder, 'record', record_in_another_order)
+
+
 @pytest.mark.parametrize(('options', 'keys'), [({}, '012'), (dict(max_images=2), '01'), (dict(image_names='2'), '2')])
-def test_a_training_writes_one_report_of_all_epochs(tmp_path, options, keys):
+def test_a_training_writes_one_report_of_all_epochs(tmp_path, monkeypatch, options, keys):
+    delay_the_first_image(monkeypatch)
     data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(3)})
     hook = dict(out_dir=str(tmp_path / 'run'), report=True, save='maps', stages=('val',), **options)
     Runner.from_cfg(train_config(data, tmp_path / 'work', pool_detector((8, 16)), hook=hook)).train()

@@ -45,6 +45,7 @@ SNAPSHOT = Snapshot(
     Boxes(np.array([[1.0, 2, 3, 4], [0, 0, 9, 9]]), np.array([1, 0]), np.array([np.nan, 0.5])),
     np.array([[0.0, 1, 2, 3]]),
     folder='epoch_3',
+    position=7,
 )
 
 
@@ -62,7 +63,7 @@ def write_maps(path, edit=None, **arrays):
 
 def test_a_snapshot_is_loaded_as_it_was_saved(tmp_path):
     loaded = load_snapshot(write_maps(tmp_path / 'maps.npz'))
-    for name in ('key', 'path', 'augmentation', 'is_file', 'folder'):
+    for name in ('key', 'path', 'augmentation', 'is_file', 'folder', 'position'):
         assert getattr(loaded, name) == getattr(SNAPSHOT, name)
     for name in ('matrix', 'image_size', 'input_size'):
         np.testing.assert_array_equal(getattr(loaded.placement, name), getattr(SNAPSHOT.placement, name))
@@ -78,6 +79,12 @@ def test_a_snapshot_is_loaded_as_it_was_saved(tmp_path):
             np.testing.assert_array_equal(getattr(channels, name), getattr(CHANNELS, name))
     (tmp_path / 'neck.p_2.pass_1.raw.npy').write_bytes(npy(np.ones((4, 2, 3), np.float16)))
     np.testing.assert_array_equal(load_snapshot(str(tmp_path / 'maps.npz')).levels[0].raw, np.ones((4, 2, 3)))
+
+
+@pytest.mark.parametrize('augmentation', ['mean', 'mean_4'])
+def test_means_of_passes_are_loaded(tmp_path, augmentation):
+    loaded = load_snapshot(write_maps(tmp_path / 'maps.npz', lambda meta: meta.update(augmentation=augmentation)))
+    assert loaded.augmentation == augmentation
 
 
 def npy(array, **options):
@@ -111,6 +118,7 @@ MATRIX = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
     [
         (dict(augmentation='../../x'), 'its pass is'),
         (dict(augmentation=-1), 'its pass is -1'),
+        (dict(position=[1]), r'its position in the data set is \[1\]'),
         (dict(path=['a']), 'its image path is'),
         (dict(is_file='yes'), "its folder is 'epoch_3', is_file 'yes'"),
         (dict(matrix=MATRIX[:2]), 'no matrix with an inverse'),

@@ -43,3 +43,38 @@ def test_the_folder_of_a_report_is_not_a_run(pool_model, tmp_path):
     draw(pool_model, tmp_path, count=1, save='maps', report=True)
     with pytest.raises(ValueError, match='report holds no maps to draw from'):
         Run(str(tmp_path / 'run' / 'report'))
+
+
+def test_the_order_is_that_of_the_data_set_on_any_number_of_threads_and_ranks(tmp_path):
+    """Two ranks, each with a validation of two epochs, training images and two tests, finished in any order."""
+    run_order = [
+        *(('epoch_2', position, 0) for position in range(4)),
+        *(('epoch_10', position, augmentation) for position in range(4) for augmentation in (0, 1, 10, 'mean')),
+        ('iter_9', 0, 0),
+        ('iter_10', 1, 0),
+        *(('', position, 0) for position in (0, 2, 10)),
+        ('test_2', 0, 0),
+    ]
+    parts = [], []
+    for folder, position, augmentation in run_order:
+        key = f'{folder}/{99 - position}'.lstrip('/')
+        entry = dict(key=key, folder=folder, position=position, augmentation=augmentation, layer='neck', level=0)
+        parts[position % 2].append(json.dumps({**entry, 'files': [f'{key}/maps.{augmentation}.npz']}) + '\n')
+    rng = np.random.default_rng(0)
+    for rank, part in enumerate(parts):
+        rng.shuffle(part)
+        (tmp_path / f'manifest.rank{rank}.jsonl').write_text(''.join(part))
+    found = Run(str(tmp_path))
+    assert [(e['folder'], e['position'], e['augmentation']) for e in found.entries.values()] == run_order
+    assert [path[len(str(tmp_path)) + 1 :] for path in found.paths] == [
+        f'{folder}/{99 - position}/maps.{augmentation}.npz'.lstrip('/') for folder, position, augmentation in run_order
+    ]
+
+
+def test_entries_without_a_position_keep_the_order_of_the_file(tmp_path):
+    keys = ['epoch_2/c', 'b', 'epoch_1/d', 'a']  # as earlier versions wrote them
+    with open(tmp_path / 'manifest.jsonl', 'w') as file:
+        for key in keys:
+            entry = dict(key=key, augmentation=0, layer='neck', level=0, files=[f'{key}/maps.npz'])
+            file.write(json.dumps(entry) + '\n')
+    assert [key for key, *_ in Run(str(tmp_path)).entries] == keys
