@@ -22,6 +22,7 @@ from torch import nn
 
 from mmdet_featviz.apis import early_exit
 from mmdet_featviz.apis.batch_selection import BatchSelection
+from mmdet_featviz.apis.input_check import InputCheck
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channel_choice
@@ -149,6 +150,7 @@ class FeatureVisualizer:
         self._images = ImageSelection(self.interval, self.max_images, self.image_names)
         self._batches = BatchSelection(self._images)
         self._builder = SnapshotBuilder(self.style.align, average_passes)
+        self._input_check = InputCheck()
 
     def __deepcopy__(self, memo: dict) -> FeatureVisualizer:
         """Return a visualizer with the same options and a run of its own, in a folder of its own: ``{out_dir}_2``."""
@@ -384,7 +386,9 @@ class FeatureVisualizer:
         if source is None:  # not opened for a run: the detector may know its classes
             dataset_meta = getattr(self.taps.model, 'dataset_meta', None)
             source = ImageSource(ImageKeys(self.image_root), self.backend_args, dataset_meta)
-        return self._builder.build(self.taps.model, passes, index, source, result, folder, stage, position)
+        snapshots = self._builder.build(self.taps.model, passes, index, source, result, folder, stage, position)
+        self._input_check.check(passes, index, snapshots, stage)
+        return snapshots
 
     def record_metrics(
         self, metrics: dict[str, Any] | None, folder: str = '', focus: Mapping[str, dict] | None = None
