@@ -17,6 +17,7 @@ from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.value_ranges import finite_heat
 from mmdet_featviz.visualization.views import PlacedLevel, Views
 
 
@@ -63,9 +64,12 @@ class Look:
         return self.level(name).values
 
     def heatmap(self, name: str) -> np.ndarray:
-        """Return the heatmap of a level, interpolated at each pixel of the image: (H, W) float32."""
+        """Return the heatmap of a level, interpolated at each pixel of the image: (H, W) float32.
+
+        NaN and infinite values are replaced by the smallest visible value.
+        """
         placed = self._find(name)
-        return placed.grid.heatmap(placed.level.values)
+        return finite_heat(placed.level.values, placed.grid)[0]
 
     def overlay(self, name: str) -> np.ndarray:
         """Return the heatmap of a level, colored, over the image: (H, W, 3) uint8, RGB."""

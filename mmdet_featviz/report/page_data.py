@@ -15,15 +15,14 @@ from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement
 from mmdet_featviz.structures.snapshot import Level
 from mmdet_featviz.visualization.colors import get_colormap
-from mmdet_featviz.visualization.value_ranges import finite_range, visible_range
+from mmdet_featviz.visualization.value_ranges import visible_range
 
 IMAGE_SIZE = 1000  # longest side, in pixels, of an image on the page
 MAX_CELLS = 1000  # of a map, along each axis
-STEPS = 254  # from gray level 1 to 255; gray level 0 marks values that are not finite
 
 
 def level_data(level: Level, placement: Placement, align: str) -> dict:
-    """A level as the page draws it: an 8-bit map of the cells over the image, and where they are.
+    """A level as the page draws it: the values of the cells over the image, and where they are.
 
     Args:
         level: The level.
@@ -31,21 +30,17 @@ def level_data(level: Level, placement: Placement, align: str) -> dict:
         align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
 
     Returns:
-        Among others: ``png``, the map as a gray PNG in base64, in which 0 is not finite and 1 to 255 are ``low`` to
-        ``high``; ``matrix``, nine numbers that map image coordinates to columns and rows of the map; ``bounds`` (left,
-        top, right, bottom), the area that the network saw, in columns and rows; ``range``, the smallest and largest
-        value visible in the image.
+        Among others: ``cells``, the values as little-endian float32 in base64, row by row (the page interpolates before
+        it cuts them to a range of the reader's choice, and any coarser step would show in a narrow range); ``matrix``,
+        nine numbers that map image coordinates to columns and rows of the map; ``bounds`` (left, top, right, bottom),
+        the area that the network saw, in columns and rows; ``range``, the smallest and largest value visible in the
+        image.
     """
     grid = Grid(level.values.shape, level.stride, placement, align)
     rows, columns = grid.window()
-    cells = level.values[rows, columns]
-    low, high = finite_range(cells)
-    gray = _to_gray(cells, low, high)
-    scales = [min(1.0, MAX_CELLS / cells.shape[axis]) for axis in (1, 0)]
-    if min(scales) < 1:  # the mean of several passes has one cell per pixel
-        size = [max(1, round(cells.shape[1 - axis] * scales[axis])) for axis in (0, 1)]
-        scales = [size[axis] / cells.shape[1 - axis] for axis in (0, 1)]
-        gray = cv2.resize(gray, tuple(size), interpolation=cv2.INTER_AREA)
+    whole = level.values[rows, columns]
+    cells = _shrink(whole, MAX_CELLS)
+    scales = [cells.shape[axis] / whole.shape[axis] for axis in (1, 0)]
     to_window = np.diag([*scales, 1.0])
     to_window[:2, 2] = [(0.5 - window.start) * scale - 0.5 for window, scale in zip((columns, rows), scales)]
     to_cells = to_window @ grid.input_to_cells
@@ -56,22 +51,30 @@ def level_data(level: Level, placement: Placement, align: str) -> dict:
         layer=level.layer,
         channels=level.channels,
         stride=level.stride_text,
-        rows=gray.shape[0],
-        columns=gray.shape[1],
-        low=low,
-        high=high,
+        rows=cells.shape[0],
+        columns=cells.shape[1],
         range=visible_range(level.values, grid),
         matrix=(to_cells @ placement.matrix).ravel().tolist(),
         bounds=corners[:2].T.ravel().tolist(),
-        png=base64.b64encode(cv2.imencode('.png', gray)[1]).decode('ascii'),
+        cells=base64.b64encode(cells.astype('<f4').tobytes()).decode('ascii'),
     )
 
 
-def _to_gray(cells: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Gray levels of cells, uint8: 0 for values that are not finite, 1 to 255 for low to high."""
+def _shrink(cells: np.ndarray, most: int) -> np.ndarray:
+    """Cells (rows, columns) averaged to at most `most` along each axis: the mean of passes has one per pixel.
+
+    NaN and infinite values do not count, unless there are no others.
+    """
+    size = tuple(min(cells.shape[axis], most) for axis in (1, 0))
+    if size == cells.shape[::-1]:
+        return cells
     finite = np.isfinite(cells)
-    unit = (np.where(finite, cells, low).astype(np.float64) - low) / ((high - low) or 1.0)
-    return np.where(finite, 1 + np.round(unit * STEPS), 0).astype(np.uint8)
+    # In float64, in which the sum of float32 values does not overflow.
+    total, share = (
+        cv2.resize(values.astype(np.float64), size, interpolation=cv2.INTER_AREA)
+        for values in (np.where(finite, cells, 0), finite)
+    )
+    return np.divide(total, share, out=np.full(total.shape, np.nan), where=share > 0).astype(np.float32)
 
 
 def shrink_placement(placement: Placement, longest: int) -> tuple[Placement, float]:

@@ -91,46 +91,50 @@ class Grid:
         """The values visible in the image, of all values (rows, columns); padding is ignored.
 
         These are the cells inside the image and the interpolated values along its edges. Their minimum and maximum
-        bound the heatmap. Empty if the image lies entirely outside the input.
+        bound the heatmap. Empty if the image lies entirely outside the input. They are interpolated in float64, so that
+        a constant map has one value.
         """
         if not self.placement.is_separable:
             return self._warp(values)[self.placement.seen]
         rows, columns = self._cell_positions
         if not len(rows) or not len(columns):
             return values[:0]
-        return _interpolate(values, _nodes(rows), _nodes(columns))
+        return _interpolate(values.astype(np.float64), _nodes(rows), _nodes(columns))
 
     def heatmap(self, values: np.ndarray) -> np.ndarray:
         """Interpolate values (rows, columns) to the pixels of the image.
 
         Returns:
-            (height, width) of the image, float32. Zero where the pipeline cropped the image.
+            (height, width) of the image, of the type of the values, float32 or float64. Zero where the pipeline cropped
+            the image.
         """
         if not self.placement.is_separable:
             return self._warp(values)
-        factors = self._resize_factors()
-        if factors is not None:
+        factors, window = self._resize_factors(), values[self.window()]
+        # OpenCV computes positions, and the differences of values, in float32.
+        if factors is not None and values.dtype == np.float32 and np.abs(window).max() < 1e38:
             height, width = self.placement.image_size
-            wide = cv2.resize(values[self.window()], None, fx=factors[0], fy=factors[1], interpolation=cv2.INTER_LINEAR)
+            wide = cv2.resize(window, None, fx=factors[0], fy=factors[1], interpolation=cv2.INTER_LINEAR)
             return wide[:height, :width]
         whole = _interpolate(values, *self._cell_positions)
         if self.placement.all_seen:
             return whole
-        heatmap = np.zeros(self.placement.image_size, np.float32)
+        heatmap = np.zeros(self.placement.image_size, values.dtype)
         heatmap[self.placement.seen_ranges] = whole
         return heatmap
 
     def _warp(self, values: np.ndarray) -> np.ndarray:
         """The heatmap (height, width) for any homography; zero at pixels that the network did not see."""
-        heatmap = np.zeros(self.placement.image_size, np.float32)
+        heatmap = np.zeros(self.placement.image_size, values.dtype)
+        values = values.astype(np.float64)
         for block, x, y in self.placement.row_blocks():
             seen = self.placement.seen[block]
             rows, columns = self._to_cells(np.where(seen, y, 0), 0), self._to_cells(np.where(seen, x, 0), 1)
             (top, down), (left, along) = _split_positions(rows, self.cells[0]), _split_positions(columns, self.cells[1])
             bottom, right = np.minimum(top + 1, self.cells[0] - 1), np.minimum(left + 1, self.cells[1] - 1)
-            upper = values[top, left] * (1 - along) + values[top, right] * along
-            lower = values[bottom, left] * (1 - along) + values[bottom, right] * along
-            heatmap[block] = np.where(seen, upper * (1 - down) + lower * down, 0)
+            upper = values[top, left] + (values[top, right] - values[top, left]) * along
+            lower = values[bottom, left] + (values[bottom, right] - values[bottom, left]) * along
+            heatmap[block] = np.where(seen, upper + (lower - upper) * down, 0)
         return heatmap
 
 
@@ -143,25 +147,25 @@ def _nodes(positions: np.ndarray) -> np.ndarray:
 def _split_positions(positions: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
     """Split cell positions into the cell before (at most the last but one) and the fraction toward the next cell."""
     before = np.minimum(positions.astype(np.intp), max(cells - 2, 0))
-    return before, (positions - before).astype(np.float32)
+    return before, positions - before
 
 
 def _interpolate(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear interpolation of finite float32 values at each crossing of row and column positions (in cells).
+    """Bilinear interpolation of finite values at each crossing of row and column positions (in cells).
 
-    Columns are interpolated first, while there are few rows. Rows follow in blocks that fit into the cache; a matrix
-    product would start BLAS threads that compete with the detector for the cores. OpenCV is no option here: its resize
-    cannot shift by a fraction of a cell, and its warps round positions to 1/32 of a cell (two pixels at stride 64).
+    In float64: the difference of two float32 values may overflow float32. Columns are interpolated first, while there
+    are few rows. Rows follow in blocks that fit into the cache; a matrix product would start BLAS threads that compete
+    with the detector for the cores. OpenCV is no option here: its resize cannot shift by a fraction of a cell, and its
+    warps round positions to 1/32 of a cell (two pixels at stride 64).
     """
     left, along = _split_positions(columns, values.shape[1])
-    wide = values[:, left] + np.diff(values, axis=1, append=values[:, -1:])[:, left] * along
+    wide = values[:, left] + np.diff(values.astype(np.float64), axis=1, append=values[:, -1:])[:, left] * along
     top, down = _split_positions(rows, len(values))
-    bottom, down = np.minimum(top + 1, len(values) - 1), down[:, None]
-    result = np.empty((len(rows), len(columns)), np.float32)
+    steps, down = np.diff(wide, axis=0, append=wide[-1:]), down[:, None]
+    result = np.empty((len(rows), len(columns)), values.dtype)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
-        upper, lower = wide[top[block]], wide[bottom[block]]
-        upper *= 1 - down[block]
-        lower *= down[block]
-        np.add(upper, lower, out=result[block])
+        change = steps[top[block]]
+        change *= down[block]
+        np.add(wide[top[block]], change, out=result[block], casting='same_kind')
     return result

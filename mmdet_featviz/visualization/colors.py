@@ -1,4 +1,4 @@
-"""Colors: scales values to 0-1, looks up color maps, lays a colored heatmap over an image."""
+"""Colors: scales values to heat of 0-1, looks up color maps, lays a colored heatmap over an image."""
 
 from __future__ import annotations
 
@@ -8,22 +8,36 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+FLOAT32_REACH = 64  # up to here, float32 and OpenCV's resize are exact to a small part of a gray level
+FARTHEST = 1e9  # beyond, the error of a position in float64, about 1e-13 cells, would become visible
+
 
 def to_unit(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Scale the range `limits` to 0-1, float32, and clip values outside the range.
+    """Scale values so that `limits` become 0 and 1, to be interpolated and then cut by :func:`quantize`.
 
-    NaN and infinite values become 0. If the range is empty (a constant map), all values become 0.
+    Values outside the limits stay outside: cut before the interpolation, they would move the edges of the heat between
+    two cells. NaN and infinite values become 0. If the range is empty (a constant map), all values become 0.
+
+    Returns:
+        float32, or float64 if a value is far outside the limits.
     """
     low, high = limits
     if not high > low:
         return np.zeros(values.shape, np.float32)
     # In float64, as the difference of two float32 values may overflow float32.
-    unit = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
-    return np.where(np.isfinite(values), unit, 0).astype(np.float32)
+    finite = np.where(np.isfinite(values), values.astype(np.float64), low)
+    with np.errstate(over='ignore'):
+        unit = np.clip((finite - low) / (high - low), -FARTHEST, FARTHEST)
+    return unit if np.abs(unit).max(initial=0) > FLOAT32_REACH else unit.astype(np.float32)
 
 
 def quantize(heat: np.ndarray) -> np.ndarray:
-    """Convert heat 0-1 to gray levels 0-255, uint8, rounded down as published code does (``np.uint8(255 * heat)``)."""
+    """Cut heat to 0-1 and convert it to gray levels 0-255, uint8.
+
+    They are rounded down, as published code does (``np.uint8(255 * heat)``).
+    """
+    if heat.size and not 0 <= heat.min() <= heat.max() <= 1:
+        heat = np.clip(heat, 0, 1)
     gray = np.empty(heat.shape, np.uint8)
     # Writing into `gray` avoids a second float array of the size of the picture.
     return np.multiply(heat, np.float32(255), out=gray, casting='unsafe')

@@ -17,7 +17,7 @@ from report_pages import (
 
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.snapshot import Level, Snapshot
-from mmdet_featviz.visualization.colors import to_unit
+from mmdet_featviz.visualization.colors import quantize, to_unit
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Views
 
@@ -64,6 +64,27 @@ def test_the_browser_draws_what_the_hook_draws(page, run, number, colormap):
     assert page.errors() == []
 
 
+@pytest.mark.parametrize('limits', [(2.0, 2.1), (-1e-3, 1e-3), (0.0, 1e38), (-3e38, 3e38)])
+def test_a_narrow_or_huge_range_is_drawn_as_the_hook_draws_it(browser, tmp_path, limits):
+    """With values far outside it, and some that are not finite, at 0.01 gray levels and less per 8-bit step."""
+    values = random_values(8, 12)
+    values[1, 2], values[3, 4], values[5, 3] = 3e38, -3e38, 1e4
+    values[2, 8], values[6, 5], values[7, 7] = np.nan, np.inf, -np.inf
+    snapshots = []
+    for number, placement in enumerate(PLACEMENTS.values()):
+        rows, columns = (side // 8 for side in placement.input_size)
+        level = Level('neck', 0, 4, (8.0, 8.0), np.resize(values, (rows, columns)))
+        one = make_snapshot(f'street/{number}', tmp_path / f'{number}.png', levels=[level])
+        snapshots.append(Snapshot(**{**vars(one), 'placement': placement}))
+    run = write_run(tmp_path / 'run', snapshots, normalize=limits)
+    page = Page(browser, write_report(run))
+    for number in range(len(PLACEMENTS)):
+        page.open(f'image=street/{number}&colormap=gray')
+        expected = draw_with_hook(run, number, 'neck_0', normalize=limits, colormap='gray')[1]
+        assert np.abs(page.pixels()[..., :3].astype(int) - expected).max() <= 1
+    assert page.errors() == []
+
+
 def difference_on_screen(page, run, **style):
     """Mean difference, in gray levels, between the page's picture of a level and the hook's overlay."""
     page.open(f'image=street/1&level=neck_0&pred=0&truth=0&alpha={style["alpha"]}')
@@ -92,7 +113,7 @@ def test_a_pixel_of_the_canvas_has_the_value_of_the_map(page, run):
         page.open(f'image=street/0&level={level.name}&colormap=gray')
         grid = Grid(level.values.shape, level.stride, one.placement)
         visible = grid.visible(level.values)
-        heatmap = grid.heatmap(to_unit(level.values, (visible.min(), visible.max())))
+        heatmap = np.clip(grid.heatmap(to_unit(level.values, (visible.min(), visible.max()))), 0, 1)
         found = page.pixels()
         for x, y in ((10, 20), (64, 45), (120, 80)):
             assert abs(found[y, x, 0] - heatmap[y, x] * 255) <= 1
@@ -109,8 +130,8 @@ def test_the_value_under_the_pointer(page, run):
     level = next(iter(run.snapshots())).levels[0]
     heatmap = Grid(level.values.shape, level.stride, PLACEMENTS['scaled']).heatmap(level.values)
     around = heatmap[y - 1 : y + 2, x - 1 : x + 2]
-    step = np.ptp(level.values) / 254
-    assert around.min() - step <= float(words.rpartition(' ')[2]) <= around.max() + step
+    rounding = 1e-3 * np.abs(level.values).max()
+    assert around.min() - rounding <= float(words.rpartition(' ')[2]) <= around.max() + rounding
 
 
 def test_dragged_sliders_change_opacity_and_threshold(page):
@@ -350,8 +371,8 @@ def test_the_range_of_the_run_is_used(page, run):
     one = list(run.snapshots())[2]
     level = one.levels[1]
     grid = Grid(level.values.shape, level.stride, one.placement)
-    expected = grid.heatmap(to_unit(level.values, (low, high))) * 255
-    assert np.abs(page.pixels()[..., 0] - expected).max() <= 2
+    expected = quantize(grid.heatmap(to_unit(level.values, (low, high)))).astype(int)
+    assert np.abs(page.pixels()[..., 0] - expected).max() <= 1
     assert [float(text) for text in page.texts('.legend span')] == pytest.approx([low, high], rel=1e-3)
 
 
@@ -583,9 +604,9 @@ def test_two_runs_on_one_scale(browser, tmp_path):
     grid = Grid((8, 12), (8.0, 8.0), make_snapshot('0', '').placement)
     limits = min(grid.visible(v).min() for v in values), max(grid.visible(v).max() for v in values)
     for number, map_ in enumerate(values, 1):
-        expected = grid.heatmap(to_unit(map_, limits)) * 255
+        expected = quantize(grid.heatmap(to_unit(map_, limits))).astype(int)
         found = page.pixels(f'figure:nth-of-type({number}) .heat')[..., 0]
-        assert np.abs(found - expected).max() <= 2
+        assert np.abs(found - expected).max() <= 1
     page.open('image=1')
     assert page.text('#notes') == 'The run has one level only. Run B has no such image.'
     page.open('image=2')

@@ -24,8 +24,8 @@ def test_normalize_run_uses_percentiles_over_all_images(pool_model, tmp_path):
         low, high = np.percentile(np.concatenate(all_values), (0.5, 99.5), method='nearest')
         for snapshot in snapshots:
             values, stride = snapshot.levels[level].values, snapshot.levels[level].stride
-            unit = np.clip((values - low) / (high - low), 0, 1)
-            expected = Grid(values.shape, stride, snapshot.placement).heatmap(unit) * 255
+            unit = (values - low) / (high - low)
+            expected = np.clip(Grid(values.shape, stride, snapshot.placement).heatmap(unit), 0, 1) * 255
             found = read(tmp_path / 'run' / snapshot.key / f'backbone_{level}.heatmap.png')[..., 0]
             assert np.abs(found - expected).max() <= 1.5
     entries = run.entries.values()

@@ -9,9 +9,10 @@ from mmdet_featviz.visualization.colors import get_colormap, overlay, quantize, 
 from mmdet_featviz.visualization.value_ranges import finite_range
 
 
-def test_values_are_scaled_to_gray_and_clipped():
+def test_values_are_scaled_and_then_cut_to_gray():
+    """Between the two they are interpolated, so that scaling must keep what is outside the range."""
     values = np.array([-1.0, 0.0, 0.5, 1.0, 3.0], np.float32)
-    np.testing.assert_allclose(to_unit(values, (0, 1)), [0, 0, 0.5, 1, 1])
+    np.testing.assert_allclose(to_unit(values, (0, 2)), [-0.5, 0, 0.25, 0.5, 1.5])
     np.testing.assert_array_equal(quantize(to_unit(values, (0, 1))), [0, 0, 127, 255, 255])
 
 
@@ -45,6 +46,10 @@ def test_the_largest_floats_do_not_overflow():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         np.testing.assert_allclose(to_unit(values, finite_range(values)), [0, 0.5, 1])
+        for limits in ((0, 1), (0, 1e-300), (-1e308, 1e308)):
+            unit = to_unit(values, limits)
+            assert np.isfinite(unit).all()
+            assert unit[0] <= unit[1] <= unit[2]
 
 
 @pytest.mark.parametrize('blend', ['alpha', 'add'])

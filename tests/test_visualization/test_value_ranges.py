@@ -38,6 +38,26 @@ def test_values_that_are_not_finite_are_no_part_of_the_range():
     assert find_visible_range(alone, grid()) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    'matrix', [np.eye(3), np.array([[0.7, 0, 3.3], [0, 0.9, 1.7], [0, 0, 1]]), [[0.9, 0.1, 1], [0, 0.9, 1], [0, 0, 1]]]
+)
+@pytest.mark.parametrize('value', [0.1, -7.3, 3e38])
+def test_a_constant_map_has_one_value(matrix, value):
+    """Rounding errors of the interpolation would be drawn as noise from the first to the last color."""
+    low, high = find_visible_range(np.full((4, 6), value, np.float32), grid(Placement(np.array(matrix), SIZE, SIZE)))
+    assert low == high == np.float32(value)
+
+
+def test_the_largest_floats_do_not_overflow():
+    values = np.where(np.indices((4, 6)).sum(0) % 2, np.float32(3e38), np.float32(-3e38))
+    for matrix in (np.eye(3), [[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], [[0.9, 0.1, 1], [0, 0.9, 1], [0, 0, 1]]):
+        placed = grid(Placement(np.array(matrix), SIZE, SIZE))
+        low, high = find_visible_range(values, placed)
+        assert -3.01e38 < low < -2e38
+        assert 2e38 < high < 3.01e38
+        assert np.isfinite(placed.heatmap(values)).all()
+
+
 def test_finite_values_of_padding_are_no_range():
     """The image is the left half of the input; only the padding has finite values."""
     values = VALUES.copy()

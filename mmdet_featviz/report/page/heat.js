@@ -1,46 +1,33 @@
 'use strict';
 
 /*
- * Heat: turns the 8-bit map of a level into pixels and values of an image. It uses no other script of the page.
+ * Heat: turns the map of a level into pixels and values of an image. It uses no other script of the page.
  *
- * A level is what level_data() in Python returns: a gray PNG (0 is not finite, 1 to 255 are low to high), a matrix
- * from image coordinates to columns and rows of the map, and the bounds of the area that the network saw, in columns
- * and rows.
+ * A level is what level_data() in Python returns: the values of the cells, a matrix from image coordinates to columns
+ * and rows of the map, and the bounds of the area that the network saw, in columns and rows.
  */
 const heat = (() => {
-  const STEPS = 254;
   const SLACK = 1e-9; // in cells, for positions exactly on the edge
+  const FARTHEST = 1e9; // as in the Python drawing: beyond, the error of a position would become visible
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-  /** Decode the PNG of a level into the bytes `level.gray`, once. Resolves to the level. */
-  async function decode(level) {
-    if (level.gray) return level;
-    const image = new Image();
-    image.src = `data:image/png;base64,${level.png}`;
-    await image.decode();
-    const canvas = document.createElement('canvas');
-    canvas.width = level.columns;
-    canvas.height = level.rows;
-    const context = canvas.getContext('2d', { willReadFrequently: true });
-    context.drawImage(image, 0, 0);
-    const pixels = context.getImageData(0, 0, level.columns, level.rows).data;
-    level.gray = Uint8Array.from({ length: level.rows * level.columns }, (_, cell) => pixels[4 * cell]);
-    delete level.png;
-    return level;
+  /** Decode the cells of a level from base64 into the numbers `level.values`, once. */
+  function decode(level) {
+    if (level.values) return;
+    const bytes = Uint8Array.from(atob(level.cells), (sign) => sign.charCodeAt(0));
+    const view = new DataView(bytes.buffer); // the bytes are little-endian on every machine
+    level.values = Float32Array.from({ length: bytes.length / 4 }, (_, cell) => view.getFloat32(4 * cell, true));
+    delete level.cells;
   }
 
-  /** The value of each of the 256 bytes; NaN for byte 0. */
-  function valuesOf(level) {
-    const step = (level.high - level.low) / STEPS;
-    return Float64Array.from({ length: 256 }, (_, byte) => (byte ? level.low + (byte - 1) * step : NaN));
-  }
-
-  /** The heat (0–1) of each cell: its value clipped to the range and scaled; 0 if not finite or the range is empty. */
-  function unitsOf(level, [low, high]) {
-    const ofByte = valuesOf(level).map((value) =>
-      high > low && !Number.isNaN(value) ? clamp((value - low) / (high - low), 0, 1) : 0);
-    return Float64Array.from(level.gray, (byte) => ofByte[byte]);
+  /**
+   * The cells scaled so that the range becomes 0 to 1; 0 if not finite or the range is empty. Values outside the range
+   * stay outside: they are cut after the interpolation, as before it that would move the edges of the heat.
+   */
+  function unitsOf({ values }, [low, high]) {
+    return Float64Array.from(values, (value) =>
+      (high > low && Number.isFinite(value) ? clamp((value - low) / (high - low), -FARTHEST, FARTHEST) : 0));
   }
 
   /** The position of an image point in columns and rows of the map; `seen` is whether the network saw the point. */
@@ -76,13 +63,13 @@ const heat = (() => {
   function valueAt(level, x, y) {
     const { column, row, seen } = locate(level, x, y);
     if (!seen) return null;
-    const ofByte = valuesOf(level);
-    return sample(Float64Array.from(level.gray, (byte) => ofByte[byte]), level, column, row);
+    const value = sample(level.values, level, column, row);
+    return Number.isFinite(value) ? value : NaN;
   }
 
   const isSeparable = (m) => !m[1] && !m[3] && !m[6] && !m[7];
 
-  /** The heat (0–1) of each pixel of a picture (width, height) of an image (size); 0 where the network saw nothing. */
+  /** The heat of each pixel of a picture (width, height) of an image (size), not cut; 0 where the network saw nothing. */
   function spread(level, range, size, [width, height]) {
     const units = unitsOf(level, range);
     const heats = new Float64Array(width * height);
@@ -134,8 +121,9 @@ const heat = (() => {
     const pixels = new Uint32Array(picture.data.buffer);
     const heats = spread(level, range, size, [width, height]);
     for (let at = 0; at < heats.length; at++) {
+      const value = clamp(heats[at], 0, 1);
       // Round down, as the Python drawing does.
-      if (heats[at] >= threshold) pixels[at] = table[Math.floor(heats[at] * 255)];
+      if (value >= threshold) pixels[at] = table[Math.floor(value * 255)];
     }
     context.putImageData(picture, 0, 0);
   }

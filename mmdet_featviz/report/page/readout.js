@@ -40,7 +40,7 @@ const readout = (() => {
     document.querySelectorAll('.mark').forEach((dot) => dot.remove());
     output.textContent = '';
     if (!mark || !pictures.length) return;
-    const words = pictures.filter(({ level }) => level && level.gray).map(({ frame, letter, level }) => {
+    const words = pictures.filter(({ level }) => level && level.values).map(({ frame, letter, level }) => {
       const dot = dom.element('div', 'mark');
       dot.style.left = `${mark.x / size[0] * 100}%`;
       dot.style.top = `${mark.y / size[1] * 100}%`;
