@@ -12,7 +12,7 @@ from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from mmdet_featviz.apis.visualizer import FeatureVisualizer  # noqa: E402
 from mmdet_featviz.engine.hooks.featviz_hook import FeatVizHook  # noqa: E402
 from mmdet_featviz.evaluation.feature_focus_metric import FeatureFocusMetric  # noqa: E402
-from mmdet_featviz.registry import REDUCTIONS  # noqa: E402
+from mmdet_featviz.registry import EXPLAINERS, REDUCTIONS  # noqa: E402
 from mmdet_featviz.utils.checkpoints import allow_training_checkpoints  # noqa: E402
 from mmdet_featviz.version import __version__  # noqa: E402
 from mmdet_featviz.visualization.style import Style  # noqa: E402
@@ -25,6 +25,8 @@ MODULE2PACKAGE.setdefault('mmdet_featviz', 'mmdet_featviz.version')
 
 # Imported on first use, as look() imports mmdet.apis and the detectors import all of mmdet's models.
 _LAZY = {
+    'Explanation': 'mmdet_featviz.explanation.explanation',
+    'explain': 'mmdet_featviz.apis.explain',
     'Look': 'mmdet_featviz.apis.look',
     'look': 'mmdet_featviz.apis.look',
     'FeatVizMixin': 'mmdet_featviz.models.detectors.featviz_mixin',
@@ -33,7 +35,9 @@ _LAZY = {
 }
 
 __all__ = [
+    'EXPLAINERS',
     'REDUCTIONS',
+    'Explanation',
     'FeatVizHook',
     'FeatVizMixin',
     'FeatureFocusMetric',
@@ -43,6 +47,7 @@ __all__ = [
     'Style',
     'TwoStageDetectorHp',
     '__version__',
+    'explain',
     'look',
 ]
 

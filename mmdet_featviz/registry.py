@@ -1,4 +1,4 @@
-"""Registries: reductions and hooks in the scope ``mmdet_featviz``, and the detectors in mmdet's registry."""
+"""Registries: reductions, explainers, hooks in the scope ``mmdet_featviz``; the detectors in mmdet's registry."""
 
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -9,6 +9,18 @@ REDUCTIONS = Registry('reduction', scope='mmdet_featviz', locations=['mmdet_feat
 
 A reduction takes a feature map (N, C, H, W) of any floating type, on the device of the features, and returns (N, H, W).
 It must not change the feature map, which is the network's own tensor.
+"""
+
+EXPLAINERS = Registry(
+    'explainer',
+    scope='mmdet_featviz',
+    locations=['mmdet_featviz.explanation.gradient_methods'],
+)
+"""Methods that explain detections, by name. Register your own with ``@EXPLAINERS.register_module(name='mine')``.
+
+An explainer takes a :class:`mmdet_featviz.explanation.detector_batch.DetectorBatch` and a list of targets, and returns
+for each target its maps as a list of :class:`mmdet_featviz.structures.snapshot.Level`. For a formula of feature maps
+and gradients, put ``@from_gradients`` below the registration.
 """
 
 # mmengine looks up types here for configs inherited as `mmdet_featviz::...`. The hook itself is registered with

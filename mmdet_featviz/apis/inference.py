@@ -8,7 +8,7 @@ import glob
 import os
 import os.path as osp
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 from mmcv import imfrombytes
@@ -16,6 +16,7 @@ from mmcv.transforms import Compose
 from mmdet.apis import inference_detector
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine import fileio
+from mmengine.infer import BaseInferencer
 from torch import nn
 from tqdm import tqdm
 
@@ -26,6 +27,35 @@ from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
 from mmdet_featviz.structures.snapshot import Snapshot
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+
+def check_detector(model: Any, caller: str) -> nn.Module:
+    """Return a detector with its config, from itself or an inferencer.
+
+    Raises:
+        TypeError: If the model is none; the message names the caller.
+    """
+    model = model.model if isinstance(model, BaseInferencer) else model
+    if not isinstance(model, nn.Module) or not hasattr(model, 'cfg'):
+        what = 'has no config as model.cfg' if isinstance(model, nn.Module) else f'is {model!r}'
+        raise TypeError(
+            f'{caller} needs a detector from mmdet.apis.init_detector(config, checkpoint) or a DetInferencer, but '
+            f'model {what}'
+        )
+    return model
+
+
+def check_image(image: Any) -> str | np.ndarray:
+    """Return an image that was given as a path, a URL or an array.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or not image.size):
+        raise ValueError(f'image must be an array (H, W, 3), BGR, but has the shape {image.shape}')
+    if not isinstance(image, (str, os.PathLike, np.ndarray)):
+        raise ValueError(f'image must be a path or an array, not {image!r} (cv2.imread returns None on failure)')
+    return os.fspath(image) if isinstance(image, os.PathLike) else image
 
 
 def build_pipeline(model: nn.Module, of_arrays: bool = False) -> Compose:

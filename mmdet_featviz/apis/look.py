@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.infer import BaseInferencer
 from torch import nn
 
-from mmdet_featviz.apis.inference import take_snapshot
+from mmdet_featviz.apis.inference import check_detector, check_image, take_snapshot
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.reductions import Reduction
 from mmdet_featviz.structures.boxes import Boxes
@@ -142,13 +142,7 @@ def look(model: nn.Module | BaseInferencer, image: str | os.PathLike | np.ndarra
         >>> seen = look(model, 'image.jpg', layers=['backbone', 'neck'])
         >>> seen.heatmap('neck_0').max(), seen.overlay('neck_0').shape
     """
-    detector = _check_detector(model.model if isinstance(model, BaseInferencer) else model)
-    if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or not image.size):
-        raise ValueError(f'image must be an array (H, W, 3), BGR, but has the shape {image.shape}')
-    if not isinstance(image, (str, os.PathLike, np.ndarray)):
-        raise ValueError(f'image must be a path or an array, not {image!r} (cv2.imread returns None on failure)')
-    if isinstance(image, os.PathLike):
-        image = os.fspath(image)
+    detector, image = check_detector(model, 'look()'), check_image(image)
     visualizer = _make_visualizer(**options)
     visualizer.taps = visualizer.make_taps(detector)
     snapshot = take_snapshot(detector, image, visualizer)
@@ -156,17 +150,6 @@ def look(model: nn.Module | BaseInferencer, image: str | os.PathLike | np.ndarra
         layers = ', '.join(visualizer.taps.modules)
         raise ValueError(f'none of the layers {layers} outputs a spatial map: choose other layers')
     return Look(snapshot, visualizer.style)
-
-
-def _check_detector(model: Any) -> nn.Module:
-    """Return the model if it is a detector with its config."""
-    if not isinstance(model, nn.Module) or not hasattr(model, 'cfg'):
-        what = 'has no config as model.cfg' if isinstance(model, nn.Module) else f'is {model!r}'
-        raise TypeError(
-            f'look() needs a detector from mmdet.apis.init_detector(config, checkpoint) or a DetInferencer, but model '
-            f'{what}'
-        )
-    return model
 
 
 def _make_visualizer(reduction: str | Reduction | None = None, **options: Any) -> FeatureVisualizer:

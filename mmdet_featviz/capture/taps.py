@@ -222,8 +222,13 @@ class Taps:
                     if features is not None:
                         stride = stride_of(features, current.inputs)
                         current.maps.append(self._activation_map(layer, number, features, stride))
+                if feature_maps:
+                    self._keep(layer, found, current.maps[-len(feature_maps) :])
             if found is None:
                 self._report_not_map(layer, f'an output of type {type(output).__name__} without tensors', current)
+
+    def _keep(self, layer: str, tensor: Tensor, maps: Sequence[ActivationMap]) -> None:
+        """Do nothing; subclasses may keep the tensor that activation maps were made from."""
 
     def _on_attention(self, layer: str, features: Tensor, weights: Tensor) -> None:
         current = self._current

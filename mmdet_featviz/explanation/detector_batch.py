@@ -1,0 +1,133 @@
+"""Detector batch: a detector and one batch of images, on which it predicts as often as an explanation needs."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmdet_featviz.capture.activation_map import Pass
+from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
+from mmdet_featviz.capture.layer_selection import find_default_layers
+from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.explanation.detections import Detections, detections_of
+from mmdet_featviz.explanation.differentiable import differentiable, evaluation_mode
+from mmdet_featviz.explanation.gradient_taps import GradientTaps
+from mmdet_featviz.explanation.suppression import without_suppression
+
+DEFAULT_LAYERS = ('neck', 'panoptic_head.pixel_decoder', 'backbone')  # the first of them that the detector has
+
+
+@dataclass(frozen=True, eq=False)
+class DifferentiablePass:
+    """A pass whose predictions carry gradients back to the tapped layers.
+
+    Attributes:
+        detections: The predictions for each image.
+        taps: The taps, which hold the tapped tensors.
+        pass_: The pass, for its inputs and grids.
+    """
+
+    detections: Sequence[Detections]
+    taps: GradientTaps
+    pass_: Pass
+
+
+class DetectorBatch:
+    """A detector and one batch of images.
+
+    The detector predicts in evaluation mode, from the same random state each time, and without test-time augmentation.
+
+    Args:
+        model: The detector; wrappers such as DDP or a TTA model are removed.
+        data: The batch as a data loader returns it: lists ``inputs`` and ``data_samples``. It is not changed.
+        layers: Layers to explain at: module paths or globs. None is the neck, or the pixel decoder or backbone of
+            detectors without a neck.
+        suppressed: Whether to predict as in a test. Otherwise every candidate is predicted, also those that NMS or the
+            score threshold removes.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Mapping[str, Any], layers: Sequence[str] | None = None, suppressed: bool = True
+    ) -> None:
+        self.model = unwrap_detector(model)
+        self.data = data
+        self.layers = _default_layers(self.model) if layers is None else layers
+        self.suppressed = suppressed
+
+    def __len__(self) -> int:
+        return len(self.data['data_samples'])
+
+    @cached_property
+    def _plain_pass(self) -> tuple[list[Detections], Pass]:
+        with torch.no_grad(), Taps(self.model, (), _no_map) as taps:
+            detections = self._predict(self.data)
+        (pass_,) = taps.take()
+        return detections, pass_
+
+    @property
+    def detections(self) -> list[Detections]:
+        """What the detector predicts for each image, without gradients."""
+        return self._plain_pass[0]
+
+    @property
+    def plain_pass(self) -> Pass:
+        """The pass that predicted :attr:`detections`: the network's inputs and the meta information."""
+        return self._plain_pass[1]
+
+    def predict(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> list[Detections]:
+        """Predict on other images, without gradients.
+
+        Args:
+            inputs: The images as the test pipeline packs them, (C, H, W) each.
+            samples: Their data samples.
+        """
+        with torch.no_grad():
+            return self._predict(dict(self.data, inputs=list(inputs), data_samples=list(samples)))
+
+    @contextmanager
+    def differentiable_pass(self) -> Iterator[DifferentiablePass]:
+        """Predict once more, with gradients from the predictions back to the layers.
+
+        Raises:
+            ValueError: If a layer does not exist, or none returns a feature map.
+            RuntimeError: If the predictions are not those without gradients, bit for bit.
+        """
+        with differentiable(self.model), GradientTaps(self.model, self.layers) as taps:
+            detections = self._predict(self.data)
+            (pass_,) = taps.take()
+            if not taps.tapped:
+                raise ValueError(f'none of the layers {", ".join(taps.modules)} returns a feature map: choose others')
+            if not all(own.equal(again) for own, again in zip(self.detections, detections)):
+                raise RuntimeError(
+                    f'{type(self.model).__name__} predicts other boxes when gradients are on, so that an explanation '
+                    "would not be that of its own boxes. method='drise' needs no gradients"
+                )
+            yield DifferentiablePass(detections, taps, pass_)
+
+    def _predict(self, data: Mapping[str, Any]) -> list[Detections]:
+        devices = sorted({parameter.device.index for parameter in self.model.parameters() if parameter.is_cuda})
+        with ExitStack() as stack:
+            stack.enter_context(evaluation_mode(self.model))
+            stack.enter_context(torch.random.fork_rng(devices))  # some detectors draw random numbers
+            if not self.suppressed:
+                stack.enter_context(without_suppression(self.model))
+            # mmdet writes predictions and further meta information into the samples.
+            samples = self.model.test_step(dict(data, data_samples=copy.deepcopy(data['data_samples'])))
+        return [detections_of(sample) for sample in samples]
+
+
+def _default_layers(model: nn.Module) -> list[str]:
+    branch = predicting_branch(model)
+    defaults = find_default_layers(model)
+    found = [branch + name for name in DEFAULT_LAYERS if branch + name in defaults]
+    return found[:1] or list(defaults)
+
+
+def _no_map(features: Tensor) -> Tensor:
+    raise NotImplementedError

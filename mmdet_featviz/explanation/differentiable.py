@@ -1,0 +1,67 @@
+"""Differentiable prediction: lets scores and boxes of a detector's own ``predict`` carry gradients back to its layers.
+
+Nothing of a head is computed again here: suppression only selects, so that each predicted score keeps its graph.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import Any, Iterator
+
+import torch
+from mmdet.models import utils as mmdet_utils
+from torch import nn
+
+_lock = threading.RLock()  # one explained pass at a time: the functions below are replaced for the whole process
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within the context, the model and all its parts are in evaluation mode; then each is in its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Within the context, predictions carry gradients back to tensors that require them.
+
+    - Gradients are on, also inside ``torch.no_grad()`` and ``torch.inference_mode()``.
+    - Dense heads select the outputs of an image by ``select_single_mlvl``, which cuts the graph. All modules that hold
+      this function, also those of other packages, get one that does not.
+    - The weights require no gradient, so the graph begins where a tensor is marked by the taps, and nothing before that
+      layer keeps memory.
+    - Activation checkpointing is off: it cannot be combined with ``torch.autograd.grad``.
+
+    All of this is undone afterwards, also after an error.
+    """
+    with _lock, ExitStack() as undo:
+        select = mmdet_utils.select_single_mlvl
+
+        def select_with_graph(mlvl_tensors: Any, batch_id: int, detach: bool = True) -> list:
+            return select(mlvl_tensors, batch_id, detach=False)
+
+        for module in list(sys.modules.values()):
+            # Not getattr: it would make lazy modules import their parts.
+            if getattr(module, '__dict__', {}).get('select_single_mlvl') is select:
+                _replace(module, 'select_single_mlvl', select_with_graph, undo)
+        for module in model.modules():
+            if getattr(module, 'with_cp', False):
+                _replace(module, 'with_cp', False, undo)
+        for parameter in model.parameters():
+            _replace(parameter, 'requires_grad', False, undo)
+        undo.enter_context(torch.inference_mode(False))
+        undo.enter_context(torch.enable_grad())
+        yield
+
+
+def _replace(owner: Any, name: str, value: Any, undo: ExitStack) -> None:
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)

@@ -1,0 +1,84 @@
+"""Gradient taps: keep the feature maps of a pass together with their graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.capture.module_outputs import feature_maps_in
+from mmdet_featviz.capture.taps import Taps
+
+
+@dataclass(frozen=True, eq=False)
+class TappedTensor:
+    """A tensor that a layer returned: one feature map, or the tokens of one or several.
+
+    Attributes:
+        layer: Path of the module inside the detector.
+        tensor: The tensor itself, with its graph.
+        maps: The activation maps of its feature maps, which have their level, stride and number of channels.
+    """
+
+    layer: str
+    tensor: Tensor
+    maps: Sequence[ActivationMap]
+
+
+class GradientTaps(Taps):
+    """Taps that keep what the layers return, and mark it, so that gradients can be computed as far as here.
+
+    Args:
+        model: The detector.
+        layers: Module paths or globs, as in :class:`mmdet_featviz.capture.taps.Taps`.
+
+    Attributes:
+        tapped: The tensors of the latest pass, in the order in which the layers fired.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str] | None) -> None:
+        super().__init__(model, layers, _first_channel)
+        self.tapped: list[TappedTensor] = []
+
+    def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
+        self.tapped = []
+        super().begin(inputs, samples)
+
+    def detach(self) -> None:
+        super().detach()
+        self.tapped = []
+
+    def feature_maps(self, tapped: TappedTensor, pass_: Pass, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+        """Return the feature maps (N, C, H, W) in tensors that all have the shape of a tapped one.
+
+        Args:
+            tapped: A tensor of the pass.
+            pass_: The pass.
+            *tensors: The tensor, its gradient, or both.
+
+        Returns:
+            For each of ``tapped.maps``, the feature map in each tensor.
+        """
+        if tapped.tensor.dim() == 4:
+            return [tensors]
+        # Tokens are folded together: their values decide between grids of as many cells.
+        tokens = torch.cat(tensors, dim=-1)
+        found = feature_maps_in(tokens, tapped.layer, pass_, self._shifts[tapped.layer])
+        return [feature_map.chunk(len(tensors), dim=1) for _, maps in found for feature_map in maps]
+
+    def _keep(self, layer: str, tensor: Tensor, maps: Sequence[ActivationMap]) -> None:
+        if not tensor.requires_grad:
+            tensor.requires_grad_()
+        self.tapped.append(TappedTensor(layer, tensor, maps))
+
+    def _on_output(self, layer: str, module: nn.Module, args: Any, output: Any) -> Tensor | None:
+        super()._on_output(layer, module, args, output)
+        # The network goes on with a copy: an in-place operation such as ReLU after a norm would change the tensor here.
+        return output.clone() if isinstance(output, Tensor) and output.requires_grad else None
+
+
+def _first_channel(features: Tensor) -> Tensor:
+    return features[:, 0]
