@@ -21,12 +21,18 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 import mmdet_featviz  # noqa: F401
+from mmdet_featviz.apis import early_exit
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
 STRIDES = (4, 8, 16, 32, 64, 128)
 register_all_modules()  # for fixtures of whole modules, which come before those of each test
+
+
+def pytest_sessionfinish():
+    """Forget the detectors of tests that were not closed: their folders may be gone when the process ends."""
+    early_exit._unfinished.clear()
 
 
 @pytest.fixture(autouse=True)

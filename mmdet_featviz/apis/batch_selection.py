@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
+
+from torch import Tensor
 
 from mmdet_featviz.runs.image_selection import ImageSelection
 from mmdet_featviz.utils.image_path import image_path
+
+
+class Selection(NamedTuple):
+    """Which images of a batch are drawn.
+
+    Attributes:
+        positions: For each image that is drawn its position in the order of the data set, for the others None.
+        number: Number of the pass over the batch, from 0; above 0 only in test-time augmentation.
+    """
+
+    positions: list[int | None]
+    number: int
 
 
 class BatchSelection:
@@ -36,27 +50,35 @@ class BatchSelection:
     def _next(self, path: str | None) -> int | None:
         return self.images.position if self.images.next(path) else None
 
-    def select(self, samples: Sequence[Any], folder: str, stage: str) -> list[int | None]:
+    def select(
+        self, inputs: Tensor, samples: Sequence[Any], folder: str, stage: str, augmented: bool = False
+    ) -> Selection:
         """Return which images of a batch are drawn, for a detector, which knows neither batches nor epochs.
 
-        A further pass over the same batch (test-time augmentation) is recognized by its images: they are not counted
-        again, and the same ones are drawn. A validation with another folder than the last begins a new round.
+        A further pass of test-time augmentation is one over the images of the last batch with another transform: they
+        are not counted again, and the same ones are drawn. A validation with another folder than the last begins a new
+        round.
 
         Args:
+            inputs: The network's input (N, C, H, W).
             samples: Data samples of the images.
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
-
-        Returns:
-            As of :meth:`select_new`.
+            augmented: Whether a test-time augmentation model makes this pass; else it is a prediction of its own.
         """
         last = self._last.__dict__
-        # The path, or the id of a sample: the samples are kept, so that no other one gets the same id.
-        batch = folder, *(image_path(sample.metainfo) or id(sample) for sample in samples)
-        if batch != last.get('batch'):
+        batch = folder, *(image_path(s.metainfo) or str(s.metainfo.get('ori_shape')) for s in samples)
+        transform = _transform(inputs, samples) if augmented else None
+        if not augmented or batch != last.get('batch') or transform in last['transforms']:
             # Not so in training, which continues to count after a validation.
             is_new_round = stage == 'val' and last.get('batch', ())[:1] != (folder,) and self.images.has_begun
             if is_new_round:
                 self.images.begin(stage)
-            last.update(batch=batch, samples=samples, selected=self.select_new(samples, stage))
-        return last['selected']
+            last.update(batch=batch, transforms=[], positions=self.select_new(samples, stage))
+        last['transforms'].append(transform)
+        return Selection(last['positions'], len(last['transforms']) - 1)
+
+
+def _transform(inputs: Tensor, samples: Sequence[Any]) -> tuple:
+    """Return what differs between the passes of test-time augmentation: meta information, or colors alone."""
+    return (float(inputs.double().sum()), *(repr(sorted(sample.metainfo.items())) for sample in samples))

@@ -1,13 +1,18 @@
-"""Early exit: finishes and sums up the runs that are still open when the process ends, after an error or a signal."""
+"""Early exit: finishes and sums up the runs that are still open when the process ends, also after an error."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
+import os
 import weakref
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
+
+from mmengine.logging import print_log
 
 _open_runs: weakref.WeakSet = weakref.WeakSet()
+_unfinished: list[tuple[weakref.ref, Callable[[], None], int]] = []  # run, what finishes it, process
 
 
 def watch(run: Any) -> None:
@@ -37,7 +42,27 @@ def stopping(run: Any) -> Iterator[None]:
         raise
 
 
+def finish_later(run: Any, finish: Callable[[], None]) -> None:
+    """Call ``finish()`` when the process ends, or in :func:`finish_abandoned`; it must not refer to the run."""
+    _unfinished.append((weakref.ref(run), finish, os.getpid()))
+
+
+def finish_abandoned(every: bool = False) -> None:
+    """Finish the runs that no longer exist, because their detector was deleted; or with `every` all runs."""
+    for entry in list(_unfinished):
+        run, finish, process = entry
+        if every or run() is None:
+            _unfinished.remove(entry)
+            if process == os.getpid():  # not in a fork, such as a process of a data loader
+                finish()
+
+
 @atexit.register
-def _stop_open_runs() -> None:
+def _end_runs() -> None:
+    logging.raiseExceptions = False  # the streams of loggers may be closed by now
     for run in list(_open_runs):
         stop(run)
+    try:
+        finish_abandoned(every=True)
+    except Exception as error:
+        print_log(f'feature maps could not be finished: {error}', 'current', logging.ERROR)

@@ -48,7 +48,7 @@ class SnapshotBuilder:
     def __init__(self, align: str, average_passes: bool = False) -> None:
         self.align = align
         self.average_passes = average_passes
-        self._pass_counts = CompactTable()  # image key: number of passes
+        self._pass_counts = CompactTable()  # image key: number of passes, or of predictions of a detector
 
     def begin(self) -> None:
         """Begin a test or validation: the passes over each image are numbered from 0 again."""
@@ -64,6 +64,7 @@ class SnapshotBuilder:
         folder: str = '',
         stage: str = 'test',
         position: int | None = None,
+        pass_number: int | None = None,
     ) -> list[Snapshot]:
         """Build the snapshots of one image of a batch: one per pass and, with `average_passes`, their mean.
 
@@ -76,12 +77,21 @@ class SnapshotBuilder:
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
             position: Position of the image in the order of the data set, if known.
+            pass_number: Number of the pass in its prediction, for a detector that draws by itself. A second prediction
+                on the image is drawn into a folder of its own, such as ``test_2``. None counts the passes.
         """
         sample = passes[0].samples[index]
         boxes = collect_boxes(sample, result, mirrored=len(passes) == 1)
         path = image_path(sample.metainfo)
         key = posixpath.join(folder, source.keys.key_of(path, position))
-        first = self._first_pass(key, source.keys.sample_of(path, position), len(passes))
+        data_sample = source.keys.sample_of(path, position)
+        if pass_number is None:
+            first = self._first_pass(key, data_sample, len(passes))
+        else:
+            number, samples = data_sample or (0, 1)
+            first = number + pass_number * samples
+            again = self._prediction_folder(f'{key}//{number}', folder, pass_number)
+            key, folder = posixpath.join(again, key[len(folder) :].lstrip('/')), again
         snapshots = [
             self._build_one(model, pass_, index, key, number, folder, source, boxes, stage == 'train', position)
             for number, pass_ in enumerate(passes, first)
@@ -104,11 +114,14 @@ class SnapshotBuilder:
             first = self._pass_counts.get(key)
             self._pass_counts.add(key, passes)
             return first
-        number, samples = sample
-        name = f'{key}//{number}'
-        rounds = self._pass_counts.get(name)  # a detector that draws by itself shows one pass at a time
-        self._pass_counts.add(name)
-        return (number + rounds * samples) * passes
+        number, _ = sample
+        return number * passes
+
+    def _prediction_folder(self, name: str, folder: str, pass_number: int) -> str:
+        """Return the subfolder for a prediction: `folder` for the first one on an image, else a numbered one."""
+        if not pass_number:
+            self._pass_counts.add(name)
+        return numbered_folder(folder, self._pass_counts.get(name))
 
     def _build_one(
         self,
@@ -145,6 +158,11 @@ class SnapshotBuilder:
             folder,
             position,
         )
+
+
+def numbered_folder(folder: str, number: int) -> str:
+    """Return the subfolder of the n-th round of the same kind: ``test_2``, or ``epoch_3_2`` of a validation."""
+    return folder if number < 2 else f'{folder or "test"}_{number}'
 
 
 def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:

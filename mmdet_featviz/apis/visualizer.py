@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import inspect
 import itertools
 import logging
@@ -14,23 +15,24 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Iterable, Mapping, Sequence
 
-from mmengine.dist import is_main_process
+from mmengine.dist import get_dist_info, is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.logging import print_log
 from mmengine.visualization import Visualizer as MMVisualizer
-from torch import nn
+from torch import Tensor, nn
 
 from mmdet_featviz.apis import early_exit
-from mmdet_featviz.apis.batch_selection import BatchSelection
+from mmdet_featviz.apis.batch_selection import BatchSelection, Selection
 from mmdet_featviz.apis.input_check import InputCheck
-from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder
+from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder, numbered_folder
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channel_choice
+from mmdet_featviz.capture.detector import is_augmented_call
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
-from mmdet_featviz.runs.run_folder import RunFolder
+from mmdet_featviz.runs.run_folder import RunFolder, is_open
 from mmdet_featviz.runs.run_info import jsonable_dataset_meta
 from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visualizer
 from mmdet_featviz.runs.writer import RunWriter
@@ -238,6 +240,7 @@ class FeatureVisualizer:
         in_run: bool,
         log: MMVisualizer | None,
     ) -> None:
+        self._check_ranks(in_run)
         picture_log = PictureLogger(log or latest_visualizer()) if self.log_to_visualizer else None
         taps = self.make_taps(model)
         info = dict(
@@ -253,11 +256,26 @@ class FeatureVisualizer:
         out_dir = os.fspath(self.out_dir or default_dir)
         if self._copy_number > 1:
             out_dir = f'{out_dir.rstrip("/")}_{self._copy_number}'
+        if is_open(out_dir):  # perhaps by a detector that was deleted: one and its visualizer refer to each other
+            gc.collect()
+            early_exit.finish_abandoned()
         topic = f'run/{self._number}/{self.out_dir}'
         run_folder = RunFolder(out_dir, self.overwrite, self.resume, in_run, topic)
         workers = self.workers if in_run else 0
         self._writer = RunWriter(run_folder, self.style, info, self.strict, workers=workers, log=picture_log)
         self.taps = taps
+        if not in_run:
+            early_exit.finish_later(self, partial(_finish_alone, self._writer, self.report))
+
+    def _check_ranks(self, in_run: bool) -> None:
+        """Raise ValueError for what a detector that draws by itself cannot do on several ranks without our tools."""
+        if not in_run and get_dist_info()[1] > 1 and (self.report or self.style.normalize == 'run'):
+            option = 'report=True' if self.report else "normalize='run'"
+            raise ValueError(
+                f'{option} needs the images of all ranks at the end, which a detector that draws by itself cannot '
+                'collect: use featviz test instead of tools/test.py, or FeatVizHook instead of the detector, or one '
+                'process'
+            )
 
     def make_taps(self, model: nn.Module) -> Taps:
         """Return taps that capture what this visualizer draws of a detector.
@@ -281,6 +299,16 @@ class FeatureVisualizer:
             'attention' in save,
         )
 
+    def __enter__(self) -> FeatureVisualizer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        """Close the run, or after an error only log what was drawn so far."""
+        if kind is None:
+            self.close()
+        else:
+            self.stop_early()
+
     def is_done(self, stage: str = 'test') -> bool:
         """Whether this test or validation, or the training, has reached `max_images`."""
         return self._images.is_over(stage)
@@ -301,20 +329,18 @@ class FeatureVisualizer:
     @property
     def test_folder(self) -> str:
         """Subfolder for the pictures of the current test: none for the first one, ``test_2`` for the second."""
-        return '' if self._test_number == 1 else f'test_{self._test_number}'
+        return numbered_folder('', self._test_number)
 
-    def select(self, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> list[int | None]:
+    def select(self, inputs: Tensor, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> Selection:
         """Return which images of a batch are drawn; for detectors, which know neither batches nor epochs.
 
-        For each image that is drawn this is its position in the order of the data set, for the others None.
-
         Args:
-            samples: Data samples of the batch. If the last call had the same ones (as in test-time augmentation), they
-                are not counted again and the result is the same.
+            inputs: The network's input (N, C, H, W).
+            samples: Data samples of the batch.
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
         """
-        return self._batches.select(samples, folder, stage)
+        return self._batches.select(inputs, samples, folder, stage, is_augmented_call())
 
     def draw(
         self,
@@ -322,7 +348,7 @@ class FeatureVisualizer:
         results: Sequence[Any] = (),
         folder: str = '',
         stage: str = 'test',
-        selected: Sequence[int | None] | None = None,
+        selection: Selection | None = None,
     ) -> None:
         """Draw the feature maps that the taps captured from one batch.
 
@@ -332,12 +358,11 @@ class FeatureVisualizer:
             folder: Subfolder of the run's folder, such as ``epoch_3``.
             stage: ``train``, ``val`` or ``test``. Training images are drawn over the network's input: random crops and
                 mosaics have no place in an original image.
-            selected: Result of :meth:`select`; None selects now, for a batch that is new.
+            selection: Result of :meth:`select`; None selects now, for a batch that is new.
         """
         if not passes:
             return
-        if selected is None:
-            selected = self._batches.select_new(passes[0].samples, stage)
+        selected, number = selection or (self._batches.select_new(passes[0].samples, stage), None)
         self._has_test = self._has_test or stage == 'test'
         if any(position is not None for position in selected):
             self._warn_without_truth(passes[0].samples)
@@ -346,7 +371,7 @@ class FeatureVisualizer:
                 continue
             result = results[index] if index < len(results) else None
             path = image_path(passes[0].samples[index].metainfo)
-            build = partial(self.snapshots, passes, index, result, folder, stage, position)
+            build = partial(self.snapshots, passes, index, result, folder, stage, position, number)
             with self._lock:
                 self._writer.build_and_write(path or 'an array', build)
 
@@ -371,6 +396,7 @@ class FeatureVisualizer:
         folder: str = '',
         stage: str = 'test',
         position: int | None = None,
+        pass_number: int | None = None,
     ) -> list[Snapshot]:
         """Build the snapshots of one image of a batch: one per pass and, with `average_passes`, their mean.
 
@@ -381,12 +407,15 @@ class FeatureVisualizer:
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
             position: Position of the image in the order of the data set, if known.
+            pass_number: Number of the pass in its prediction, for detectors that draw by themselves.
         """
         source = self._sources.get(stage)
         if source is None:  # not opened for a run: the detector may know its classes
             dataset_meta = getattr(self.taps.model, 'dataset_meta', None)
             source = ImageSource(ImageKeys(self.image_root), self.backend_args, dataset_meta)
-        snapshots = self._builder.build(self.taps.model, passes, index, source, result, folder, stage, position)
+        snapshots = self._builder.build(
+            self.taps.model, passes, index, source, result, folder, stage, position, pass_number
+        )
         self._input_check.check(passes, index, snapshots, stage)
         return snapshots
 
@@ -406,11 +435,13 @@ class FeatureVisualizer:
     def close(self) -> None:
         """Wait until everything is written, and draw what waits for the end (with ``normalize='run'`` all pictures).
 
-        Outside a runner this also writes the report.
+        Outside a runner this also writes the report. A detector that draws by itself may go on to predict: its further
+        images are added to the run. Without a call, it closes when the process ends.
         """
         early_exit.release(self)
         if self.taps is not None:
-            self._writer.finish(self._in_run)
+            with self._lock:
+                self._writer.finish(self._in_run)
             if not self._in_run:
                 self.write_report()
 
@@ -428,9 +459,7 @@ class FeatureVisualizer:
     def write_report(self) -> None:
         """With `report`, write the report page and log where it is."""
         if self.report and self.taps is not None and is_main_process():
-            from mmdet_featviz.report.builder import write_report  # needs jinja2, which drawing does not
-
-            print_log(write_report(self._writer.run_folder.out_dir), 'current')
+            _write_report(self._writer)
 
     def summary(self) -> str:
         """Return one line: pictures, images, output folder, and skipped images and layers with the reason."""
@@ -441,6 +470,21 @@ class FeatureVisualizer:
         if layers:
             line += f'{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'
         return f'{self._weights_note}: {line}' if self._weights_note else line
+
+
+def _finish_alone(writer: RunWriter, report: bool) -> None:
+    """Finish a run outside a runner that was not closed, and log its summary."""
+    if not writer.is_finished:
+        writer.finish()
+        if report:
+            _write_report(writer)
+        print_log(f'Feature maps: {writer.summary()}', 'current')
+
+
+def _write_report(writer: RunWriter) -> None:
+    from mmdet_featviz.report.builder import write_report  # needs jinja2, which drawing does not
+
+    print_log(write_report(writer.run_folder.out_dir), 'current')
 
 
 def _check_backend_args(backend_args: dict | None) -> dict | None:

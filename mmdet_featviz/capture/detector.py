@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from torch import nn
 
@@ -20,6 +22,19 @@ def has_test_time_augmentation(model: nn.Module) -> bool:
             return False
         model = model.module
     return True
+
+
+def is_augmented_call() -> bool:
+    """Whether a test-time augmentation model has called what runs now, such as a pass of a detector.
+
+    A detector does not know that it is wrapped, and several passes over one image may also be separate predictions.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == 'test_step' and isinstance(frame.f_locals.get('self'), BaseTTAModel):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_wrapper(model: nn.Module) -> bool:

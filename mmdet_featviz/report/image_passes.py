@@ -11,7 +11,8 @@ from typing import Iterable, Iterator
 
 from mmdet_featviz.runs.reader import Run
 
-EPOCH_KEY = re.compile(r'(epoch|iter|test)_(\d+)/(.+)', re.DOTALL)  # of a validation in a training, or a second test
+# Of a validation in a training, which may be repeated, or of a second test.
+EPOCH_KEY = re.compile(r'((?:epoch|iter|test)_\d+(?:_\d+)?)/(.+)', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,17 @@ def passes_by_image(run: Run) -> dict[tuple, list[ImagePass]]:
         name = osp.relpath(path, run.folder).replace(os.sep, '/')
         key = osp.dirname(name)
         match = EPOCH_KEY.fullmatch(key)
-        unit, number, plain_key = match.groups() if match else ('', '', key)
+        folder, plain_key = match.groups() if match else ('', key)
         pass_label = osp.basename(name)[len('maps') : -len('.npz')].lstrip('.').replace('_', ' ')
-        label = ', '.join(filter(None, [f'{unit} {number}'.strip(), pass_label]))
+        label = ', '.join(filter(None, [folder_label(folder), pass_label]))
         # A data set may have folders named epoch_1 too: group only passes over the same image file.
         passes.setdefault((plain_key, image_paths.get(key)), []).append(ImagePass(path, name, label))
     return passes
+
+
+def folder_label(folder: str) -> str:
+    """The name of a validation or test on the page: ``epoch 3``, or ``epoch 3, validation 2`` for ``epoch_3_2``."""
+    return re.sub(r'_(\d+)_(\d+)$', r' \1, validation \2', folder).replace('_', ' ')
 
 
 def distinct_names(keys: Iterable[str]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import re
 from typing import Any, Iterable
 
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, UNDEFINED, FocusTable
+from mmdet_featviz.report.image_passes import folder_label
 from mmdet_featviz.runs.run_info import TEST
 
 # Keys of FeatureFocusMetric: prefix/level/measure, then _size or /class.
@@ -37,7 +38,7 @@ class MetricHistory:
         self.map_settings = dict(layers=info.get('layers'), reduction=info.get('reduction'), align=align, boxes='gt')
         recorded = info.get('metrics') or {}
         for folder in order_by_time(recorded):
-            name = folder.replace('_', ' ')
+            name = folder_label(folder)
             values = {metric: None if value == UNDEFINED else value for metric, value in recorded[folder].items()}
             focus = _read_focus(values)
             if focus:
@@ -56,7 +57,7 @@ def order_by_time(evaluations: Iterable[str]) -> list[str]:
     """Names of evaluations or of their folders, each once, by their number; tests come last."""
     return sorted(
         dict.fromkeys(evaluations),
-        key=lambda name: (name.startswith(TEST), int('0' + ''.join(re.findall('[0-9]', name)))),
+        key=lambda name: (name.startswith(TEST), [int(number) for number in re.findall('[0-9]+', name)]),
     )
 
 

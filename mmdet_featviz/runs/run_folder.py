@@ -244,6 +244,11 @@ class RunFolder:
         self._store.flush()
 
 
+def is_open(out_dir: str) -> bool:
+    """Whether a run of this process still writes to a folder."""
+    return _location(out_dir) in _taken
+
+
 def check_apart(out_dir: str, *folders: str) -> None:
     """Raise ValueError if an output folder is one of the folders that are read, inside or above one of them."""
     target = _location(out_dir)

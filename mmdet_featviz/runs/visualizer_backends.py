@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
+import re
 from typing import Sequence
 
 import numpy as np
@@ -41,8 +42,8 @@ class PictureLogger:
         return f'{key.replace("/", "__")}.{osp.splitext(picture.name)[0]}.png'
 
     def _step(self, snapshot: Snapshot) -> int:
-        number = snapshot.folder.partition('/')[0].rpartition('_')[2]  # of epoch_3 or epoch_3/student
-        return int(number) if number.isdigit() else self._image_count
+        number = re.search(r'\d+', snapshot.folder)  # of epoch_3, epoch_3/student or epoch_3_2
+        return int(number.group()) if number else self._image_count
 
 
 def current_visualizer() -> Visualizer | None:

@@ -69,6 +69,7 @@ class RunWriter:
         self.info = info
         self.strict = strict
         self.outcome = Outcome()
+        self.is_finished = True  # nothing was drawn since the last finish()
         self._log = log if is_main_process() else None
         self._views = Views(style, limits)
         self._workers = Workers(0 if strict else workers, self._receive)
@@ -108,6 +109,7 @@ class RunWriter:
             build: Returns the snapshots.
         """
         outcome = Outcome()
+        self.is_finished = False
         self._attempt(outcome, name, lambda _: self.write(*build()))
         self._count(outcome)
 
@@ -152,11 +154,13 @@ class RunWriter:
         if in_run:
             self._join_ranks()
         self.run_folder.release()
+        self.is_finished = True
 
     def stop(self) -> None:
         """Wait until everything is written; pictures that wait for the value range of the run are not drawn."""
         self._flush()
         self.run_folder.release()
+        self.is_finished = True
 
     def _flush(self) -> None:
         self._workers.wait()

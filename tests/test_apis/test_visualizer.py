@@ -127,6 +127,8 @@ def test_manifest_and_files(tmp_path):
     assert entries[1] == dict(
         image=path,
         key='a',
+        folder='',
+        position=0,
         augmentation=0,
         layer='neck',
         level=1,

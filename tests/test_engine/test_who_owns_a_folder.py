@@ -18,6 +18,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
+from mmdet_featviz.report.image_passes import passes_by_image
+from mmdet_featviz.report.metric_history import MetricHistory
+from mmdet_featviz.runs.reader import Run
+
 HOOK = dict(save='heatmap', layers='backbone')
 
 
@@ -43,6 +47,32 @@ def test_a_second_test_keeps_the_pictures_and_metrics_of_the_first(data, tmp_pat
     assert len(manifest(tmp_path / 'run')) == 2 * 3 * 2
     info = json.loads((tmp_path / 'run' / 'run.json').read_text())
     assert list(info['metrics']) == ['test', 'test_2']
+
+
+@pytest.mark.parametrize('kind', ['hook', 'detector'])
+def test_a_validation_of_the_same_epoch_keeps_the_pictures_of_the_first(data, tmp_path, kind):
+    options = dict(HOOK, out_dir=str(tmp_path / 'run'), stages='val', report=kind == 'hook')
+    model, hook = pool_detector((8,)), options
+    if kind == 'detector':
+        featviz = dict(options, image_root=str(data / 'images'))
+        model, hook = {**model, 'type': 'SingleStageDetectorHp', 'featviz': featviz}, None
+    runner = Runner.from_cfg(train_config(data, tmp_path / 'work', model, hook))
+    runner.val()
+    first = {name: (tmp_path / 'run' / name).read_bytes() for name in pictures(tmp_path / 'run') if 'heatmap' in name}
+    assert list(first) == [f'epoch_0/{number}/backbone_0.heatmap.png' for number in range(3)]
+    runner.model.backbone.scale.data *= -1
+    runner.val()
+    for name, content in first.items():
+        assert (tmp_path / 'run' / name).read_bytes() == content
+        assert (tmp_path / 'run' / name.replace('epoch_0', 'epoch_0_2')).read_bytes() != content
+    assert len(manifest(tmp_path / 'run')) == 2 * 3
+    assert {entry['augmentation'] for entry in manifest(tmp_path / 'run')} == {0}
+    if kind == 'hook':
+        info = json.loads((tmp_path / 'run' / 'run.json').read_text())
+        assert list(info['metrics']) == ['epoch_0', 'epoch_0_2']
+        passes = passes_by_image(Run(str(tmp_path / 'run'))).values()
+        assert [[one.label for one in each] for each in passes] == [['epoch 0', 'epoch 0, validation 2']] * 3
+        assert list(MetricHistory(info).evaluations) == ['epoch 0', 'epoch 0, validation 2']
 
 
 def test_two_hooks_do_not_share_a_folder(data, tmp_path):

@@ -3,15 +3,20 @@
 import copy
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent import futures
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from conftest import (
+    ROOT,
     keep_ratio_pipeline,
+    manifest,
     noise,
     pictures,
     pool_detector,
@@ -30,6 +35,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from mmengine.visualization import Visualizer
@@ -308,3 +314,137 @@ def test_an_error_in_the_detector_leaves_no_hooks(tmp_path):
     with pytest.raises(AttributeError):
         model.predict(torch.zeros(1, 3, 64, 64), [None])
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_second_prediction_is_no_pass_of_the_first(tmp_path):
+    """Neither directly after it, nor with another transform, nor after another image."""
+    model = drawing_pools(tmp_path, image_names=['a.png', 'b.png'])
+    inputs = [torch.rand(1, 3, 64, 64) for _ in range(4)]
+    for path, image in zip(['/i/a.png', '/i/a.png', '/i/b.png', '/i/a.png'], inputs):
+        predict(model, path, image)
+    names = ['a/backbone_0.heatmap.png', 'a/backbone_1.heatmap.png']
+    second, third = ([f'test_{number}/{name}' for name in names] for number in (2, 3))
+    others = [name.replace('a', 'b', 1) for name in names]
+    assert pictures(tmp_path / 'heatmaps') == sorted([*names, *others, *second, *third])
+    entries = [entry for entry in manifest(tmp_path / 'heatmaps') if entry['level'] == 0]
+    assert [(entry['key'], entry['folder'], entry['augmentation'], entry['position']) for entry in entries] == [
+        ('a', '', 0, 0),
+        ('test_2/a', 'test_2', 0, 1),
+        ('b', '', 0, 2),
+        ('test_3/a', 'test_3', 0, 3),
+    ]
+    alone = drawing_pools(tmp_path / 'alone')
+    predict(alone, '/i/a.png', inputs[3])
+    for name, expected in zip(third, names):
+        found = (tmp_path / 'heatmaps' / name).read_bytes()
+        assert found == (tmp_path / 'alone' / 'heatmaps' / expected).read_bytes()
+
+
+def test_each_prediction_with_augmentation_has_its_own_passes(tmp_path):
+    """Passes with other colors only, and the same image again."""
+    model = drawing_pools(tmp_path)
+
+    class Augmenting(BaseTTAModel):
+        def merge_preds(self, data_samples_list):
+            return [samples[0] for samples in data_samples_list]
+
+    augmenting = Augmenting(model)
+    inputs = [torch.full((3, 64, 64), value) for value in (10.0, 20.0, 30.0)]
+    meta = dict(img_shape=(64, 64), ori_shape=(64, 64), scale_factor=(1.0, 1.0), img_path='/i/a.png')
+    for _ in range(2):
+        data = dict(inputs=[[image] for image in inputs], data_samples=[[DetDataSample(metainfo=meta)] for _ in inputs])
+        with torch.no_grad():
+            augmenting.test_step(data)
+    predict(model, '/i/a.png', inputs[0][None])
+    found = [(e['key'], e['augmentation']) for e in manifest(tmp_path / 'heatmaps') if e['level'] == 0]
+    assert found == [(key, number) for key in ('a', 'test_2/a') for number in range(3)] + [('test_3/a', 0)]
+
+
+def test_threads_keep_their_stage(tmp_path):
+    """A validation in one thread does not make the test in another one a validation."""
+    model = drawing_pools(tmp_path, stages=('val', 'test'))
+    in_validation, tested = threading.Event(), threading.Event()
+
+    class Waiting(type(model)):
+        def predict(self, *args):
+            if threading.current_thread() is not threading.main_thread():
+                in_validation.set()
+                assert tested.wait(20)
+            return super().predict(*args)
+
+    model.__class__ = Waiting
+    meta = dict(img_shape=(64, 64), ori_shape=(64, 64), scale_factor=(1.0, 1.0), img_path='/i/val.png')
+    data = dict(inputs=[torch.rand(3, 64, 64)], data_samples=[DetDataSample(metainfo=meta)])
+    with torch.no_grad(), futures.ThreadPoolExecutor(1) as pool:
+        validation = pool.submit(model.val_step, data)
+        assert in_validation.wait(20)
+        predict(model, '/i/test.png', torch.rand(1, 3, 64, 64))
+        tested.set()
+        validation.result()
+    assert {name.rpartition('/')[0] for name in pictures(tmp_path / 'heatmaps')} == {'test', 'epoch_0/val'}
+
+
+WAITING = dict(normalize='run', report=True)
+
+
+def test_the_end_of_a_block_draws_what_waits_for_the_end(tmp_path):
+    model = drawing_pools(tmp_path, **WAITING)
+    with model.featviz as visualizer:
+        for number in range(3):
+            predict(model, f'/i/{number}.png', torch.rand(1, 3, 64, 64))
+        assert visualizer is model.featviz
+        assert not [name for name in pictures(tmp_path / 'heatmaps') if name.endswith('heatmap.png')]
+    drawn = [name for name in pictures(tmp_path / 'heatmaps') if name.endswith('heatmap.png')]
+    assert drawn == [f'{number}/backbone_{level}.heatmap.png' for number in range(3) for level in range(2)]
+    assert (tmp_path / 'heatmaps' / 'report' / 'index.html').exists()
+    assert '6 pictures' in model.featviz.summary()
+
+
+def test_an_error_in_a_block_is_not_the_end_of_a_run(tmp_path, capfd):
+    model = drawing_pools(tmp_path, normalize='run')
+    with pytest.raises(KeyError), model.featviz:
+        predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
+        raise KeyError
+    assert pictures(tmp_path / 'heatmaps') == ['a/maps.npz']
+
+
+def test_a_deleted_detector_gives_its_folder_free_with_all_its_pictures(tmp_path):
+    model = drawing_pools(tmp_path, normalize='run')
+    predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
+    model = drawing_pools(tmp_path, resume=True, normalize='run')  # as a cell of a notebook that runs again
+    predict(model, '/i/b.png', torch.rand(1, 3, 64, 64))
+    names = [name for name in pictures(tmp_path / 'heatmaps') if name.endswith('.png')]
+    assert names == ['a/backbone_0.heatmap.png', 'a/backbone_1.heatmap.png']
+    model.featviz.close()
+    assert len([name for name in pictures(tmp_path / 'heatmaps') if name.endswith('.png')]) == 4
+
+
+@pytest.mark.parametrize('way', ['runner', 'plain', 'deleted', 'error', 'fork', 'threads'])
+def test_what_waits_is_drawn_at_the_end_of_the_process(tmp_path, way):
+    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(3)})
+    options = dict(save='heatmap', out_dir=str(tmp_path / 'run'), image_root=str(data / 'images'), **WAITING)
+    model = {**pool_detector((8, 16)), 'type': 'SingleStageDetectorHp', 'featviz': options}
+    cfg = runner_config(data, tmp_path / 'work', model)
+    cfg.custom_imports = dict(imports=['mmdet_featviz', 'conftest'], allow_failed_imports=False)
+    cfg.log_level = 'INFO'
+    cfg.dump(str(tmp_path / 'config.py'))
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name('predicting_script.py')), way, str(tmp_path / 'config.py')],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT / 'tests'), str(ROOT)])},
+    )
+    assert done.returncode == (way == 'error'), done.stderr
+    drawn = [name for name in pictures(tmp_path / 'run') if name.endswith('heatmap.png')]
+    assert drawn == [f'{number}/backbone_{level}.heatmap.png' for number in range(3) for level in range(2)]
+    assert (tmp_path / 'run' / 'report' / 'index.html').exists()
+    assert (done.stdout + done.stderr).count('Feature maps: 6 pictures') == 1, done.stdout + done.stderr
+
+
+def test_several_ranks_under_other_tools_are_refused_what_needs_all_images(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmdet_featviz.apis.visualizer.get_dist_info', lambda: (0, 2))
+    for options, message in ((dict(report=True), 'report=True'), (dict(normalize='run'), "normalize='run'")):
+        model = drawing_pools(tmp_path, **options)
+        with pytest.raises(ValueError, match=f'{message} needs the images of all ranks.*use featviz test'):
+            predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
+    assert not (tmp_path / 'heatmaps').exists()

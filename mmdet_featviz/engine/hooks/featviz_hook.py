@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from functools import wraps
 from typing import Any, Callable, Sequence
 
@@ -11,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from mmdet_featviz.apis import early_exit
+from mmdet_featviz.apis.snapshot_builder import numbered_folder
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
 from mmdet_featviz.capture.taps import Taps
@@ -28,11 +30,20 @@ class MetricsHook(Hook):
 
     def __init__(self, visualizer: FeatureVisualizer) -> None:
         self.visualizer = visualizer
+        self._validations: Counter = Counter()  # of each epoch or iteration, which a loop may validate again
+
+    def before_val(self, runner: Runner) -> None:
+        self._validations[_validation_folder(runner)] += 1
+
+    def validation_folder(self, runner: Runner) -> str:
+        """Return the subfolder for the metrics, and for the pictures of all branches, of the current validation."""
+        folder = _validation_folder(runner)
+        return numbered_folder(folder, self._validations[folder])
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'val' in self.visualizer.stages:
             focus = _focus_settings(runner.val_loop)
-            self.visualizer.record_metrics(metrics, _validation_folder(runner), focus)
+            self.visualizer.record_metrics(metrics, self.validation_folder(runner), focus)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'test' in self.visualizer.stages:
@@ -44,9 +55,9 @@ class FeatVizHook(MetricsHook):
     """Draws heatmaps of backbone and neck, or of any layers, while a runner tests, validates or trains.
 
     Pictures of a test are written to ``{out_dir}/{image key}`` (of a second one to ``{out_dir}/test_2/{image key}``),
-    those of a validation to ``{out_dir}/epoch_N`` (or ``iter_N`` with an iteration-based loop), and those of training
-    to ``{out_dir}/iter_N``. mmdet's TeacherStudentValLoop validates both branches; their pictures are in
-    ``epoch_N/teacher`` and ``epoch_N/student``.
+    those of a validation to ``{out_dir}/epoch_N`` (or ``iter_N`` with an iteration-based loop; ``epoch_N_2`` if the
+    same weights are validated again), and those of training to ``{out_dir}/iter_N``. mmdet's TeacherStudentValLoop
+    validates both branches; their pictures are in ``epoch_N/teacher`` and ``epoch_N/student``.
 
     Settings are checked before the first iteration, also those that only concern the validations of a training. If the
     run ends with an error or is interrupted, the forward hooks are removed from the detector, and what was drawn so far
@@ -80,6 +91,7 @@ class FeatVizHook(MetricsHook):
         self._open(runner, 'train')
 
     def before_val(self, runner: Runner) -> None:
+        super().before_val(runner)
         self._open(runner, 'val')
 
     def before_test(self, runner: Runner) -> None:
@@ -110,7 +122,7 @@ class FeatVizHook(MetricsHook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
-        folder = _validation_folder(runner)
+        folder = self.validation_folder(runner)
         if _validates_branches(runner):
             folder += f'/{predicting_branch(unwrap_detector(runner.model)).rstrip(".")}'
         self._draw('val', outputs, folder)
@@ -176,7 +188,7 @@ def _validates_branches(runner: Runner) -> bool:
 
 
 def _validation_folder(runner: Runner) -> str:
-    """Return the subfolder for the metrics, and for the pictures of all branches, of the current validation."""
+    """Return the subfolder that is named after the current epoch or iteration."""
     counts_iterations = isinstance(runner._train_loop, IterBasedTrainLoop)  # the property would build the loop
     return f'iter_{runner.iter}' if counts_iterations else f'epoch_{runner.epoch}'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
+from contextvars import ContextVar
 from typing import Any
 
 from mmdet.models.detectors import BaseDetector
@@ -13,11 +14,15 @@ from torch import Tensor
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.runs.visualizer_backends import current_log_folder, current_visualizer
 
+_stage: ContextVar[str] = ContextVar('stage', default='test')  # of the prediction that runs, in each thread
+
 
 class FeatVizMixin:
     """Makes an mmdet detector draw its feature maps whenever it predicts.
 
     It must be the first base class. It adds neither parameters nor buffers, so the detector's checkpoints still fit.
+    Pictures that wait for the end (with ``normalize='run'`` all) and the report are made by ``featviz.close()``, at the
+    end of a block ``with model.featviz:``, or else when the process ends.
 
     Args:
         *args: Arguments of the detector.
@@ -33,19 +38,16 @@ class FeatVizMixin:
     def __init__(self, *args: Any, featviz: dict | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.featviz = FeatureVisualizer(**(featviz or {}))
-        self._featviz_stage = 'test'
 
     def val_step(self, data: Any) -> list:
-        self._featviz_stage = 'val'
+        token = _stage.set('val')
         try:
             return super().val_step(data)
         finally:
-            self._featviz_stage = 'test'
+            _stage.reset(token)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> list:
-        return self._run_and_draw(
-            self._featviz_stage, super().predict, batch_inputs, batch_data_samples, *args, **kwargs
-        )
+        return self._run_and_draw(_stage.get(), super().predict, batch_inputs, batch_data_samples, *args, **kwargs)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> Any:
         return self._run_and_draw('train', super().loss, batch_inputs, batch_data_samples, *args, **kwargs)
@@ -55,14 +57,14 @@ class FeatVizMixin:
         if stage not in self.featviz.stages or not isinstance(inputs, Tensor):
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
-        selected = self.featviz.select(samples, folder, stage)
-        if all(position is None for position in selected):
+        selection = self.featviz.select(inputs, samples, folder, stage)
+        if all(position is None for position in selection.positions):
             return run(inputs, samples, *args, **kwargs)
         self.featviz.open(self, osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self), stage=stage)
         with self.featviz.taps as taps:
             taps.begin(inputs, samples)
             outputs = run(inputs, samples, *args, **kwargs)
-        self.featviz.draw(taps.take(), outputs if stage != 'train' else (), folder, stage, selected)
+        self.featviz.draw(taps.take(), outputs if stage != 'train' else (), folder, stage, selection)
         return outputs
 
 
