@@ -15,6 +15,7 @@ from mmdet_featviz.apis.inference import build_pipeline, take_snapshot
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.sheets import shrink_to_tile
+from mmdet_featviz.visualization.unseen_pixels import unseen_caption
 from mmdet_featviz.visualization.views import PlacedLevel, Views
 
 CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'mp4v', '.mov': 'mp4v'}
@@ -65,7 +66,9 @@ class FrameDrawer:
         placed = self._views.place(snapshot)
         for shown in self._select_levels(placed):
             picture = self._views.overlay_level(frame, shown, placed)
-            tiles.append((f'{shown.level.name}, stride {shown.level.stride_text}', self._tile(picture, snapshot)))
+            caption = f'{shown.level.name}, stride {shown.level.stride_text}'
+            caption = ', '.join([caption, *unseen_caption(snapshot.placement.seen)])
+            tiles.append((caption, self._tile(picture, snapshot)))
         return _join(tiles, self.direction)
 
     def _tile(self, picture: np.ndarray, snapshot: Snapshot) -> np.ndarray:

@@ -13,6 +13,7 @@ from mmdet_featviz.evaluation.level_matching import LevelPair
 from mmdet_featviz.visualization.colors import get_colormap, overlay, quantize, to_unit
 from mmdet_featviz.visualization.sheets import add_colorbar, make_sheet, shrink_to_tile
 from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.unseen_pixels import hatch_unseen
 from mmdet_featviz.visualization.value_ranges import finite_range
 
 DIFFERENCE_COLORMAP = 'RdBu_r'  # from ColorBrewer: blue is negative, white is zero, red is positive
@@ -40,16 +41,22 @@ def draw_pair(
     ):
         colors = cv2.applyColorMap(quantize(to_unit(heat, heats.limits)), style.table)
         picture = colors if image is None else overlay(image, colors, style.alpha, style.blend)
+        hatch_unseen(picture, heats.seen, image)
         caption = [f'{letter}: {level.name}', f'{level.channels} channels, stride {level.stride_text}']
         if not math.isnan(share):
             caption.append(f'{share:.1%} inside boxes (chance {scores.chance:.1%})')
+        if not heats.seen.all():
+            caption.append('hatched: not seen by both networks')
         tiles.append((caption, add_colorbar(shrink_to_tile(picture), style.table, heats.limits)))
     correlation = 'undefined: one is constant' if math.isnan(scores.correlation) else f'{scores.correlation:.3f}'
-    return [*tiles, (['B - A', f'correlation {correlation}'], draw_difference(heats.difference, image))]
+    return [*tiles, (['B - A', f'correlation {correlation}'], draw_difference(heats.difference, heats.seen, image))]
 
 
-def draw_difference(difference: np.ndarray, image: np.ndarray | None) -> np.ndarray:
-    """Draw a difference (height, width): negative values in blue, positive ones in red, zero as the gray image."""
+def draw_difference(difference: np.ndarray, seen: np.ndarray, image: np.ndarray | None) -> np.ndarray:
+    """Draw a difference (height, width): negative values in blue, positive ones in red, zero as the gray image.
+
+    Pixels that are not `seen` (height, width) by both networks are hatched.
+    """
     largest = finite_range(np.abs(difference))[1] or 1.0
     table, limits = get_colormap(DIFFERENCE_COLORMAP), (-largest, largest)
     colors = cv2.applyColorMap(quantize(to_unit(difference, limits)), table)
@@ -57,6 +64,7 @@ def draw_difference(difference: np.ndarray, image: np.ndarray | None) -> np.ndar
         # Tint a light gray image: blending would cover it with the white of zero.
         light_gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) // 2 + 128, cv2.COLOR_GRAY2BGR)
         colors = cv2.multiply(colors, light_gray, scale=1 / 255)
+    hatch_unseen(colors, seen, image)
     return add_colorbar(shrink_to_tile(colors), table, limits)
 
 

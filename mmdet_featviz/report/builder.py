@@ -201,7 +201,7 @@ class Report:
     def _side_data(self, snapshot: Snapshot, side: int) -> dict:
         """Levels and boxes of a pass; `side` is 0 for the run and 1 for the other run."""
         levels = [level_data(level, snapshot.placement, self._aligns[side]) for level in snapshot.levels]
-        return dict(levels=levels, boxes=box_rows(snapshot.boxes))
+        return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=not snapshot.placement.seen.all())
 
     def _index_data(self, images: Sequence[dict]) -> dict:
         """The data that the page needs when it opens.

@@ -20,7 +20,8 @@ class Placement:
     """Where the image lies in the network's input.
 
     Attributes:
-        matrix: (3, 3) float64, from homogeneous image coordinates (x, y, 1) to input coordinates.
+        matrix: (3, 3) float64, from homogeneous image coordinates (x, y, 1) to input coordinates. Any multiple of it
+            is the same placement, so it is divided by its last entry.
         image_size: (height, width) of the image.
         input_size: (height, width) of the network's input, padding included.
     """
@@ -29,12 +30,20 @@ class Placement:
     image_size: tuple[int, int]
     input_size: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        height, width = self.image_size
+        depths = self.matrix[2] @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+        # By its absolute value, as the first pixel may be behind the horizon; but not all of the image can be.
+        factor = (abs(self.matrix[2, 2]) or 1.0) * (-1 if (depths < 0).all() else 1)
+        object.__setattr__(self, 'matrix', self.matrix / factor)
+
     @cached_property
     def is_separable(self) -> bool:
         """Whether the placement only scales, shifts and flips, so that x and y can be handled separately."""
-        rest = self.matrix.copy()
-        rest[[0, 1, 0, 1, 2], [0, 1, 2, 2, 2]] = 0
-        return not rest.any()
+        scales, shifts = np.diag(self.matrix)[:2], self.matrix[:2, 2]
+        separable = np.diag([*scales, 1.0])
+        separable[:2, 2] = shifts
+        return np.array_equal(self.matrix, separable)
 
     @cached_property
     def content_box(self) -> tuple[float, float, float, float]:

@@ -27,6 +27,7 @@ from mmdet_featviz.visualization.colors import overlay, quantize, to_unit
 from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.sheets import add_colorbar, make_heading, make_sheet, shrink_to_tile
 from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.unseen_pixels import hatch_unseen, unseen_caption
 from mmdet_featviz.visualization.value_ranges import (
     NO_RANGE,
     Limits,
@@ -153,14 +154,14 @@ class Views:
             level, limits = placed_level.level, self.limits_of(placed_level, placed)
             heat = self.heat(level.values, placed_level.grid, limits)
             if image is not None:
-                laid = overlay(image, heat, self.style.alpha, self.style.blend)
+                laid = self._overlay(image, heat, snapshot.placement)
             if 'overlay' in kinds:
                 finished = self._with_colorbar(self.draw_boxes(laid, snapshot), limits)
                 yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
             if 'heatmap' in kinds:
                 yield Picture(f'{level.name}{suffix}.heatmap.png', self._with_colorbar(heat, limits), [level.name])
             if {'panel', 'overview'} & kinds:
-                tile = self._caption(level, limits), shrink_to_tile(laid)
+                tile = self._caption(placed_level, limits), shrink_to_tile(laid)
             if 'panel' in kinds:
                 rows.setdefault(level.layer, []).append((level, *tile))
             if 'overview' in kinds:
@@ -258,7 +259,7 @@ class Views:
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Draw captions and tiles of channels, one at a time."""
         for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
-            caption = [f'channel {number}', *self._range_text(limits)]
+            caption = [f'channel {number}', *self._range_text(limits), *unseen_caption(grid.placement.seen)]
             if quantity:
                 caption.insert(1, f'{quantity} {channels.weights[number]:.4g}')
             yield caption, shrink_to_tile(self._draw_channel(values, grid, limits, image), SMALL_TILE)
@@ -267,18 +268,22 @@ class Views:
         self, values: np.ndarray, grid: Grid, limits: tuple[float, float], image: np.ndarray | None
     ) -> np.ndarray:
         heat = self.heat(values, grid, limits)
-        if self.style.channel_tiles != 'overlay':
-            return heat
-        return overlay(image, heat, self.style.alpha, self.style.blend)
+        return heat if self.style.channel_tiles != 'overlay' else self._overlay(image, heat, grid.placement)
 
     def overlay_level(self, image: np.ndarray, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
         """The overlay (height, width, 3) of one of the placed levels on the image."""
         heat = self.heat(placed_level.level.values, placed_level.grid, self.limits_of(placed_level, placed))
-        return overlay(image, heat, self.style.alpha, self.style.blend)
+        return self._overlay(image, heat, placed_level.grid.placement)
 
     def heat(self, values: np.ndarray, grid: Grid, limits: tuple[float, float]) -> np.ndarray:
-        """The colored heatmap (height, width, 3) of the values of cells (rows, columns)."""
-        return cv2.applyColorMap(quantize(grid.heatmap(to_unit(values, limits))), self.style.table)
+        """The colored heatmap (height, width, 3) of the values of cells (rows, columns); unseen pixels are hatched."""
+        colors = cv2.applyColorMap(quantize(grid.heatmap(to_unit(values, limits))), self.style.table)
+        return hatch_unseen(colors, grid.placement.seen)
+
+    def _overlay(self, image: np.ndarray, heat: np.ndarray, placement: Placement) -> np.ndarray:
+        """A colored heatmap over the image; without heat where the network did not see the image."""
+        laid = overlay(image, heat, self.style.alpha, self.style.blend)
+        return hatch_unseen(laid, placement.seen, image, self.style.alpha)
 
     def _place(self, level: Level, placement: Placement) -> PlacedLevel:
         grid = Grid(level.values.shape, level.stride, placement, self.style.align)
@@ -305,8 +310,10 @@ class Views:
         """The values drawn in the first and the last color, for each channel."""
         return channel_limits(self.style.normalize, [find_visible_range(values, grid) for values in channels.maps])
 
-    def _caption(self, level: Level, limits: tuple[float, float]) -> list[str]:
-        return [level.name, f'{level.channels} channels, stride {level.stride_text}', *self._range_text(limits)]
+    def _caption(self, placed_level: PlacedLevel, limits: tuple[float, float]) -> list[str]:
+        level, seen = placed_level.level, placed_level.grid.placement.seen
+        facts = f'{level.channels} channels, stride {level.stride_text}'
+        return [level.name, facts, *self._range_text(limits), *unseen_caption(seen)]
 
     def _range_text(self, limits: tuple[float, float]) -> list[str]:
         return [f'{limits[0]:.4g} to {limits[1]:.4g}'] if self.style.colorbar else []

@@ -13,9 +13,10 @@ from mmdet_featviz.evaluation.level_matching import LevelPair
 from mmdet_featviz.structures.placement import identity_placement
 
 
-def draw_tiles(a, b, image=None):
+def draw_tiles(a, b, image=None, seen=None):
     pair, placement = LevelPair(make_level(values=a), make_level(values=b)), identity_placement(SIZE, SIZE)
-    heats = HeatmapPair(*(heat_on_image(level, placement, 'center') for level in (pair.a, pair.b)), np.ones(SIZE, bool))
+    seen = np.ones(SIZE, bool) if seen is None else seen
+    heats = HeatmapPair(*(heat_on_image(level, placement, 'center') for level in (pair.a, pair.b)), seen)
     return draw_pair(pair, heats, ComparisonScores(0.5, 0.25, 0.125, 0.1), image, Style(colormap='gray', alpha=1.0))
 
 
@@ -40,10 +41,26 @@ def test_equal_heatmaps_have_no_difference(image):
     assert difference.min() > 100
 
 
+@pytest.mark.parametrize('image', [None, np.full((*SIZE, 3), 200, np.uint8)])
+def test_pixels_that_one_network_did_not_see_are_hatched(image):
+    """The right half; it would be the coldest heat in A, and equal in B - A."""
+    seen = np.zeros(SIZE, bool)
+    seen[:, :48] = True
+    values = np.tile(np.arange(12), (8, 1))
+    hatched, plain = draw_tiles(values, values + 1, image, seen), draw_tiles(values, values + 1, image)
+    scale = 320 / SIZE[1]
+    for (caption, tile), (_, whole) in zip(hatched, plain):
+        np.testing.assert_array_equal(tile[:, : int(46 * scale)], whole[:, : int(46 * scale)])
+        right = tile[:, int(50 * scale) : 318]
+        between = np.abs(right.astype(int) - (255 if image is None else 200)).max(2) <= 2
+        assert 0.4 < between.mean() < 0.9
+        assert ('hatched: not seen by both networks' in caption) == (not caption[0].startswith('B -'))
+
+
 def test_negative_is_blue_and_positive_is_red():
     values = np.zeros((32, 64))
     values[:, :20], values[:, -20:] = -2, 2
-    tile = draw_difference(values, None).astype(int)
+    tile = draw_difference(values, np.ones(values.shape, bool), None).astype(int)
     less, zero, more = tile[80, 20], tile[80, 160], tile[80, 300]
     assert less[0] > less[2] + 50
     assert more[2] > more[0] + 50

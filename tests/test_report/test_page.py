@@ -58,10 +58,24 @@ def test_the_browser_draws_what_the_hook_draws(page, run, number, colormap):
     for level in ('backbone_0', 'neck_1'):
         page.open(f'image=street/{number}&level={level}&colormap={colormap}')
         heatmap = draw_with_hook(run, number, level, colormap=colormap)[1]
-        found = page.pixels()
-        assert found[..., 3].min() == 255
-        assert np.abs(found[..., 2::-1].astype(int) - heatmap).mean() < 1
+        found, seen = page.pixels(), list(PLACEMENTS.values())[number].seen
+        assert found[seen][:, 3].min() == 255
+        assert np.abs(found[..., 2::-1].astype(int) - heatmap)[seen].mean() < 1
     assert page.errors() == []
+
+
+@pytest.mark.parametrize(('number', 'is_cropped'), [(0, False), (1, False), (2, True), (3, True), (4, False)])
+def test_what_the_network_did_not_see_is_hatched_as_the_hook_hatches_it(page, run, number, is_cropped):
+    page.open(f'image=street/{number}&level=neck_0&colormap=gray&threshold=0.7')
+    found, unseen = page.pixels()[~list(PLACEMENTS.values())[number].seen], np.array([[0, 0, 0, 0]])
+    assert (len(found) > 0) == is_cropped
+    if is_cropped:
+        hook = draw_with_hook(run, number, 'neck_0')[1][~list(PLACEMENTS.values())[number].seen]
+        is_line = (found != unseen).any(1)
+        np.testing.assert_array_equal(found[hook.max(1) < 255], [[0, 0, 0, 255]] * np.sum(hook.max(1) < 255))
+        assert set(map(tuple, found[is_line].tolist())) == {(0, 0, 0, 255), (255, 255, 255, 255)}
+        assert 0.1 < is_line.mean() < 0.4
+    assert ('Hatched: not seen by the network' in page.text('#notes')) == is_cropped
 
 
 @pytest.mark.parametrize('limits', [(2.0, 2.1), (-1e-3, 1e-3), (0.0, 1e38), (-3e38, 3e38)])
@@ -81,7 +95,8 @@ def test_a_narrow_or_huge_range_is_drawn_as_the_hook_draws_it(browser, tmp_path,
     for number in range(len(PLACEMENTS)):
         page.open(f'image=street/{number}&colormap=gray')
         expected = draw_with_hook(run, number, 'neck_0', normalize=limits, colormap='gray')[1]
-        assert np.abs(page.pixels()[..., :3].astype(int) - expected).max() <= 1
+        seen = list(PLACEMENTS.values())[number].seen
+        assert np.abs(page.pixels()[..., :3].astype(int) - expected)[seen].max() <= 1
     assert page.errors() == []
 
 
@@ -372,7 +387,7 @@ def test_the_range_of_the_run_is_used(page, run):
     level = one.levels[1]
     grid = Grid(level.values.shape, level.stride, one.placement)
     expected = quantize(grid.heatmap(to_unit(level.values, (low, high)))).astype(int)
-    assert np.abs(page.pixels()[..., 0] - expected).max() <= 1
+    assert np.abs(page.pixels()[..., 0] - expected)[one.placement.seen].max() <= 1
     assert [float(text) for text in page.texts('.legend span')] == pytest.approx([low, high], rel=1e-3)
 
 

@@ -62,6 +62,32 @@ def test_homography_equals_separable_placement_and_hand_computed_positions():
     np.testing.assert_allclose(heat, np.tile(49 - np.arange(50)[:, None], (1, 60)), atol=1e-4)
 
 
+@pytest.mark.parametrize('factor', [2.0, 0.25, -1.0, -3.0])
+@pytest.mark.parametrize('turn', [0.0, 0.01])
+def test_a_multiple_of_a_homography_is_the_same_placement(factor, turn):
+    """`diag(2, 2, 2)` leaves each pixel where it is; without its last entry, it would double the image."""
+    values = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
+    matrix = np.array([[0.8, turn, 3.0], [0, 0.7, 5.0], [turn / 100, 0, 1]])
+    one, other = (Placement(m, (50, 60), (96, 128)) for m in (matrix, factor * matrix))
+    assert one.is_separable == other.is_separable == (not turn)
+    np.testing.assert_allclose(other.content_box, one.content_box)
+    np.testing.assert_array_equal(other.seen, one.seen)
+    one, other = (Grid((6, 8), (16, 16), placement).heatmap(values) for placement in (one, other))
+    np.testing.assert_allclose(other, one, atol=1e-6)
+
+
+@pytest.mark.parametrize('last', [[0, 0.002, 1], [0.002, 0, 1], [0, 0.02, -1]])
+def test_a_tilt_alone_is_not_separable(last):
+    placement = Placement(np.array([[1.0, 0, 0], [0, 1, 0], last]), (90, 90), (96, 96))
+    assert not placement.is_separable
+    seen = np.zeros((90, 90), bool)
+    for row in range(90):
+        for column in range(90):
+            u, v, w = placement.matrix @ [column + 0.5, row + 0.5, 1]
+            seen[row, column] = w > 0 and u <= 96 * w and v <= 96 * w
+    np.testing.assert_array_equal(placement.seen, seen)
+
+
 def test_cropped_parts_have_no_heat():
     values = np.arange(1, 17, dtype=np.float32).reshape(4, 4)
     # The input is the middle 40 x 40 pixels of an image of 80 x 80.

@@ -6,7 +6,7 @@ import pytest
 from conftest import noise
 
 from mmdet_featviz.structures.channel_maps import ChannelMaps
-from mmdet_featviz.structures.placement import identity_placement
+from mmdet_featviz.structures.placement import Placement, identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization import views
 from mmdet_featviz.visualization.images import ImageError
@@ -19,7 +19,7 @@ SIZE = (64, 96)
 
 def level(name='neck', number=0, channels=16, seed=0, **parts):
     values = np.random.default_rng(seed).normal(size=(8, 12)).astype(np.float32)
-    return Level(name, number, channels, (8.0, 8.0), values, **parts)
+    return Level(name, number, channels, (8.0, 8.0), **{'values': values, **parts})
 
 
 def channel_maps(channels, chosen, seed=0):
@@ -35,6 +35,23 @@ def snapshot(levels, image=None, **extra):
 def drawn(style, shot):
     views_of_style = Views(style)
     return {picture.name: picture for picture in views_of_style.draw(shot, views_of_style.place(shot))}
+
+
+@pytest.mark.parametrize('turn', [0.0, 1e-9], ids=['crop', 'homography'])
+def test_what_the_network_did_not_see_is_hatched_and_not_cold(sheets, turn):
+    """It saw rows 16 to 63 and columns 24 to 95."""
+    image = noise(*SIZE)
+    placement = Placement(np.array([[1, turn, -24], [0, 1, -16], [0, 0, 1]]), SIZE, (48, 72))
+    shot = snapshot([level(values=np.random.default_rng(0).normal(size=(6, 9)).astype(np.float32))], image)
+    shot = Snapshot(**{**vars(shot), 'placement': placement})
+    pictures = drawn(Style(save=('overlay', 'heatmap', 'panel', 'overview'), image_format='png'), shot)
+    for name, below in (('neck_0.png', image), ('neck_0.heatmap.png', np.full_like(image, 255))):
+        same = (pictures[name].pixels == below).all(2)
+        assert 0.6 < same[:16].mean() < 0.9
+        assert 0.6 < same[:, :24].mean() < 0.9
+        assert same[16:, 24:].mean() < 0.1
+    captions = [caption for _, captions in sheets for caption in captions if caption != ['photo']]
+    assert captions == [['neck_0', '16 channels, stride 8', 'hatched: not seen by the network']] * 2
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ const heat = (() => {
   const SLACK = 1e-9; // in cells, for positions exactly on the edge
   const FARTHEST = 1e9; // as in the Python drawing: beyond, the error of a position would become visible
 
+  const LINES = 40; // of the hatching, along the longer side of a picture
+
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
   /** Decode the cells of a level from base64 into the numbers `level.values`, once. */
@@ -69,10 +71,10 @@ const heat = (() => {
 
   const isSeparable = (m) => !m[1] && !m[3] && !m[6] && !m[7];
 
-  /** The heat of each pixel of a picture (width, height) of an image (size), not cut; 0 where the network saw nothing. */
+  /** The heat of each pixel of a picture (width, height) of an image (size), not cut; NaN if not seen by the network. */
   function spread(level, range, size, [width, height]) {
     const units = unitsOf(level, range);
-    const heats = new Float64Array(width * height);
+    const heats = new Float64Array(width * height).fill(NaN);
     const xs = Array.from({ length: width }, (_, i) => (i + 0.5) * size[0] / width);
     const ys = Array.from({ length: height }, (_, i) => (i + 0.5) * size[1] / height);
     if (isSeparable(level.matrix)) {
@@ -113,17 +115,33 @@ const heat = (() => {
     return seen.includes(true) ? [seen.indexOf(true), seen.lastIndexOf(true) + 1] : [0, 0];
   }
 
-  /** Draw a level over the whole canvas, in the colors of `table`; transparent below the threshold (0–1). */
+  /** The pixels of the lines over what the network did not see, as in the Python drawing; 0 between them. */
+  function hatching(width, height) {
+    const [light, dark] = new Uint32Array(Uint8Array.of(255, 255, 255, 255, 0, 0, 0, 255).buffer);
+    const period = Math.max(8, Math.round(Math.max(width, height) / LINES));
+    const line = Math.max(1, Math.floor(period / 8));
+    return (at) => {
+      const diagonal = (at % width + Math.floor(at / width)) % period;
+      return diagonal < line ? light : diagonal < 2 * line ? dark : 0;
+    };
+  }
+
+  /**
+   * Draw a level over the whole canvas, in the colors of `table`; transparent below the threshold (0–1). What the
+   * network did not see is hatched.
+   */
   function draw(canvas, level, range, size, table, threshold) {
     const { width, height } = canvas;
     const context = canvas.getContext('2d', { willReadFrequently: true });
     const picture = context.createImageData(width, height);
     const pixels = new Uint32Array(picture.data.buffer);
     const heats = spread(level, range, size, [width, height]);
+    const unseen = hatching(width, height);
     for (let at = 0; at < heats.length; at++) {
       const value = clamp(heats[at], 0, 1);
       // Round down, as the Python drawing does.
       if (value >= threshold) pixels[at] = table[Math.floor(value * 255)];
+      else if (Number.isNaN(value)) pixels[at] = unseen(at);
     }
     context.putImageData(picture, 0, 0);
   }

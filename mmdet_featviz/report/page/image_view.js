@@ -76,6 +76,7 @@ const imageView = (() => {
     if (run.levels.length === 1) words.push('The run has one level only.');
     if (!shot.sides[0].boxes.length) words.push('No boxes: neither predictions nor ground truth.');
     if (shot.photo === null) words.push('The image file could not be read.');
+    if (shot.sides.some(({ cropped }) => cropped)) words.push('Hatched: not seen by the network.');
     if (run.runs.length > 1 && shot.sides.length < 2) {
       words.push(shot.resized ? 'Run B has this image in another size.' : 'Run B has no such image.');
     }
