@@ -53,6 +53,21 @@ def _listed_channels(numbers: Sequence[int], means: Tensor) -> Tensor:
     return torch.tensor(numbers)
 
 
+def choose_channels(choice: ChannelChoice, weights: Tensor, level: str = '') -> Tensor:
+    """Return the indices of the channels that are chosen among those with these weights (C,).
+
+    Raises:
+        ChannelError: If a channel that was chosen by its number does not exist.
+    """
+    indices = choice(weights)
+    if (indices >= len(weights)).any():
+        raise ChannelError(
+            f'channel {int(indices.max())} does not exist: {level or "the layer"} has {len(weights)} channels, '
+            f'0-{len(weights) - 1}. Choose among these with channels, or other layers'
+        )
+    return indices
+
+
 def select_channels(
     features: Tensor, choice: ChannelChoice, weights: Tensor | None = None, level: str = ''
 ) -> ChannelMaps:
@@ -70,12 +85,7 @@ def select_channels(
     if weights is None:
         weights = features.mean((1, 2), dtype=torch.float32)
     weights = weights.detach().float().cpu()
-    indices = choice(weights)
-    if (indices >= len(weights)).any():
-        raise ChannelError(
-            f'channel {int(indices.max())} does not exist: {level or "the layer"} has {len(weights)} channels, '
-            f'0-{len(weights) - 1}. Choose among these with channels, or other layers'
-        )
+    indices = choose_channels(choice, weights, level)
     maps = features.detach()[indices.to(features.device)].float().cpu()
     return ChannelMaps(indices.numpy(), maps.numpy(), weights.numpy())
 

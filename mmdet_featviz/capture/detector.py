@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from torch import nn
+
+from mmdet_featviz.utils.call_stack import calling
 
 
 def unwrap_detector(model: nn.Module) -> nn.Module:
@@ -29,12 +29,7 @@ def is_augmented_call() -> bool:
 
     A detector does not know that it is wrapped, and several passes over one image may also be separate predictions.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == 'test_step' and isinstance(frame.f_locals.get('self'), BaseTTAModel):
-            return True
-        frame = frame.f_back
-    return False
+    return calling('test_step', BaseTTAModel) is not None
 
 
 def _is_wrapper(model: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from mmdet_featviz.capture.activation_map import Pass
+from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
 from mmdet_featviz.capture.taps import Taps
 
 
@@ -19,17 +20,20 @@ class PassRecorder:
     wait for the first call of a detector; they are removed as soon as it is found. From then on, one hook on its data
     preprocessor marks the start of each pass, and does nothing while the detector trains. The taps are attached only
     during a pass. An error during the pass removes them too; torch 1.x has no hooks that run after an error, so there
-    the next pass or :meth:`close` removes them.
+    the next pass or :meth:`close` removes them. A semi-supervised detector has taps for each branch that predicts.
 
     Args:
         make_taps: Creates the taps for a detector.
+        is_wanted: Whether a pass that begins is to be captured: a runner may also evaluate without the metric.
 
     Attributes:
-        taps: The taps of the detector; None until the detector is found.
+        taps: The taps of the detector, or of its branch that predicts; None until the detector is found.
     """
 
-    def __init__(self, make_taps: Callable[[nn.Module], Taps]) -> None:
+    def __init__(self, make_taps: Callable[[nn.Module], Taps], is_wanted: Callable[[], bool]) -> None:
         self._make_taps = make_taps
+        self._is_wanted = is_wanted
+        self._branch_taps: dict[str, Taps] = {}
         self.taps: Taps | None = None
         self._preprocessed: Any = None
         self._handles = [
@@ -63,17 +67,27 @@ class PassRecorder:
         if isinstance(module, BaseModel):
             preprocessed = self._preprocessed
             self.close()
-            self.taps = self._make_taps(module)
+            self._take_branch(module)
             self._handles.append(module.data_preprocessor.register_forward_hook(self._on_preprocessed))
             self._on_preprocessed(module.data_preprocessor, (), preprocessed)
 
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
         self._end_pass()
         detector = self.taps.model
-        if not detector.training:
+        if not detector.training and self._is_wanted():
+            self._take_branch(detector)
             self.taps.attach()  # also drops a pass that was not taken: only the latest one counts
             self.taps.begin_preprocessed(output)
             self._end_handle = _register_end_hook(detector, self._end_pass)
+
+    def _take_branch(self, detector: nn.Module) -> None:
+        """Make the taps those of the branch that predicts: TeacherStudentValLoop evaluates one after the other."""
+        branch = predicting_branch(unwrap_detector(detector))
+        if branch not in self._branch_taps:
+            taps = self._make_taps(detector)
+            taps.keep_branch(branch)
+            self._branch_taps[branch] = taps
+        self.taps = self._branch_taps[branch]
 
     def _end_pass(self, *call: Any) -> None:
         if self._end_handle is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
@@ -40,6 +40,25 @@ def load_runner_config(args: argparse.Namespace) -> Config:
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         join_cpu_ranks(cfg)
     return cfg
+
+
+def build_data(runner: Runner, stage: str) -> None:
+    """Build the loop of a stage with its data set, and exit with a message if files are missing or it is empty.
+
+    Args:
+        runner: The runner.
+        stage: ``train``, ``val`` or ``test``.
+    """
+    try:
+        getattr(runner, f'{stage}_loop')
+    except ValueError as error:
+        if 'need at least one array to concatenate' not in str(error):
+            raise
+        raise SystemExit(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg') from error
+    except FileNotFoundError as error:
+        is_demo = 'data/demo/' in (error.filename or '').replace(os.sep, '/')
+        hint = 'generate it with featviz demo-data' if is_demo else 'check data_root and ann_file of the config'
+        raise SystemExit(f'the {stage} data set needs {error.filename}, which does not exist: {hint}') from error
 
 
 def add_heatmaps(cfg: Config, options: dict[str, Any], **defaults: Any) -> None:

@@ -10,8 +10,10 @@ import os.path as osp
 from dataclasses import replace
 from functools import partial
 
+import torch
 from tqdm import tqdm
 
+from mmdet_featviz.capture.channel_selection import ChannelError, choose_channels, parse_channel_choice
 from mmdet_featviz.cli.options import add_drawing_options, drawing_options, name_filter
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if not is_image_wanted(snapshot.key) or not snapshot.levels:
             return []
         if not drawn:
-            _check_saved(snapshot, style)
+            _check_saved(snapshot, style, hasattr(args, 'channels'))
         drawn += 1
         return [snapshot]
 
@@ -85,9 +87,20 @@ def _style_of(source: Run, args: argparse.Namespace) -> Style:
     return style
 
 
-def _check_saved(snapshot: Snapshot, style: Style) -> None:
-    """Raise SystemExit if the run did not save what a kind of picture needs."""
+def _check_saved(snapshot: Snapshot, style: Style, has_choice: bool) -> None:
+    """Raise SystemExit if the run did not save what a kind of picture or a choice of channels needs."""
     levels = [*snapshot.levels, *snapshot.attention]
     for kind, part in (('channels', 'picked'), ('attention', 'pooled')):
         if kind in style.save and not any(getattr(level, part) or level.raw is not None for level in levels):
             raise SystemExit(f'the run saved nothing to draw {kind} from: repeat it with --save raw')
+    if 'channels' not in style.save or not has_choice:
+        return
+    if not any(level.raw is not None for level in levels):
+        raise SystemExit(
+            'the run saved only the channels that it drew, so --channels has no effect: repeat it with --save raw'
+        )
+    try:
+        for level in snapshot.levels:
+            choose_channels(parse_channel_choice(style.channels), torch.zeros(level.channels), level.name)
+    except ChannelError as error:
+        raise SystemExit(str(error)) from error

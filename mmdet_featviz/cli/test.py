@@ -7,7 +7,6 @@ a hook gets one if any drawing option is given.
 from __future__ import annotations
 
 import argparse
-import os
 import warnings
 from copy import deepcopy
 
@@ -16,11 +15,11 @@ from mmdet.evaluation import DumpDetResults
 from mmdet.registry import RUNNERS
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import unwrap_detector
-from mmdet_featviz.cli.loading import add_heatmaps, check_checkpoint, load_runner_config
+from mmdet_featviz.cli.loading import add_heatmaps, build_data, check_checkpoint, load_runner_config
 from mmdet_featviz.cli.options import add_drawing_options, add_runner_options, drawing_options
 from mmdet_featviz.cli.ranks import leave_cpu_ranks
 from mmdet_featviz.engine.hooks.featviz_hook import MetricsHook
@@ -61,7 +60,7 @@ def _test(args: argparse.Namespace) -> None:
     setup_cache_size_limit_of_dynamo()
     cfg = _load_config(args)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    _build_test_data(runner)
+    build_data(runner, 'test')
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     detector = unwrap_detector(runner.model)
@@ -106,17 +105,3 @@ def add_tta(cfg: Config) -> None:
         cfg.tta_pipeline = [*deepcopy(dataset.pipeline)[:-1], dict(type='TestTimeAug', transforms=[flips, pack])]
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     dataset.pipeline = cfg.tta_pipeline
-
-
-def _build_test_data(runner: Runner) -> BaseLoop:
-    """Build the test loop early, so that an empty data set is reported as one, which mmengine's error is not."""
-    try:
-        return runner.test_loop
-    except ValueError as error:
-        if 'need at least one array to concatenate' not in str(error):
-            raise
-        raise SystemExit('the test data set is empty: check its ann_file, data_prefix and filter_cfg') from error
-    except FileNotFoundError as error:
-        is_demo = 'data/demo/' in (error.filename or '').replace(os.sep, '/')
-        hint = 'generate it with featviz demo-data' if is_demo else 'check data_root and ann_file of the config'
-        raise SystemExit(f'the test data set needs {error.filename}, which does not exist: {hint}') from error

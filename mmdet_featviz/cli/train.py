@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import unwrap_detector
-from mmdet_featviz.cli.loading import add_heatmaps, load_runner_config
+from mmdet_featviz.cli.loading import add_heatmaps, build_data, load_runner_config
 from mmdet_featviz.cli.options import add_drawing_options, add_runner_options, drawing_options
 from mmdet_featviz.cli.ranks import leave_cpu_ranks
 from mmdet_featviz.engine.hooks.featviz_hook import MetricsHook
@@ -62,6 +62,8 @@ def _train(args: argparse.Namespace) -> None:
     setup_cache_size_limit_of_dynamo()
     cfg = _load_config(args)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for stage in ('train', 'val'):
+        build_data(runner, stage)
     featviz = getattr(unwrap_detector(runner.model), 'featviz', None)
     stages = [stage for stage in ('train', 'val') if featviz is not None and stage in featviz.stages]
     for stage in stages:

@@ -10,6 +10,7 @@ from typing import Any, Iterator, Sequence
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
+from mmengine.runner import BaseLoop
 
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.pass_recorder import PassRecorder
@@ -21,6 +22,7 @@ from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.placement import placement_from_metas
 from mmdet_featviz.structures.snapshot import Level
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number
+from mmdet_featviz.utils.call_stack import calling
 
 ALL = ''  # group of all boxes: adds nothing to the keys
 
@@ -111,7 +113,7 @@ class FeatureFocusMetric(BaseMetric):
         self.reduction = reduction
         names = None if layers is None else check_names('layers', layers)
         make_taps = partial(Taps, layers=names, layer_type=layer_type, reduction=get_reduction(reduction))
-        self._recorder = PassRecorder(make_taps)
+        self._recorder = PassRecorder(make_taps, partial(_is_evaluated, weakref.ref(self)))
         weakref.finalize(self, self._recorder.close).atexit = False
 
     @property
@@ -203,6 +205,13 @@ class FeatureFocusMetric(BaseMetric):
                 for measure in self.measures:
                     metrics[f'{level}/{measure}{group}'] = _mean([getattr(focus, measure) for focus in focuses])
         return metrics
+
+
+def _is_evaluated(metric: weakref.ref[FeatureFocusMetric]) -> bool:
+    """Whether the loop that runs evaluates with a metric: a test may run without the metric of the validations."""
+    loop = calling('run_iter', BaseLoop)
+    evaluator = getattr(loop, 'evaluator', None)
+    return evaluator is None or any(one is metric() for one in getattr(evaluator, 'metrics', ()))
 
 
 def _check_choices(

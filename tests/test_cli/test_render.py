@@ -40,6 +40,7 @@ def test_overlays_cannot_be_drawn_without_the_images(pools_project, tmp_path):
     ('options', 'message'),
     [
         (['--levels', 'neck_*'], '--images and --levels match nothing: manifest.jsonl of the run lists'),
+        (['--channels', '1'], 'the run saved only the channels that it drew, so --channels has no effect'),
         (['--save', 'attention'], 'the run saved nothing to draw attention from: repeat it with --save raw'),
     ],
 )
@@ -47,6 +48,22 @@ def test_mistakes_end_with_a_message(saved_run, tmp_path, options, message):
     done = run('render.py', saved_run, '--out-dir', tmp_path / 'later', *options, cwd=tmp_path)
     assert done.returncode == 1
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_channel_that_does_not_exist_is_named_once(pools_project, tmp_path):
+    arguments = ['images/a.jpg', 'pools.py', 'pools.pth', '--out-dir', tmp_path / 'out', '--layers', 'backbone']
+    done = run('image_demo.py', *arguments, '--save', 'raw', cwd=pools_project)
+    assert done.returncode == 0, done.stderr
+    options = ['--save', 'channels', '--channels', '1', '10000']
+    done = run('render.py', tmp_path / 'out', '--out-dir', tmp_path / 'later', *options, cwd=tmp_path)
+    assert done.returncode == 1
+    message = 'channel 10000 does not exist: backbone_0 has 2 channels, 0-1'
+    assert done.stderr.strip().splitlines()[-1].startswith(message)
+    assert done.stderr.count('10000') == 1
+    assert not pictures(tmp_path / 'later')
+    done = run('render.py', tmp_path / 'out', '--out-dir', tmp_path / 'later', *options[:-1], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'a/backbone_0.channels.jpg' in pictures(tmp_path / 'later')
 
 
 def test_a_folder_without_a_run_is_an_error(pools_project):

@@ -60,3 +60,13 @@ def test_resume_is_that_of_the_training(config_of):
     cfg = config_of('train.py', '--resume', '--featviz-dir', 'heat')
     assert cfg.resume is True
     assert 'resume' not in cfg.default_hooks.featviz
+
+
+@pytest.mark.parametrize('loader', ['train', 'val'])
+def test_a_missing_data_set_is_named(trained_project, tmp_path, loader):
+    missing = tmp_path / 'data' / 'demo' / f'{loader}.json'
+    options = ['--cfg-options', f'{loader}_dataloader.dataset.ann_file={missing}', '--work-dir', tmp_path / 'work']
+    done = featviz('train', 'train.py', *options, cwd=trained_project)
+    assert done.returncode == 1
+    message = f'the {loader} data set needs {missing}, which does not exist: generate it with featviz demo-data'
+    assert done.stderr.strip().splitlines()[-1] == message

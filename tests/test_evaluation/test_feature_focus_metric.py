@@ -22,9 +22,11 @@ from conftest import (
 from focus_by_hand import focus_by_hand
 from mmdet.registry import METRICS, MODELS
 from mmengine.config import ConfigDict
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.nn.modules import module as torch_module
 
+from mmdet_featviz.capture.reductions import reduce_feature_map
 from mmdet_featviz.report.builder import write_report
 
 
@@ -381,3 +383,50 @@ def test_chosen_measures_and_sizes(tmp_path, spots):
 def test_measures_and_sizes_that_do_not_exist(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         METRICS.build(dict(type='FeatureFocusMetric', **options))
+
+
+def test_a_test_without_the_metric_is_not_measured(tmp_path, spots, monkeypatch):
+    """In a runner whose validations are, before the test and after it."""
+    cfg = train_config(spots, tmp_path / 'work', pool_detector((8,)))
+    cfg.val_evaluator = [cfg.val_evaluator, dict(type='FeatureFocusMetric', layers='backbone')]
+    runner = Runner.from_cfg(cfg)
+    reduced = []
+    monkeypatch.setattr(
+        'mmdet_featviz.capture.taps.reduce_feature_map',
+        lambda *args: reduced.append(args) or reduce_feature_map(*args),
+    )
+    runner.test()
+    assert not reduced
+    first = runner.val()
+    assert len(reduced) == 3
+    runner.test()
+    assert len(reduced) == 3
+    assert runner.val() == first
+    assert len(reduced) == 6
+    assert hooks_on(runner.model) == 1
+
+
+def test_teacher_and_student_are_both_measured(tmp_path, spots):
+    detector = pool_detector((8,))
+    model = dict(
+        type='SemiBaseDetector',
+        detector={**detector, 'data_preprocessor': None},
+        semi_train_cfg=dict(freeze_teacher=True),
+        semi_test_cfg=dict(predict_on='teacher'),
+        data_preprocessor=detector['data_preprocessor'],
+    )
+    cfg = with_focus(runner_config(spots, tmp_path / 'work', model, keep_ratio_pipeline((192, 128))), layers='backbone')
+    cfg.val_cfg = dict(type='TeacherStudentValLoop')
+    runner = Runner.from_cfg(cfg)
+    runner.model.student.backbone.scale.data.fill_(-1)  # hot where the teacher is cold
+    found = {}
+    hook = Hook()
+    hook.after_val_epoch = lambda runner, metrics: found.update(metrics)
+    runner.register_hook(hook)
+    runner.val()
+    expected = run_focus(spots, tmp_path / 'plain', pool_detector((8,)))
+    for measure in ('energy', 'gain', 'hit'):
+        name = f'focus/{{}}backbone_0/{measure}'
+        assert found[f'teacher/{name.format("teacher.")}'] == expected[name.format('')] > 0.5
+        assert found[f'student/{name.format("student.")}'] < 0.5
+    assert found['teacher/focus/images'] == found['student/focus/images'] == 3
