@@ -1,5 +1,6 @@
 """Small detectors for explanations, and what an explanation must leave as it was."""
 
+import copy
 import sys
 
 import cv2
@@ -61,20 +62,22 @@ def state_of(model):
     return modules, parameters, holders, torch.is_grad_enabled(), torch.get_rng_state().tolist()
 
 
-def by_hand(model, image, explanation):
-    """Features, gradient and stride of the level that found a box, in float64, without the detector's predict.
-
-    The head is called on features of its own; the score is looked for among all cells, classes and levels.
-    """
-    import copy
-
-    exact = copy.deepcopy(model).double()
+def features_by_hand(model, image):
+    """The outputs of the neck for an image of `SIZE`, in float64, without the pipeline and the preprocessor."""
     pixels = torch.from_numpy(cv2.imread(image).transpose(2, 0, 1).copy())[None].float()
     preprocessor = model.data_preprocessor
     inputs = (pixels.flip(1) - preprocessor.mean) / preprocessor.std  # the size is divisible by 32 already
     with torch.no_grad():
-        features = exact.extract_feat(inputs.double())
-    features = [level.requires_grad_() for level in features]
+        return list(copy.deepcopy(model).double().extract_feat(inputs.double()))
+
+
+def by_hand(model, image, explanation):
+    """Features and gradient at the level that found a box, and the level, in float64, without the detector's predict.
+
+    The head is called on features of its own; the score is looked for among all cells, classes and levels.
+    """
+    exact = copy.deepcopy(model).double()
+    features = [level.requires_grad_() for level in features_by_hand(model, image)]
     scores = [level.sigmoid() for level in exact.bbox_head(features)[0]]
     distance, level, place = min(
         (float((score[0] - explanation.score).abs().min()), number, int((score[0] - explanation.score).abs().argmin()))

@@ -24,8 +24,8 @@ DEFAULT_LAYERS = ('neck', 'panoptic_head.pixel_decoder', 'backbone')  # the firs
 
 
 @dataclass(frozen=True, eq=False)
-class DifferentiablePass:
-    """A pass whose predictions carry gradients back to the tapped layers.
+class TappedPass:
+    """A pass that was observed at some layers.
 
     Attributes:
         detections: The predictions for each image.
@@ -91,24 +91,28 @@ class DetectorBatch:
             return self._predict(dict(self.data, inputs=list(inputs), data_samples=list(samples)))
 
     @contextmanager
-    def differentiable_pass(self) -> Iterator[DifferentiablePass]:
-        """Predict once more, with gradients from the predictions back to the layers.
+    def tapped_pass(self, gradients: bool = True) -> Iterator[TappedPass]:
+        """Predict once more, and keep what the layers return.
+
+        Args:
+            gradients: Whether the predictions carry gradients back to the layers, inside the context.
 
         Raises:
             ValueError: If a layer does not exist, or none returns a feature map.
-            RuntimeError: If the predictions are not those without gradients, bit for bit.
+            RuntimeError: If the predictions are not those of :attr:`detections`, bit for bit.
         """
-        with differentiable(self.model), GradientTaps(self.model, self.layers) as taps:
+        context = differentiable(self.model) if gradients else torch.no_grad()
+        with context, GradientTaps(self.model, self.layers, gradients) as taps:
             detections = self._predict(self.data)
             (pass_,) = taps.take()
             if not taps.tapped:
                 raise ValueError(f'none of the layers {", ".join(taps.modules)} returns a feature map: choose others')
             if not all(own.equal(again) for own, again in zip(self.detections, detections)):
                 raise RuntimeError(
-                    f'{type(self.model).__name__} predicts other boxes when gradients are on, so that an explanation '
-                    "would not be that of its own boxes. method='drise' needs no gradients"
+                    f'{type(self.model).__name__} predicts other boxes when it is observed, so that an explanation '
+                    "would not be that of its own boxes. method='drise' only looks at its predictions"
                 )
-            yield DifferentiablePass(detections, taps, pass_)
+            yield TappedPass(detections, taps, pass_)
 
     def _predict(self, data: Mapping[str, Any]) -> list[Detections]:
         devices = sorted({parameter.device.index for parameter in self.model.parameters() if parameter.is_cuda})

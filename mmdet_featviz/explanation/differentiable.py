@@ -31,13 +31,13 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
-    """Within the context, predictions carry gradients back to tensors that require them.
+    """Within the context, predictions carry gradients back to the layers that :class:`GradientTaps` observe.
 
-    - Gradients are on, also inside ``torch.no_grad()`` and ``torch.inference_mode()``.
+    - Gradients are off until the first of these layers has returned, so that nothing before it keeps memory. The taps
+      turn them on. The flags of the weights stay as they are: some kernels of PyTorch are chosen by them, and the bits
+      of the predictions would change.
     - Dense heads select the outputs of an image by ``select_single_mlvl``, which cuts the graph. All modules that hold
       this function, also those of other packages, get one that does not.
-    - The weights require no gradient, so the graph begins where a tensor is marked by the taps, and nothing before that
-      layer keeps memory.
     - Activation checkpointing is off: it cannot be combined with ``torch.autograd.grad``.
 
     All of this is undone afterwards, also after an error.
@@ -55,10 +55,8 @@ def differentiable(model: nn.Module) -> Iterator[None]:
         for module in model.modules():
             if getattr(module, 'with_cp', False):
                 _replace(module, 'with_cp', False, undo)
-        for parameter in model.parameters():
-            _replace(parameter, 'requires_grad', False, undo)
         undo.enter_context(torch.inference_mode(False))
-        undo.enter_context(torch.enable_grad())
+        undo.enter_context(torch.no_grad())
         yield
 
 

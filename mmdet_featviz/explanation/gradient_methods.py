@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmdet_featviz.capture.activation_map import ActivationMap
 from mmdet_featviz.explanation.detections import Detections, overlaps
-from mmdet_featviz.explanation.detector_batch import DetectorBatch, DifferentiablePass
+from mmdet_featviz.explanation.detector_batch import DetectorBatch, TappedPass
 from mmdet_featviz.explanation.targets import SIDES, Target
 from mmdet_featviz.registry import EXPLAINERS
 from mmdet_featviz.structures.snapshot import Level
@@ -33,7 +33,7 @@ def from_gradients(formula: Formula) -> Callable[[DetectorBatch, Sequence[Target
     """
 
     def explainer(batch: DetectorBatch, targets: Sequence[Target]) -> list[list[Level]]:
-        with batch.differentiable_pass() as graph:
+        with batch.tapped_pass() as graph:
             numbers = [_numbers(target, graph.detections[target.image], batch) for target in targets]
             maps = [
                 [_maps(formula, number, target.image, graph) for number in numbers_of_target]
@@ -60,7 +60,7 @@ def _numbers(target: Target, detections: Detections, batch: DetectorBatch) -> li
     return numbers
 
 
-def _maps(formula: Formula, number: Tensor, image: int, graph: DifferentiablePass) -> list[Tensor | None]:
+def _maps(formula: Formula, number: Tensor, image: int, graph: TappedPass) -> list[Tensor | None]:
     """Return the map of one predicted number at each level; None where it does not depend on the level."""
     tapped = graph.taps.tapped
     gradients = torch.autograd.grad(number, [one.tensor for one in tapped], retain_graph=True, allow_unused=True)
@@ -72,12 +72,12 @@ def _maps(formula: Formula, number: Tensor, image: int, graph: DifferentiablePas
             continue
         for pair in graph.taps.feature_maps(one, graph.pass_, one.tensor.detach(), gradient):
             features, gradient_of_level = (_precise(part[image]) for part in pair)
-            maps.append(_finite_heat(formula(features, gradient_of_level)))
+            maps.append(finite_heat(formula(features, gradient_of_level)))
     return maps
 
 
 def _check_dependence(
-    maps: Sequence[Sequence[Sequence[Tensor | None]]], graph: DifferentiablePass, targets: Sequence[Target]
+    maps: Sequence[Sequence[Sequence[Tensor | None]]], graph: TappedPass, targets: Sequence[Target]
 ) -> None:
     """Raise ValueError if no target depends on any level of a layer."""
     levels = [level for one in graph.taps.tapped for level in one.maps]
@@ -97,7 +97,7 @@ def _check_dependence(
             )
 
 
-def _merge(maps: Sequence[Sequence[Tensor | None]], graph: DifferentiablePass) -> list[Level]:
+def _merge(maps: Sequence[Sequence[Tensor | None]], graph: TappedPass) -> list[Level]:
     """Return the levels of a target from the maps of each of its numbers."""
     levels = [level for one in graph.taps.tapped for level in one.maps]
     if len(maps) > 1:
@@ -115,6 +115,15 @@ def _to_unit(maps: Sequence[Tensor | None]) -> list[Tensor | None]:
     return [heat if heat is None or not largest else heat / largest for heat in maps]
 
 
+def features_of(observed: TappedPass, image: int) -> list[tuple[ActivationMap, Tensor]]:
+    """Return each level of a pass with the feature map (C, H, W) of one image, in float32 or float64."""
+    return [
+        (level, _precise(features[image]))
+        for one in observed.taps.tapped
+        for level, (features,) in zip(one.maps, observed.taps.feature_maps(one, observed.pass_, one.tensor.detach()))
+    ]
+
+
 def level_of(activation: ActivationMap, heat: np.ndarray) -> Level:
     """Return the level of one image with this heat (H, W)."""
     heat = np.ascontiguousarray(heat, np.float32)
@@ -125,7 +134,8 @@ def _precise(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _finite_heat(heat: Tensor) -> Tensor:
+def finite_heat(heat: Tensor) -> Tensor:
+    """Return heat with negative values, NaN and infinity set to 0."""
     return heat.detach().nan_to_num(0, 0, 0).clamp(min=0)
 
 
@@ -195,15 +205,15 @@ def eigencam(batch: DetectorBatch, targets: Sequence[Target]) -> list[list[Level
         'current',
         logging.WARNING,
     )
-    with batch.differentiable_pass() as graph, torch.no_grad():
-        of_image = {}
-        for image in {target.image for target in targets}:
-            of_image[image] = [
-                level_of(level, _finite_heat(_first_component(_precise(features[image]))).cpu().numpy())
-                for one in graph.taps.tapped
-                for level, (features,) in zip(one.maps, graph.taps.feature_maps(one, graph.pass_, one.tensor.detach()))
+    with batch.tapped_pass(gradients=False) as observed:
+        of_image = {
+            image: [
+                level_of(level, finite_heat(_first_component(features)).cpu().numpy())
+                for level, features in features_of(observed, image)
             ]
-        return [of_image[target.image] for target in targets]
+            for image in {target.image for target in targets}
+        }
+    return [of_image[target.image] for target in targets]
 
 
 def _first_component(features: Tensor) -> Tensor:

@@ -29,18 +29,20 @@ class TappedTensor:
 
 
 class GradientTaps(Taps):
-    """Taps that keep what the layers return, and mark it, so that gradients can be computed as far as here.
+    """Taps that keep what the layers return, and turn gradients on from there on.
 
     Args:
         model: The detector.
         layers: Module paths or globs, as in :class:`mmdet_featviz.capture.taps.Taps`.
+        gradients: Whether gradients are turned on; otherwise the feature maps are only kept.
 
     Attributes:
         tapped: The tensors of the latest pass, in the order in which the layers fired.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str] | None) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str] | None, gradients: bool = True) -> None:
         super().__init__(model, layers, _first_channel)
+        self._gradients = gradients
         self.tapped: list[TappedTensor] = []
 
     def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
@@ -70,12 +72,14 @@ class GradientTaps(Taps):
         return [feature_map.chunk(len(tensors), dim=1) for _, maps in found for feature_map in maps]
 
     def _keep(self, layer: str, tensor: Tensor, maps: Sequence[ActivationMap]) -> None:
-        if not tensor.requires_grad:
+        if self._gradients and not tensor.requires_grad:
             tensor.requires_grad_()
         self.tapped.append(TappedTensor(layer, tensor, maps))
 
     def _on_output(self, layer: str, module: nn.Module, args: Any, output: Any) -> Tensor | None:
         super()._on_output(layer, module, args, output)
+        if self._gradients and self.tapped:
+            torch.set_grad_enabled(True)  # from here on; the context of the pass restores the mode
         # The network goes on with a copy: an in-place operation such as ReLU after a norm would change the tensor here.
         return output.clone() if isinstance(output, Tensor) and output.requires_grad else None
 
