@@ -51,11 +51,12 @@ test: .venv/tests-installed  ## Install, then run the tests
 test-onedl: .venv-onedl/installed  ## The engine's, the hook's and the detectors' tests on OneDL's stack
 	OMP_NUM_THREADS=1 .venv-onedl/bin/python -m pytest $(PYTEST_OPTIONS) $(addprefix tests/test_,$(ONEDL_TESTS))
 
-lint: .venv/lint-installed  ## Check style, formatting, imports, and that Python 3.8 has all that is used
+lint: .venv/lint-installed  ## Check style, formatting, imports, requirements, and that Python 3.8 has all that is used
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/vermin -q -t=3.8- --no-tips mmdet_featviz tools setup.py
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry mmdet_featviz tools configs
 
 format: .venv/lint-installed  ## Mend style and formatting
 	$(BIN)/ruff check --fix .

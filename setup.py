@@ -57,5 +57,9 @@ setup(
     include_package_data=True,
     python_requires='>=3.8',
     install_requires=requirements('runtime'),
-    extras_require={'mim': requirements('mminstall'), 'tests': requirements('tests')},
+    extras_require={
+        'mim': requirements('mminstall'),
+        'coverage': requirements('coverage'),
+        'tests': requirements('tests') + requirements('coverage'),
+    },
 )

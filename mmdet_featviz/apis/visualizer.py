@@ -39,6 +39,7 @@ from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import has_all
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
+from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
@@ -85,6 +86,7 @@ class FeatureVisualizer:
 
     Raises:
         TypeError, ValueError: If an argument has a wrong type or value, or does not exist.
+        ImportError: If `report` is set and jinja2 is not installed.
     """
 
     def __init__(
@@ -113,8 +115,10 @@ class FeatureVisualizer:
         self._options.update(style)
         _check_option_names(style)
         self.style = Style(**style)
-        if report and 'maps' not in self.style.save:
-            self.style = replace(self.style, save=(*self.style.save, 'maps'))
+        if report:
+            require('jinja2', 'the report')
+            if 'maps' not in self.style.save:
+                self.style = replace(self.style, save=(*self.style.save, 'maps'))
         self.report = report
         self.layers = None if layers is None else check_names('layers', layers)
         self.layer_type = layer_type

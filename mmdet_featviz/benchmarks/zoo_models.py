@@ -12,6 +12,8 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
+from mmdet_featviz.utils.dependencies import require
+
 # Input sizes of detectors whose coarsest level would be smaller than a kernel; all others get 320 x 240.
 LARGER = {'DDOD': (520, 400)}
 ONE_BOX_PER_QUERY = ('QueryInst', 'SparseRCNN')  # their number of boxes cannot be lowered
@@ -55,7 +57,12 @@ def limit_boxes(cfg: ConfigDict) -> None:
 
 
 def save_tiny_bert(folder: str) -> None:
-    """Save a language model with one layer, random weights and the words of the caption."""
+    """Save a language model with one layer, random weights and the words of the caption.
+
+    Raises:
+        ImportError: If transformers is not installed.
+    """
+    require('transformers', 'a detector with a language model', "'mmdet-featviz[coverage]'")
     from transformers import BertConfig, BertModel, BertTokenizer
 
     words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', *CAPTION]

@@ -39,7 +39,11 @@ def main(command: str | None = None, argv: Sequence[str] | None = None) -> None:
     if command is None:
         command = _overview_parser().parse_args(argv[:1]).command
         argv, prog = argv[1:], f'featviz {command}'
-    module = import_module(f'mmdet_featviz.cli.{command.replace("-", "_")}')
+    try:
+        module = import_module(f'mmdet_featviz.cli.{command.replace("-", "_")}')
+    except ModuleNotFoundError as error:
+        message = f'featviz {command} needs {error.name}, which is not installed: run pip install {error.name}'
+        raise SystemExit(message) from error
     parser = argparse.ArgumentParser(
         prog,
         usage=f'%(prog)s {module.USAGE}',

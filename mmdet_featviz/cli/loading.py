@@ -117,7 +117,7 @@ def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVis
     from_command_line = drawing_options(args, FeatureVisualizer, Style)
     try:
         visualizer = FeatureVisualizer(**{**from_config, **defaults, **from_command_line})
-    except (TypeError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise SystemExit(str(error)) from error
     if cfg is not None:
         model = init_detector(cfg, args.checkpoint, device=args.device)

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     try:
         other = Run(args.compare) if args.compare is not None else None
         report = Report(Run(args.run), other, args.max_images)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     report.write()
     print(report.summary())

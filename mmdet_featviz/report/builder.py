@@ -21,6 +21,7 @@ from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import REPORT, RunFolder
 from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.box_drawing import BoxStyle
 from mmdet_featviz.visualization.images import ImageError
@@ -63,9 +64,11 @@ class Report:
 
     Raises:
         OSError: If the folder cannot be written to.
+        ImportError: If jinja2 is not installed.
     """
 
     def __init__(self, run: Run, other: Run | None = None, max_images: int | None = None) -> None:
+        require('jinja2', 'the report')
         self.run = run
         self.other = other
         self.style = Style(**run.info.get('style', {}))

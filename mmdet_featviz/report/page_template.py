@@ -32,7 +32,7 @@ def render_page(**values: Any) -> bytes:
     Args:
         **values: Variables of the template ``page/index.html``. Names from outside, such as image keys, are escaped.
     """
-    from jinja2 import Environment, FileSystemLoader  # a dependency of torch; only the report needs it
+    from jinja2 import Environment, FileSystemLoader  # imported here because only the report needs it
 
     environment = Environment(
         loader=FileSystemLoader(str(PAGE_FOLDER)), autoescape=True, trim_blocks=True, lstrip_blocks=True
