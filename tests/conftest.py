@@ -139,9 +139,17 @@ def resnet_detector(type='SingleStageDetector', **extra):
     )
 
 
+FLIP_KEYS = ('flip', 'flip_direction')
+
+
 def keep_ratio_pipeline(scale=(160, 120), *after_resize, meta_keys=()):
-    """Pipeline: load, resize with the ratio kept, further transforms, pack."""
-    keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction', *meta_keys)
+    """Pipeline: load, resize with the ratio kept, further transforms, pack.
+
+    mmdet 3.0 packs no keys that the transforms do not set: add FLIP_KEYS for flips that are inserted later.
+    """
+    if any('Flip' in step['type'] for step in after_resize):
+        meta_keys = (*FLIP_KEYS, *meta_keys)
+    keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', *meta_keys)
     return [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=scale, keep_ratio=True),
@@ -218,6 +226,7 @@ def runner_config(data, work_dir, model, pipeline=None, batch_size=1, hook=None,
             default_hooks={} if hook is None else dict(featviz=dict(type='FeatVizHook', **hook)),
             log_level='ERROR',
             randomness=dict(seed=0),
+            env_cfg=dict(dist_cfg=dict(backend='nccl')),  # the default, which mmengine 0.7 does not have
             experiment_name='test',
             **extra,
         )

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 from conftest import (
+    FLIP_KEYS,
     keep_ratio_pipeline,
     manifest,
     noise,
@@ -62,7 +63,7 @@ def test_the_mean_of_passes_is_symmetric_for_a_symmetric_model_and_image(tmp_pat
 def test_each_pass_is_drawn_like_a_plain_run_with_its_transforms(tmp_path):
     """Two scales, each flipped and unflipped, with a network whose response is not symmetric."""
     data = write_dataset(tmp_path / 'data', {'a.png': noise(90, 120)})
-    plain = keep_ratio_pipeline()
+    plain = keep_ratio_pipeline(meta_keys=FLIP_KEYS)
     resize, pack = plain[1], plain[-1]
     load, flip = plain[0], dict(type='RandomFlip', prob=1.0)
     resizes = [{**resize, 'scale': scale} for scale in SCALES]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import (
+    FLIP_KEYS,
     keep_ratio_pipeline,
     manifest,
     noise,
@@ -320,7 +321,7 @@ def test_each_pass_of_test_time_augmentation_is_drawn_in_place(tmp_path):
     image = np.full((90, 120, 3), 20, np.uint8)
     image[:, :24] = 250
     data = write_dataset(tmp_path / 'data', {'a.png': image})
-    pipeline = keep_ratio_pipeline((128, 128))
+    pipeline = keep_ratio_pipeline((128, 128), meta_keys=FLIP_KEYS)
     meta_keys = pipeline[-1]['meta_keys']
     pipeline[-2:] = [
         dict(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from conftest import (
+    FLIP_KEYS,
     keep_ratio_pipeline,
     manifest,
     noise,
@@ -101,7 +102,7 @@ class Expressions(BaseDataset):
 def test_each_sample_of_an_image_has_its_own_passes_and_mean(tmp_path):
     data = write_dataset(tmp_path / 'data', {'a.png': noise(64, 96), 'b.png': noise(64, 96, seed=1)})
     hook = dict(HOOK, out_dir=str(tmp_path / 'run'), average_passes=True, image_root=str(data / 'images'))
-    pipeline = keep_ratio_pipeline((96, 64))
+    pipeline = keep_ratio_pipeline((96, 64), meta_keys=FLIP_KEYS)
     flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
     pack = [dict(type='PackDetInputs', meta_keys=pipeline[-1]['meta_keys'])]
     pipeline[-2:] = [dict(type='TestTimeAug', transforms=[flips, pack])]

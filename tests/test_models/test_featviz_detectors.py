@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import (
+    FLIP_KEYS,
     ROOT,
     keep_ratio_pipeline,
     manifest,
@@ -35,7 +36,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub
-from mmengine.model import BaseTTAModel
+from mmengine.model import BaseTTAModel, revert_sync_batchnorm
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from mmengine.visualization import Visualizer
@@ -70,12 +71,17 @@ def zoo_config(path):
     return cfg
 
 
+def build_for_cpu(cfg):
+    """Build a detector as mmdet's init_detector does; the SyncBN of torch 1 runs on GPUs only."""
+    return revert_sync_batchnorm(MODELS.build(cfg)).eval()
+
+
 @pytest.mark.parametrize('path', SINGLE_STAGE + TWO_STAGE)
 def test_checkpoints_fit_key_for_key_and_predictions_are_identical(tmp_path, path):
     cfg = zoo_config(path)
     hp_type = 'SingleStageDetectorHp' if path in SINGLE_STAGE else 'TwoStageDetectorHp'
-    plain = MODELS.build(copy.deepcopy(cfg)).eval()
-    drawing = MODELS.build({**cfg, 'type': hp_type, 'featviz': dict(out_dir=str(tmp_path), save='heatmap')}).eval()
+    plain = build_for_cpu(copy.deepcopy(cfg))
+    drawing = build_for_cpu({**cfg, 'type': hp_type, 'featviz': dict(out_dir=str(tmp_path), save='heatmap')})
     state = plain.state_dict()
     assert list(drawing.state_dict()) == list(state)
     drawing.load_state_dict(state, strict=True)
@@ -182,7 +188,7 @@ def test_test_time_augmentation_counts_images_not_passes_and_flips_boxes_back(tm
     featviz = dict(out_dir=str(tmp_path / 'out'), boxes='pred', score_thr=0.0, alpha=0, image_format='png')
     model = resnet_detector('LeftBoxHp', featviz={**featviz, 'max_images': 1, 'image_root': str(data / 'images')})
     tta_cfg = ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
-    pipeline = keep_ratio_pipeline((160, 120))
+    pipeline = keep_ratio_pipeline((160, 120), meta_keys=FLIP_KEYS)
     flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
     pack = [dict(type='PackDetInputs', meta_keys=pipeline[-1]['meta_keys'])]
     pipeline[-2:] = [dict(type='TestTimeAug', transforms=[flips, pack])]
