@@ -34,6 +34,7 @@ from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
 from mmdet_featviz.runs.run_folder import RunFolder, is_open
 from mmdet_featviz.runs.run_info import jsonable_dataset_meta
+from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
 from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visualizer
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import has_all
@@ -73,8 +74,10 @@ class FeatureVisualizer:
             detector that draws by itself does not know which passes belong together.
         overwrite: Whether to replace another run's pictures in `out_dir`.
         resume: Whether to continue a stopped run in `out_dir`, skipping the images it has finished.
-        workers: Number of threads that draw and write while a runner continues; 0 draws at once. Without a runner, and
-            with `strict`, pictures are always drawn at once.
+        workers: Number of threads that draw and write while a runner continues; 0 draws at once. ``auto`` uses two
+            threads if the detector runs on a GPU or leaves processor cores idle. Otherwise it draws at once or, where
+            that takes more than 5 % of the time, saves small maps and draws on all cores after the loop. Without a
+            runner, and with `strict`, pictures are always drawn at once.
         log_to_visualizer: Whether to also send all pictures to the runner's visualizer, and so to its backends, such as
             TensorBoard, WandB or MLflow. The step is the epoch or iteration, in a test the number of the image. Of
             several ranks, only the first one sends.
@@ -105,7 +108,7 @@ class FeatureVisualizer:
         average_passes: bool = False,
         overwrite: bool = False,
         resume: bool = False,
-        workers: int = 2,
+        workers: int | str = AUTO,
         log_to_visualizer: bool = False,
         report: bool = False,
         strict: bool = False,
@@ -140,7 +143,7 @@ class FeatureVisualizer:
             raise ValueError('overwrite removes the files of another run, resume continues it: choose one')
         self.overwrite = overwrite
         self.resume = resume
-        self.workers = check_whole_number('workers', workers, least=0)
+        self.workers = check_workers(workers)
         self.log_to_visualizer = log_to_visualizer
         self.strict = strict
 
@@ -265,8 +268,18 @@ class FeatureVisualizer:
             early_exit.finish_abandoned()
         topic = f'run/{self._number}/{self.out_dir}'
         run_folder = RunFolder(out_dir, self.overwrite, self.resume, in_run, topic)
-        workers = self.workers if in_run else 0
-        self._writer = RunWriter(run_folder, self.style, info, self.strict, workers=workers, log=picture_log)
+        workers = self.workers if in_run and not self.strict else 0
+        device = next((parameter.device.type for parameter in model.parameters()), 'cpu')
+        self._schedule = Schedule(workers, device, in_run, run_folder.is_remote)
+        self._writer = RunWriter(
+            run_folder,
+            self.style,
+            info,
+            self.strict,
+            workers=self._schedule.threads,
+            workers_at_end=self._schedule.threads_at_end,
+            log=picture_log,
+        )
         self.taps = taps
         if not in_run:
             early_exit.finish_later(self, partial(_finish_alone, self._writer, self.report))
@@ -370,14 +383,25 @@ class FeatureVisualizer:
         self._has_test = self._has_test or stage == 'test'
         if any(position is not None for position in selected):
             self._warn_without_truth(passes[0].samples)
-        for index, position in enumerate(selected):
-            if position is None:
-                continue
-            result = results[index] if index < len(results) else None
-            path = image_path(passes[0].samples[index].metainfo)
-            build = partial(self.snapshots, passes, index, result, folder, stage, position, number)
-            with self._lock:
-                self._writer.build_and_write(path or 'an array', build)
+        self._writer.postpones = self._schedule.postpones and self._is_source_of_run(stage)
+        with self._schedule.batch():
+            for index, position in enumerate(selected):
+                if position is None:
+                    continue
+                result = results[index] if index < len(results) else None
+                path = image_path(passes[0].samples[index].metainfo)
+                build = partial(self.snapshots, passes, index, result, folder, stage, position, number)
+                with self._lock:
+                    self._writer.build_and_write(path or 'an array', build)
+
+    def _is_source_of_run(self, stage: str) -> bool:
+        """Whether ``run.json`` names the classes and the file backend of a stage, so that it can be drawn later."""
+        source, info = self._sources.get(stage), self._writer.info
+        return (
+            source is not None
+            and source.backend_args == info['backend_args']
+            and jsonable_dataset_meta(source.dataset_meta) == info['dataset_meta']
+        )
 
     def _warn_without_truth(self, samples: Sequence[Any]) -> None:
         """Log once that `boxes` asks for ground truth and the pipeline loads none."""
@@ -442,12 +466,12 @@ class FeatureVisualizer:
         Outside a runner this also writes the report. A detector that draws by itself may go on to predict: its further
         images are added to the run. Without a call, it closes when the process ends.
         """
-        early_exit.release(self)
         if self.taps is not None:
             with self._lock:
                 self._writer.finish(self._in_run)
-            if not self._in_run:
-                self.write_report()
+        early_exit.release(self)  # not before: drawing the rest may be interrupted
+        if self.taps is not None and not self._in_run:
+            self.write_report()
 
     def summarize_at_exit(self) -> None:
         """If the process ends before :meth:`close`, because of an error or a signal, log what was drawn."""
@@ -457,8 +481,11 @@ class FeatureVisualizer:
         """Wait until everything is written, and log what was drawn so far."""
         if self.taps is not None:
             self.taps.detach()
-            self._writer.stop()
-            print_log(f'Feature maps drawn before the run ended early: {self.summary()}', 'current', logging.WARNING)
+            try:
+                self._writer.stop()
+            finally:  # also if drawing the rest is interrupted
+                message = f'Feature maps drawn before the run ended early: {self.summary()}'
+                print_log(message, 'current', logging.WARNING)
 
     def write_report(self) -> None:
         """With `report`, write the report page and log where it is."""

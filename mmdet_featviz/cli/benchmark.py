@@ -15,9 +15,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.benchmarks.suite import PARTS, run_benchmark
 from mmdet_featviz.benchmarks.whole_test import DETECTORS
+from mmdet_featviz.cli.options import whole_number_or_word
+from mmdet_featviz.runs.schedule import AUTO
 
 USAGE = '[PART ...] [options]'
 EXAMPLES = """
@@ -49,9 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(DETECTORS),
         help='Detectors to draw, in test. Default: all.',
     )
-    workers = FeatureVisualizer().workers
     parser.add_argument(
-        '--workers', type=int, default=workers, metavar='N', help=f'Drawing threads of the hook. Default: {workers}.'
+        '--workers',
+        type=whole_number_or_word,
+        default=AUTO,
+        metavar='N',
+        help=f'When the hook draws, in memory: number of threads, or {AUTO}. Default: {AUTO}.',
     )
     parser.add_argument('--out', type=Path, metavar='FILE', help='JSON file for all results.')
     parser.add_argument('--plot', type=Path, metavar='FILE', help='Image file for a plot, in growth.')

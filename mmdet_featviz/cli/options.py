@@ -209,7 +209,13 @@ def _argparse_settings(parameter: inspect.Parameter, description: str, show_defa
     settings = dict(metavar=METAVARS.get(parameter.name), help=description)
     if 'Sequence' in annotation:
         return dict(settings, nargs='+', action=_SequenceAction)
-    return dict(settings, type=float if 'float' in annotation else int if 'int' in annotation else str)
+    kind = float if 'float' in annotation else int if 'int' in annotation else str
+    return dict(settings, type=whole_number_or_word if kind is int and 'str' in annotation else kind)
+
+
+def whole_number_or_word(text: str) -> int | str:
+    """Convert text to a whole number if it is one; other text is checked by the argument itself."""
+    return int(text) if text.isdigit() else text
 
 
 def _number(text: str) -> float | str:

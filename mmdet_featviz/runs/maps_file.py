@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os.path as osp
 import zipfile
 from dataclasses import replace
-from typing import Any
+from typing import Any, Iterator
 
 import numpy as np
 from mmengine import fileio
@@ -79,20 +80,41 @@ def load_snapshot(path: str) -> Snapshot:
         MapsError: If the file cannot be read, or holds no maps in this package's format: a file from outside may have
             a name that leads out of the folder of the run, or arrays and sizes that do not fit each other.
     """
-    try:
-        arrays = _load_arrays(fileio.get(path))
+    with _errors_of(path):
+        snapshot = parse_snapshot(fileio.get(path), path)
+        return replace(snapshot, levels=[_with_raw(level, snapshot, path) for level in snapshot.levels])
+
+
+def parse_snapshot(data: bytes, name: str) -> Snapshot:
+    """Build a snapshot from the content of a maps file.
+
+    Args:
+        data: The content.
+        name: What to call the file in an error.
+
+    Raises:
+        MapsError: As :func:`load_snapshot`.
+    """
+    with _errors_of(name):
+        arrays = _load_arrays(data)
         meta = json.loads(str(arrays['meta']))
         version = meta['format']
-        snapshot = _parse_snapshot(meta, arrays) if version == FORMAT else None
-        if snapshot is not None:
-            snapshot = replace(snapshot, levels=[_with_raw(level, snapshot, path) for level in snapshot.levels])
+        if version != FORMAT:
+            raise MapsError(f'{name} was written by another version of this package (format {version})')
+        return _parse_snapshot(meta, arrays)
+
+
+@contextlib.contextmanager
+def _errors_of(name: str) -> Iterator[None]:
+    """Within the context, an error of any kind becomes a MapsError that names the file."""
+    try:
+        yield
+    except MapsError:
+        raise
     except KeyError as error:
-        raise MapsError(f'{path} holds no maps of this package: it lacks {error}') from error
+        raise MapsError(f'{name} holds no maps of this package: it lacks {error}') from error
     except Exception as error:  # the archive, its content and each file backend raise errors of their own
-        raise MapsError(f'{path} holds no maps of this package: {error}') from error
-    if snapshot is None:
-        raise MapsError(f'{path} was written by another version of this package (format {version})')
-    return snapshot
+        raise MapsError(f'{name} holds no maps of this package: {error}') from error
 
 
 def _load_arrays(data: bytes) -> dict[str, np.ndarray]:

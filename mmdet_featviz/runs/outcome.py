@@ -23,6 +23,7 @@ class Outcome:
         drawn: Keys of the images with at least one file.
         drawn_before: Keys of the images that an earlier run had finished.
         pending: Maps files whose pictures wait for the value range of the whole run.
+        postponed: Number of images that wait in the backlog to be drawn after the loop.
         skipped: {reason: names of the images with something missing}.
         messages: {reason: message to log when the reason first occurs}.
         logged: Pictures to send to a visualizer, each with its snapshot.
@@ -33,6 +34,7 @@ class Outcome:
     drawn: CompactTable = field(default_factory=CompactTable)
     drawn_before: CompactTable = field(default_factory=CompactTable)
     pending: list[str] = field(default_factory=list)
+    postponed: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
     logged: list[tuple[Snapshot, Picture]] = field(default_factory=list)
@@ -44,6 +46,7 @@ class Outcome:
         self.drawn.update(other.drawn)
         self.drawn_before.update(other.drawn_before)
         self.pending += other.pending
+        self.postponed += other.postponed
         for reason, names in other.skipped.items():
             self.skipped.setdefault(reason, []).extend(names)
         self.messages = {**other.messages, **self.messages}
@@ -69,6 +72,8 @@ class Outcome:
         line = f'{files} of {count_noun(len(self.drawn), "image")} in {folder}'
         if self.pending:
             line += f'; {count_noun(len(self.pending), "image")} to be drawn at the end, on one scale'
+        if self.postponed:
+            line += f'; {count_noun(self.postponed, "image")} saved but not drawn yet, which resume=True does'
         if len(self.drawn_before):
             line += f'; {count_noun(len(self.drawn_before), "image")} drawn before'
         skipped = [

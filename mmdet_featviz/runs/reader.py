@@ -68,11 +68,21 @@ def load_with_image(path: str, info: dict) -> Snapshot:
         path: Path or URL of a maps file.
         info: Content of the run's ``run.json``.
     """
-    snapshot = load_snapshot(path)
+    return add_image(load_snapshot(path), info, osp.dirname(path))
+
+
+def add_image(snapshot: Snapshot, info: dict, folder: str = '') -> Snapshot:
+    """Return a copy of a saved snapshot that can also read its image.
+
+    Args:
+        snapshot: The snapshot.
+        info: Content of the run's ``run.json``.
+        folder: Folder or URL with the image, if that was rebuilt from the network's input.
+    """
     if snapshot.is_file:
         image_path, backend_args = _locate(snapshot.path, info.get('working_dir')), info.get('backend_args')
     else:
-        image_path, backend_args = osp.join(osp.dirname(path), snapshot.image_file), None
+        image_path, backend_args = osp.join(folder, snapshot.image_file), None
     read = partial(read_image, image_path, snapshot.placement.image_size, backend_args)
     return replace(snapshot, image=read, dataset_meta=info.get('dataset_meta'))
 

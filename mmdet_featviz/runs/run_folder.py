@@ -13,6 +13,7 @@ from typing import Any, Sequence
 
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 
+from mmdet_featviz.runs.backlog import BACKLOG, IS_BACKLOG, Backlog
 from mmdet_featviz.runs.manifest import (
     MANIFEST,
     PART,
@@ -54,6 +55,7 @@ class RunFolder:
         out_dir: Absolute path, or the URL; on all ranks that of the first one.
         id: Id of the run, the same on all its ranks.
         is_first: Whether this rank prepared the folder, and so writes ``run.json``.
+        in_run: As the argument.
         finished: With `resume`: {(image key, pass): names of the levels whose files exist}.
 
     Raises:
@@ -74,9 +76,10 @@ class RunFolder:
         self._store = get_storage(out_dir)
         self.overwrite = overwrite
         self.resume = resume
-        rank, world_size = get_dist_info()
+        self.in_run = in_run
+        self._rank, world_size = get_dist_info()
         has_parts = world_size > 1 and (in_run or topic is not None)
-        self._manifest = PART.format(rank) if has_parts else MANIFEST
+        self._manifest = PART.format(self._rank) if has_parts else MANIFEST
         if in_run:
             decision = self._decide_together()
         elif topic is not None:
@@ -87,7 +90,28 @@ class RunFolder:
         self.out_dir = self._store.folder
         self._place = _location(self.out_dir)
         self.id = decision['id'] if decision else read_run_info(self._store).get('id')
-        self.finished = finished_levels(self._store) if resume else {}
+        self.finished: dict[tuple, set[str]] = {}
+        if resume:
+            self.find_finished()
+
+    def find_finished(self) -> None:
+        """Find out which levels have been finished by all ranks."""
+        self.finished = finished_levels(self._store)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the folder is a URL."""
+        return '://' in self._store.folder
+
+    def backlog(self) -> Backlog:
+        """The backlog of this rank; the folder must be on disk."""
+        return Backlog(self.path(BACKLOG.format(self._rank)))
+
+    def backlogs(self) -> list[Backlog]:
+        """The backlogs of all ranks that exist."""
+        if self.is_remote:
+            return []
+        return [Backlog(self.path(name)) for name in self._store.names() if IS_BACKLOG.fullmatch(name)]
 
     def _decide_together(self) -> dict:
         """Prepare the folder on rank 0, and adopt it on the others; an error on one rank is raised on all."""
@@ -198,6 +222,8 @@ class RunFolder:
         stores = [self._store]
         if f'{REPORT}/{MANIFEST}' in self._store.all_names():
             stores.append(get_storage(self._store.path(REPORT)))
+        for backlog in self.backlogs():
+            backlog.remove()
         for store in stores:
             store.remove_partial_files()
             for entry in read_entries(store):
@@ -265,7 +291,8 @@ def _free(store: Storage, run_id: str, process: int) -> None:
     with contextlib.suppress(Exception):  # the folder may be gone
         store.flush()
         info = read_run_info(store)
-        if info.get('id') == run_id and not info.get('metrics') and not manifest_names(store):
+        has_backlog = any(map(IS_BACKLOG.fullmatch, store.names()))
+        if info.get('id') == run_id and not info.get('metrics') and not manifest_names(store) and not has_backlog:
             store.remove(RUN_INFO_FILE)
 
 

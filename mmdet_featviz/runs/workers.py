@@ -42,7 +42,12 @@ class Workers:
             self._pool = futures.ThreadPoolExecutor(self.count, 'featviz', _mark_thread)
         if len(self._tasks) >= 2 * self.count:
             self._finish_oldest()
-        self._tasks.append(self._pool.submit(task, *args))
+        try:
+            self._tasks.append(self._pool.submit(task, *args))
+        except RuntimeError:  # the interpreter ends, and starts no more threads
+            while self._tasks:
+                self._finish_oldest()
+            self.on_done(task(*args))
 
     def wait(self) -> None:
         """Wait until all tasks are done, and end the threads."""

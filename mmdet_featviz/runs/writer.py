@@ -1,4 +1,4 @@
-"""Writer: draws snapshots in background threads; pictures, maps and manifest entries go to the run folder."""
+"""Writer: draws snapshots, at once, in background threads or later; the files and entries go to the run folder."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import io
 import json
 import logging
 import os.path as osp
-from dataclasses import asdict
-from typing import Any, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
+from itertools import groupby
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.logging import print_log
 
+from mmdet_featviz.runs.backlog import BACKLOG, Backlog, can_wait
 from mmdet_featviz.runs.manifest import MANIFEST, level_entry
-from mmdet_featviz.runs.maps_file import dump_snapshot
+from mmdet_featviz.runs.maps_file import dump_snapshot, parse_snapshot
 from mmdet_featviz.runs.outcome import Outcome
 from mmdet_featviz.runs.percentiles import run_ranges
-from mmdet_featviz.runs.reader import load_with_image
+from mmdet_featviz.runs.reader import add_image, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.run_info import (
     RUN_INFO_FILE,
@@ -51,7 +54,12 @@ class RunWriter:
         strict: Whether an unreadable image or a picture that cannot be written is an error.
         limits: With ``normalize='run'``: {level name: (lowest, highest) value}. None computes it in :meth:`finish`.
         workers: Number of threads that draw and write. 0, or `strict`, draws in the calling thread.
+        workers_at_end: The same for what :meth:`finish` and :meth:`stop` draw. Default: `workers`.
         log: Also receives all pictures, in the thread that calls :meth:`write` and :meth:`finish`.
+
+    Attributes:
+        postpones: Whether :meth:`write` saves the maps of an image, where it can, and leaves drawing to :meth:`finish`.
+            The folder must be on disk. A stopped run may leave images behind; these are drawn when it is resumed.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class RunWriter:
         strict: bool = False,
         limits: Limits | None = None,
         workers: int = 0,
+        workers_at_end: int | None = None,
         log: PictureLogger | None = None,
     ) -> None:
         self.run_folder = run_folder
@@ -73,12 +82,17 @@ class RunWriter:
         self._log = log if is_main_process() else None
         self._views = Views(style, limits)
         self._workers = Workers(0 if strict else workers, self._receive)
+        self._workers_at_end = workers if workers_at_end is None else workers_at_end
+        self.postpones = False
+        self._is_drawing_backlog = False
         self._run_info = dict(version=__version__, style=asdict(style), **info)
-        if run_folder.finished:
+        if run_folder.finished or run_folder.backlogs():
             before = read_run_info(get_storage(run_folder.out_dir))
             check_same_settings(run_folder.out_dir, before, json.loads(to_json(self._run_info)))
             self._run_info.update({name: before.get(name, {}) for name in ('metrics', 'focus')})
         run_folder.take(self._run_info)
+        if run_folder.resume:
+            self._draw_what_was_left()
 
     @property
     def _needs_run_range(self) -> bool:
@@ -90,7 +104,7 @@ class RunWriter:
         return self._needs_run_range or not {'maps', 'raw'}.isdisjoint(self.style.save)
 
     def write(self, *snapshots: Snapshot) -> None:
-        """Draw and write everything that the style asks for, now or in the background.
+        """Draw and write everything that the style asks for, now, in the background or later.
 
         Args:
             *snapshots: One or more passes over one image, which is then decoded only once.
@@ -99,7 +113,7 @@ class RunWriter:
             ImageError, OSError: With `strict`, if an image cannot be read or a picture cannot be written.
         """
         self.run_folder.take(self._run_info)  # again, if nothing had been drawn before the last finish()
-        self._workers.submit(self._write_all, snapshots)
+        self._workers.submit(self._postpone if self._can_postpone(snapshots) else self._write_all, snapshots)
 
     def build_and_write(self, name: str, build: Callable[[], Sequence[Snapshot]]) -> None:
         """Build the snapshots of one image and write them; an error in building counts as one in drawing the image.
@@ -137,7 +151,7 @@ class RunWriter:
             print_log(message, 'current', logging.WARNING)
 
     def finish(self, in_run: bool = False) -> None:
-        """Wait until everything is written, and draw the pictures that wait for the value range of the run.
+        """Wait until everything is written, and draw the pictures that wait for the end or the value range of the run.
 
         Args:
             in_run: Whether all ranks of a run call this together: value range, outcome and manifest then cover all
@@ -148,8 +162,9 @@ class RunWriter:
         pending_of_all_ranks = sum(all_gather_object(pending), []) if in_run else pending
         if pending_of_all_ranks:
             views = Views(self.style, run_ranges(pending_of_all_ranks, self.style.align))
-            for path in pending:
-                self._workers.submit(self._draw_saved, path, views)
+            tasks = (partial(self._draw_saved, list(paths), views) for _, paths in groupby(pending, osp.dirname))
+            self._draw_at_end(tasks, len(pending))
+        self._draw_backlog()
         self._flush()
         if in_run:
             self._join_ranks()
@@ -157,10 +172,17 @@ class RunWriter:
         self.is_finished = True
 
     def stop(self) -> None:
-        """Wait until everything is written; pictures that wait for the value range of the run are not drawn."""
-        self._flush()
-        self.run_folder.release()
-        self.is_finished = True
+        """Draw what was postponed, and wait until everything is written.
+
+        Pictures that wait for the value range of the run are not drawn.
+        """
+        try:
+            self._workers.wait()
+            self._draw_backlog()
+        finally:
+            self._flush()
+            self.run_folder.release()
+            self.is_finished = True
 
     def _flush(self) -> None:
         self._workers.wait()
@@ -204,9 +226,82 @@ class RunWriter:
             self._attempt(outcome, snapshot.path or snapshot.key, self._write, snapshot)
         return outcome
 
-    def _draw_saved(self, path: str, views: Views) -> Outcome:
+    def _can_postpone(self, snapshots: Sequence[Snapshot]) -> bool:
+        """Whether to draw an image later. `log` numbers images in the order in which it receives them."""
+        may_wait = self.postpones and self._log is None and not self.strict and not self._needs_run_range
+        return may_wait and all(can_wait(snapshot) and not self._is_finished(snapshot) for snapshot in snapshots)
+
+    def _postpone(self, snapshots: Sequence[Snapshot]) -> Outcome:
         outcome = Outcome()
-        self._attempt(outcome, osp.dirname(path), self._draw_from_maps, path, views)  # the folder is named as the image
+        self._attempt(outcome, snapshots[0].path or snapshots[0].key, self._save_for_later, snapshots)
+        return outcome
+
+    def _save_for_later(self, outcome: Outcome, snapshots: Sequence[Snapshot]) -> None:
+        self.run_folder.backlog().add(snapshots)
+        outcome.postponed += 1
+
+    def _draw_backlog(self) -> None:
+        """Draw what was postponed. If this is interrupted, it is not begun again: resuming the run does the rest."""
+        if self._is_drawing_backlog or not self.outcome.postponed:
+            return
+        self._is_drawing_backlog = True
+        self._draw_postponed(self.run_folder.backlog())
+        self._is_drawing_backlog = False
+
+    def _draw_postponed(self, backlog: Backlog) -> None:
+        self._draw_at_end((partial(self._draw_image, maps) for maps in backlog), len(backlog))
+        backlog.remove()
+
+    def _draw_what_was_left(self) -> None:
+        """On the first rank, draw what the run that is resumed had postponed; it then counts as drawn before."""
+        backlogs = self.run_folder.backlogs()
+        if backlogs and self.run_folder.is_first:
+            outcome, self.outcome = self.outcome, Outcome()
+            for backlog in backlogs:
+                self._draw_postponed(backlog)
+            outcome.skipped, outcome.messages = self.outcome.skipped, self.outcome.messages
+            message = f'Feature maps drawn that the stopped run had saved: {self.outcome.pictures} pictures'
+            print_log(message, 'current')
+            self.outcome = outcome
+        if self.run_folder.in_run:
+            barrier()  # what the first rank has drawn is finished for all
+        self.run_folder.find_finished()
+
+    def _draw_at_end(self, tasks: Iterable[Callable[[], Outcome]], count: int) -> None:
+        """Do the tasks that were left for the end, while the detector does not need the processor."""
+        from tqdm import tqdm  # not needed before
+
+        workers = Workers(0 if self.strict else self._workers_at_end, self._receive)
+        try:
+            for task in tqdm(tasks, 'drawing', count, unit='image', disable=not is_main_process()):
+                workers.submit(task)
+        finally:
+            workers.wait()
+
+    def _draw_image(self, maps: Sequence[bytes]) -> Outcome:
+        """Draw an image of the backlog.
+
+        Args:
+            maps: Maps files of its passes.
+        """
+        outcome = Outcome()
+        self._attempt(outcome, BACKLOG, self._draw_passes, maps)
+        outcome.postponed -= 1
+        return outcome
+
+    def _draw_passes(self, outcome: Outcome, maps: Sequence[bytes]) -> None:
+        snapshots = [add_image(parse_snapshot(data, BACKLOG), self.info) for data in maps]
+        image = lru_cache(maxsize=None)(snapshots[0].image)
+        for snapshot in snapshots:
+            name = osp.basename(snapshot.path)
+            self._attempt(outcome, name, self._write, replace(snapshot, image=image))
+
+    def _draw_saved(self, paths: Sequence[str], views: Views) -> Outcome:
+        """Draw the passes of one image from its saved maps; the image is read once."""
+        outcome, images = Outcome(), {}
+        for path in paths:
+            name = osp.dirname(path)  # the folder is named as the image
+            self._attempt(outcome, name, self._draw_from_maps, path, views, images)
         return outcome
 
     def _attempt(self, outcome: Outcome, name: str, work: Callable, *args: Any) -> None:
@@ -239,8 +334,11 @@ class RunWriter:
         finished = self.run_folder.finished.get((snapshot.key, snapshot.augmentation))
         return finished is not None and finished.issuperset(level.name for level in snapshot.levels)
 
-    def _draw_from_maps(self, outcome: Outcome, path: str, views: Views) -> None:
+    def _draw_from_maps(self, outcome: Outcome, path: str, views: Views, images: dict[str, Callable]) -> None:
         snapshot = load_with_image(path, self.info)
+        if snapshot.is_file:
+            image = images.setdefault(snapshot.path, lru_cache(maxsize=None)(snapshot.image))
+            snapshot = replace(snapshot, image=image)
         shared_files = [snapshot.maps_file] if snapshot.is_file else [snapshot.maps_file, snapshot.image_file]
         self._draw(outcome, snapshot, views, views.place(snapshot), shared_files)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path as osp
 import struct
 from typing import Callable
 
@@ -63,6 +64,17 @@ def read_image(
             f'but in the pipeline it had {size[1]}x{size[0]} (ori_shape): has the file changed?'
         )
     return image
+
+
+def is_upright(path: str) -> bool:
+    """Whether an image is a file on disk that states no turn: it can be read without the image that the network saw."""
+    if not osp.isfile(path):
+        return False
+    try:
+        with open(path, 'rb') as file:
+            return _orientation(file.read()) == 1
+    except OSError:
+        return False
 
 
 def rebuild_image(inputs: Tensor, preprocessor: nn.Module | None, placement: Placement) -> np.ndarray:

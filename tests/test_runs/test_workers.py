@@ -98,3 +98,44 @@ def test_a_drawing_thread_can_fork():
         'workers.wait()'
     )
     assert python(code, ROOT, timeout=60).stdout.split() == ['7'] * 4
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_a_fork_waits_until_no_drawing_thread_holds_a_lock():
+    """A lock that is held at the fork stays locked in the child process."""
+    code = (
+        'import os, threading\n'
+        'from mmdet_featviz.runs.workers import Workers\n'
+        'lock, started, forking = threading.Lock(), threading.Event(), threading.Event()\n'
+        'def hold():\n'
+        '    with lock:\n'
+        '        started.set()\n'
+        '        forking.wait()\n'
+        '        for _ in range(10**6):\n'
+        '            pass\n'
+        'workers = Workers(1, lambda result: None)\n'
+        'workers.submit(hold)\n'
+        'started.wait()\n'
+        'os.register_at_fork(before=forking.set)\n'  # the last one registered comes first
+        'child = os.fork()\n'
+        'if not child:\n'
+        '    os._exit(7 if lock.acquire(blocking=False) else 1)\n'
+        'print(os.WEXITSTATUS(os.waitpid(child, 0)[1]))\n'
+        'workers.wait()'
+    )
+    assert python(code, ROOT, timeout=60).stdout.split() == ['7']
+
+
+def test_tasks_submitted_when_the_interpreter_ends_run_at_once():
+    code = (
+        'import atexit\n'
+        'from mmdet_featviz.runs.workers import Workers\n'
+        'def draw():\n'
+        '    workers = Workers(2, print)\n'
+        '    for number in range(3):\n'
+        '        workers.submit(str, number)\n'
+        '    workers.wait()\n'
+        'atexit.register(draw)\n'
+    )
+    result = python(code, ROOT, timeout=60)
+    assert result.stdout.split() == ['0', '1', '2'], result.stderr

@@ -1,0 +1,126 @@
+"""Schedule: the choice between threads, drawing at once and drawing after the loop, from given measurements."""
+
+import threading
+
+import pytest
+from conftest import noise, pool_detector, runner_config, test_predictions, write_dataset
+
+from mmdet_featviz.runs import schedule
+from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
+from mmdet_featviz.visualization.views import Views
+
+
+def measured(detector, drawing, batches=3, **options):
+    """A schedule that has seen batches which took the detector and drawing these seconds, and its log."""
+    now = [0.0]
+    options = {'has_end': True, 'cores': 4, 'busy_cores': 4, 'clock': lambda: now[0], **options}
+    result = Schedule(AUTO, **options)
+    for _ in range(batches):
+        now[0] += detector
+        with result.batch():
+            now[0] += drawing
+    return result
+
+
+@pytest.fixture
+def log(monkeypatch):
+    lines = []
+    monkeypatch.setattr(schedule, 'print_log', lambda message, logger: lines.append(message))
+    return lines
+
+
+@pytest.mark.parametrize(
+    ('circumstances', 'reason'),
+    [
+        (dict(device='cuda'), 'runs on the device cuda'),
+        (dict(device='cuda', cores=1, busy_cores=1), 'runs on the device cuda'),
+        (dict(busy_cores=1), 'leaves 3 of 4 processor cores idle'),
+        (dict(is_remote=True), 'would otherwise wait for the network'),
+    ],
+)
+def test_threads_beside_a_detector_that_leaves_cores_idle(circumstances, reason, log):
+    chosen = measured(1.0, 1.0, **circumstances)
+    assert (chosen.threads, chosen.postpones) == (2, False)
+    assert log == [f"workers='auto': pictures are drawn in 2 threads beside the detector, which {reason}."]
+
+
+def test_a_single_core_draws_at_once(log):
+    chosen = measured(1.0, 1.0, cores=1, busy_cores=1)
+    assert (chosen.threads, chosen.postpones) == (0, False)
+    assert log == ["workers='auto': pictures are drawn at once: there is a single processor core."]
+
+
+def test_busy_cores_and_expensive_pictures_are_drawn_after_the_loop(log):
+    chosen = measured(detector=0.75, drawing=0.25)
+    assert (chosen.threads, chosen.threads_at_end, chosen.postpones) == (0, 4, True)
+    assert log == [
+        "workers='auto': pictures are drawn after the loop, on 4 processor cores, from maps saved during it: the "
+        'detector keeps the cores busy, and drawing took 25% of the time of the first batches.'
+    ]
+
+
+def test_busy_cores_and_cheap_pictures_are_drawn_at_once(log):
+    chosen = measured(detector=0.96, drawing=0.04)
+    assert (chosen.threads, chosen.postpones) == (0, False)
+    assert log == ["workers='auto': pictures are drawn at once: drawing took 4% of the time of the first batches."]
+
+
+def test_the_first_batch_which_fills_caches_does_not_count():
+    now = [0.0]
+    chosen = Schedule(AUTO, has_end=True, cores=2, busy_cores=2, clock=lambda: now[0])
+    for drawing in (50.0, 0.01, 0.01):
+        now[0] += 1.0
+        with chosen.batch():
+            now[0] += drawing
+    assert not chosen.postpones
+
+
+def test_nothing_is_decided_before_it_was_measured(log):
+    assert not measured(1.0, 1.0, batches=2).postpones
+    assert not log
+
+
+def test_ten_processes_with_one_thread_each_keep_ten_cores_busy(monkeypatch):
+    monkeypatch.setattr(schedule.torch, 'get_num_threads', lambda: 1)
+    assert measured(1.0, 1.0, cores=10, busy_cores=None).threads == 2
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '10')
+    chosen = measured(1.0, 1.0, cores=10, busy_cores=None)
+    assert (chosen.threads, chosen.postpones) == (0, True)
+    assert chosen.threads_at_end == 8
+
+
+def test_a_run_without_a_known_end_draws_at_once():
+    chosen = measured(1.0, 1.0, has_end=False, device='cuda')
+    assert (chosen.threads, chosen.postpones) == (0, False)
+
+
+@pytest.mark.parametrize('workers', [0, 3])
+def test_a_number_is_obeyed(workers, log):
+    chosen = Schedule(workers, 'cuda', has_end=True, cores=2, busy_cores=2)
+    assert (chosen.threads, chosen.threads_at_end, chosen.postpones) == (workers, workers, False)
+    assert not log
+
+
+@pytest.mark.parametrize('workers', ['many', -1, 1.5, True, None])
+def test_other_values_are_refused(workers):
+    with pytest.raises(ValueError, match='workers must be '):
+        check_workers(workers)
+
+
+@pytest.mark.parametrize(
+    ('workers', 'busy_cores', 'in_threads'), [(0, 1, False), (2, 1, True), ('auto', 1, True), ('auto', 2, False)]
+)
+def test_the_hook_draws_where_its_schedule_says(tmp_path, workers, busy_cores, in_threads, monkeypatch):
+    monkeypatch.setattr(schedule, '_usable_cores', lambda: 2)
+    monkeypatch.setattr(schedule, '_cores_of_detector', lambda: busy_cores)
+    draw, threads = Views.draw, set()
+
+    def recorded(self, *args):
+        threads.add(threading.current_thread() is not threading.main_thread())
+        return draw(self, *args)
+
+    monkeypatch.setattr(Views, 'draw', recorded)
+    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(2)})
+    hook = dict(out_dir=str(tmp_path / 'out'), workers=workers, layers='backbone')
+    test_predictions(runner_config(data, tmp_path / 'work', pool_detector((8, 16)), hook=hook))
+    assert threads == {in_threads}
