@@ -1,7 +1,7 @@
-"""Registries: reductions, explainers, hooks in the scope ``mmdet_featviz``; the detectors in mmdet's registry."""
+"""Registries: reductions, explainers, the scope ``mmdet_featviz``, and the detectors in mmdet's registry."""
 
+import mmdet.registry
 from mmdet.registry import MODELS as MMDET_MODELS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import Registry
 
 REDUCTIONS = Registry('reduction', scope='mmdet_featviz', locations=['mmdet_featviz.capture.reductions'])
@@ -23,14 +23,16 @@ for each target its maps as a list of :class:`mmdet_featviz.structures.snapshot.
 and gradients, put ``@from_gradients`` below the registration.
 """
 
-# mmengine looks up types here for configs inherited as `mmdet_featviz::...`. The hook itself is registered with
-# mmengine, so that configs of any scope find it.
-HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmdet_featviz', locations=['mmdet_featviz.engine.hooks.featviz_hook']
-)
-
 # Adds the detectors of this package to mmdet's registry without importing mmdet's models now: a registry imports its
 # locations at its first lookup. Resetting `_imported` repeats that import if the first lookup has already happened. The
 # list is replaced, not appended to, as registries may share a default list.
 MMDET_MODELS._locations = [*MMDET_MODELS._locations, 'mmdet_featviz.models.detectors.featviz_detectors']
 MMDET_MODELS._imported = False
+
+# mmengine looks up types in this scope for configs inherited as `mmdet_featviz::...`, and then in mmdet's registries,
+# whose modules must have been imported. The hook itself is registered with mmengine, so that any scope finds it.
+IN_OUR_SCOPE = [
+    Registry(parent.name, parent=parent, scope='mmdet_featviz', locations=parent._locations)
+    for parent in vars(mmdet.registry).values()
+    if isinstance(parent, Registry) and parent.scope == 'mmdet'
+]

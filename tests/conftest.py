@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 import mmdet_featviz  # noqa: F401
-from mmdet_featviz.apis import early_exit
+from mmdet_featviz.runs import early_exit
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'

@@ -223,3 +223,23 @@ def test_configs_can_be_inherited_from_every_kind_of_install(tmp_path, distribut
     if kind == 'editable':  # also beside the clone, whose folder has the package's name
         beside = python('import mmdet_featviz; print(mmdet_featviz.__file__)', executable=executable, cwd=source.parent)
         assert beside.stdout.strip() == file, beside.stderr
+
+
+def test_types_of_an_inherited_config_are_found_in_our_scope():
+    """mmengine gives the parts of a base config ``mmdet_featviz::...`` this scope."""
+    from conftest import pool_detector
+    from mmengine.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, VISUALIZERS, init_default_scope
+
+    init_default_scope('mmdet')
+    scope = dict(_scope_='mmdet_featviz')
+    assert type(MODELS.build({**pool_detector((8,)), **scope})).__name__ == 'SingleStageDetector'
+    assert type(HOOKS.build(dict(type='FeatVizHook', **scope))).__name__ == 'FeatVizHook'
+    for registry, name in (
+        (VISUALIZERS, 'DetLocalVisualizer'),
+        (DATASETS, 'CocoDataset'),
+        (LOOPS, 'TestLoop'),
+        (METRICS, 'CocoMetric'),
+    ):
+        with registry.switch_scope_and_registry('mmdet_featviz') as own:
+            assert own.scope == 'mmdet_featviz'
+            assert own.get(name).__name__ == name

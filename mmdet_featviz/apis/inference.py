@@ -20,10 +20,10 @@ from mmengine.infer import BaseInferencer
 from torch import nn
 from tqdm import tqdm
 
-from mmdet_featviz.apis import early_exit
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
+from mmdet_featviz.runs import early_exit
 from mmdet_featviz.structures.snapshot import Snapshot
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')

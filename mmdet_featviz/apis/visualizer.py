@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import gc
 import inspect
 import itertools
 import logging
@@ -21,7 +20,6 @@ from mmengine.logging import print_log
 from mmengine.visualization import Visualizer as MMVisualizer
 from torch import Tensor, nn
 
-from mmdet_featviz.apis import early_exit
 from mmdet_featviz.apis.batch_selection import BatchSelection, Selection
 from mmdet_featviz.apis.input_check import InputCheck
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder, numbered_folder
@@ -30,9 +28,10 @@ from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channe
 from mmdet_featviz.capture.detector import is_augmented_call
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.runs import early_exit
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
-from mmdet_featviz.runs.run_folder import RunFolder, is_open
+from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.run_info import jsonable_dataset_meta
 from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
 from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visualizer
@@ -263,9 +262,6 @@ class FeatureVisualizer:
         out_dir = os.fspath(self.out_dir or default_dir)
         if self._copy_number > 1:
             out_dir = f'{out_dir.rstrip("/")}_{self._copy_number}'
-        if is_open(out_dir):  # perhaps by a detector that was deleted: one and its visualizer refer to each other
-            gc.collect()
-            early_exit.finish_abandoned()
         topic = f'run/{self._number}/{self.out_dir}'
         run_folder = RunFolder(out_dir, self.overwrite, self.resume, in_run, topic)
         workers = self.workers if in_run and not self.strict else 0

@@ -37,7 +37,7 @@ def main(command: str | None = None, argv: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     prog = None  # the name of the script, for those in tools/
     if command is None:
-        command = _overview_parser().parse_args(argv[:1]).command
+        command = _overview_parser().parse_args(argv[:1] or ['--help']).command
         argv, prog = argv[1:], f'featviz {command}'
     try:
         module = import_module(f'mmdet_featviz.cli.{command.replace("-", "_")}')

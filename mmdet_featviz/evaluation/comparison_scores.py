@@ -91,21 +91,44 @@ def score_pair(heats: HeatmapPair, inside: np.ndarray | None) -> ComparisonScore
     return ComparisonScores(correlation(a, b), energy_inside(a, inside), energy_inside(b, inside), float(inside.mean()))
 
 
+@dataclass
+class _Mean:
+    """Mean of a score over passes, and the number of images that these are of."""
+
+    total: float = 0.0
+    passes: int = 0
+    images: int = 0
+    last_key: str | None = None
+
+    def add(self, value: float, key: str) -> None:
+        self.total += value
+        self.passes += 1
+        self.images += key != self.last_key
+        self.last_key = key
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(mean=self.total / self.passes if self.passes else None, images=self.images)
+
+
 class ScoreMeans:
-    """Averages the scores of each pair of levels over images. Keeps only sums, so memory does not grow with images."""
+    """Averages the scores of each pair of levels over images and passes. Keeps only sums: memory does not grow."""
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def add(self, pair: LevelPair, scores: ComparisonScores) -> None:
-        """Add the scores of a pair on one image; scores that are NaN do not count."""
-        empty = {field.name: (0.0, 0) for field in fields(ComparisonScores)}
-        row = self._rows.setdefault(pair.names, dict(stride=pair.a.stride_text, images=0, **empty))
-        row['images'] += 1
-        for name, value in asdict(scores).items():
+    def add(self, pair: LevelPair, scores: ComparisonScores, key: str) -> None:
+        """Add the scores of a pair in one pass over an image; scores that are NaN do not count.
+
+        Args:
+            pair: The levels.
+            scores: Their scores.
+            key: Image key. Passes over one image follow each other, and it counts as one.
+        """
+        means = {field.name: _Mean() for field in fields(ComparisonScores)}
+        row = self._rows.setdefault(pair.names, dict(stride=pair.a.stride_text, images=_Mean(), **means))
+        for name, value in dict(images=1.0, **asdict(scores)).items():
             if not math.isnan(value):
-                total, count = row[name]
-                row[name] = total + value, count + 1
+                row[name].add(value, key)
 
     def rows(self) -> list[dict[str, Any]]:
         """The means of each pair of levels.
@@ -119,12 +142,8 @@ class ScoreMeans:
                 level_a=level_a,
                 level_b=level_b,
                 stride=row['stride'],
-                images=row['images'],
-                **{field.name: _mean(*row[field.name]) for field in fields(ComparisonScores)},
+                images=row['images'].images,
+                **{field.name: row[field.name].as_dict() for field in fields(ComparisonScores)},
             )
             for (level_a, level_b), row in self._rows.items()
         ]
-
-
-def _mean(total: float, count: int) -> dict[str, Any]:
-    return dict(mean=total / count if count else None, images=count)

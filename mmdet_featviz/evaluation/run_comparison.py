@@ -81,11 +81,11 @@ class RunComparison:
             raise ValueError(f'out_dir {out_dir!r} is one of the runs: choose another folder')
         self.run_folder = RunFolder(out_dir, overwrite)
         self.means = ScoreMeans()
-        self._boxes: dict[str, int] = {}  # description of the boxes: number of images
+        self._boxes: dict[str, dict[str, None]] = {}  # description of the boxes: image keys
         self._unmatched: tuple[dict, dict] = {}, {}  # names of levels without a match; dicts keep their order
         self._compared: dict[str, None] = {}  # image keys
-        self._skipped: dict[str, list[str]] = {}  # reason: image keys
-        self._without_image: list[str] = []
+        self._skipped: dict[str, dict[str, None]] = {}  # reason: image keys, each once, also if it has several passes
+        self._without_image: dict[str, None] = {}
 
     def run(self) -> None:
         """Compare all images that both runs have, and write the pictures and tables."""
@@ -104,9 +104,9 @@ class RunComparison:
             images=len(self._compared),
             only_in_a=self._only_in[0],
             only_in_b=self._only_in[1],
-            skipped=self._skipped,
-            without_photo=self._without_image,
-            boxes=self._boxes,
+            skipped={reason: list(keys) for reason, keys in self._skipped.items()},
+            without_photo=list(self._without_image),
+            boxes={source: len(keys) for source, keys in self._boxes.items()},
             levels=self.means.rows(),
             alone_in_a=list(self._unmatched[0]),
             alone_in_b=list(self._unmatched[1]),
@@ -118,8 +118,8 @@ class RunComparison:
         remarks = {
             'only in A': self._only_in[0],
             'only in B': self._only_in[1],
-            'drawn as heat only, because the image file cannot be read': self._without_image,
-            **{f'skipped, {reason}': keys for reason, keys in self._skipped.items()},
+            'drawn as heat only, because the image file cannot be read': list(self._without_image),
+            **{f'skipped, {reason}': list(keys) for reason, keys in self._skipped.items()},
         }
         parts += [
             f'{count_noun(len(keys), "image")} {remark} ({first_names(keys)})'
@@ -143,19 +143,22 @@ class RunComparison:
             a, b = (load_with_image(osp.join(run.folder, name), run.info) for run in self.runs)
         except ValueError as error:
             print_log(f'{error}. The image is skipped.', 'current', logging.WARNING)
-            self._skipped.setdefault('maps not readable', []).append(key)
+            self._skip('maps not readable', key)
             return
         if a.placement.image_size != b.placement.image_size:
-            self._skipped.setdefault('images of different sizes', []).append(key)
+            self._skip('images of different sizes', key)
             return
         pairs, *unmatched = match_levels(a.levels, b.levels)
         for names, levels in zip(self._unmatched, unmatched):
             names.update(dict.fromkeys(level.name for level in levels))
         if not pairs:
-            self._skipped.setdefault('no two levels of one stride', []).append(key)
+            self._skip('no two levels of one stride', key)
             return
         self._write(a, b, pairs)
         self._compared[key] = None
+
+    def _skip(self, reason: str, key: str) -> None:
+        self._skipped.setdefault(reason, {})[key] = None
 
     def _write(self, a: Snapshot, b: Snapshot, pairs: Sequence[LevelPair]) -> None:
         """Score the pairs of levels of one image, and write their pictures and manifest entries."""
@@ -168,7 +171,7 @@ class RunComparison:
             for pair in page_pairs:
                 heats = self._heats(pair, a, b)
                 scores = score_pair(heats, inside)
-                self.means.add(pair, scores)
+                self.means.add(pair, scores, a.key)
                 rows.append(draw_pair(pair, heats, scores, image, self.style))
                 entries.append(_entry(a, pair, scores, name))
             self.run_folder.write(name, encode_picture(draw_sheet(rows, f'{title}{title_suffix}'), name))
@@ -177,7 +180,7 @@ class RunComparison:
     def _inside(self, a: Snapshot, b: Snapshot) -> np.ndarray | None:
         """(height, width) bool: which pixels of the image are inside boxes; None without boxes."""
         corners, source = reference_boxes(a.boxes, b.boxes, self.style.score_thr)
-        self._boxes[source] = self._boxes.get(source, 0) + 1
+        self._boxes.setdefault(source, {})[a.key] = None
         return inside_boxes(corners, a.placement.image_size) if len(corners) else None
 
     def _heats(self, pair: LevelPair, a: Snapshot, b: Snapshot) -> HeatmapPair:
@@ -199,7 +202,7 @@ class RunComparison:
                 'current',
                 logging.WARNING,
             )
-        self._without_image.append(a.key)
+        self._without_image[a.key] = None
         return None
 
 

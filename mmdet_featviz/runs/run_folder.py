@@ -13,6 +13,7 @@ from typing import Any, Sequence
 
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 
+from mmdet_featviz.runs import early_exit
 from mmdet_featviz.runs.backlog import BACKLOG, IS_BACKLOG, Backlog
 from mmdet_featviz.runs.manifest import (
     MANIFEST,
@@ -167,6 +168,7 @@ class RunFolder:
     def _check_not_open(self, folder: str) -> None:
         if self._is_taken(folder):
             gc.collect()  # a detector and its visualizer refer to each other
+            early_exit.finish_abandoned()
         if self._is_taken(folder):
             raise FileExistsError(
                 f'another hook or detector of this process still writes to {folder!r}: choose another out_dir, or '
@@ -270,18 +272,15 @@ class RunFolder:
         self._store.flush()
 
 
-def is_open(out_dir: str) -> bool:
-    """Whether a run of this process still writes to a folder."""
-    return _location(out_dir) in _taken
-
-
 def check_apart(out_dir: str, *folders: str) -> None:
     """Raise ValueError if an output folder is one of the folders that are read, inside or above one of them."""
     target = _location(out_dir)
     for folder in folders:
         source = _location(folder)
         if f'{target}/'.startswith(f'{source}/') or f'{source}/'.startswith(f'{target}/'):
-            raise ValueError(f'out_dir {out_dir!r} is, contains or is inside {folder!r}, which is read: choose another')
+            raise ValueError(
+                f'out_dir {out_dir!r} is, contains or is inside {folder!r}, which is read: choose a folder beside it'
+            )
 
 
 def _free(store: Storage, run_id: str, process: int) -> None:

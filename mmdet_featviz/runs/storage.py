@@ -147,9 +147,11 @@ class DiskStorage:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path(name))
 
     def remove(self, name: str) -> None:
-        """Remove a file if it exists."""
-        if osp.isfile(self.path(name)):
-            os.remove(self.path(name))
+        """Remove a file if it exists; not if a subfolder is a link that leads out of the folder."""
+        path, folder = self.path(name), osp.realpath(self.folder)
+        is_inside_folder = osp.join(osp.realpath(osp.dirname(path)), '').startswith(osp.join(folder, ''))
+        if osp.isfile(path) and is_inside_folder:
+            os.remove(path)
 
     def flush(self) -> None:
         """Do nothing: appended lines are on disk already."""

@@ -19,6 +19,7 @@ NOT_COMMANDS = {'__init__', 'loading', 'options', 'ranks'}
 def test_the_overview_lists_every_command():
     done = featviz('--help')
     assert done.returncode == 0
+    assert featviz().stdout == done.stdout
     lines = [line.strip().split(None, 1) for line in done.stdout.splitlines()]
     for command, description in COMMANDS.items():
         assert [command, description] in lines

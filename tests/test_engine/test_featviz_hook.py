@@ -30,7 +30,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from mmdet_featviz.apis import early_exit
+from mmdet_featviz.runs import early_exit
 
 RESNET_PICTURES = [f'backbone_{level}' for level in range(4)] + [f'neck_{level}' for level in range(5)]
 

@@ -32,13 +32,14 @@ def write_images(folder, *names, size=SIZE):
     return [str(folder / name) for name in names]
 
 
-def save_run(folder, images, root, truth=None, predictions=None, size=SIZE, save='maps'):
+def save_run(folder, images, root, truth=None, predictions=None, size=SIZE, save='maps', passes=1):
     """Save a run over images that were neither scaled nor padded; returns its folder.
 
     Args:
         images: {path: [values of each level]}, with the layer `neck` and stride 8.
         truth: Ground-truth boxes of every image.
         predictions: Boxes and scores of the predictions on every image.
+        passes: Number of equal passes over each image.
     """
     visualizer = FeatureVisualizer(out_dir=str(folder), save=save)
     visualizer.open(MODELS.build(pool_detector()), image_root=str(root))
@@ -58,5 +59,5 @@ def save_run(folder, images, root, truth=None, predictions=None, size=SIZE, save
             boxes, scores = (torch.tensor(values) for values in predictions)
             labels = torch.zeros(len(boxes), dtype=torch.long)
             result.pred_instances = InstanceData(bboxes=boxes, labels=labels, scores=scores)
-        visualizer.draw([Pass(torch.zeros(1, 3, *size), [sample], maps)], [result])
+        visualizer.draw([Pass(torch.zeros(1, 3, *size), [sample], maps)] * passes, [result])
     return str(folder)

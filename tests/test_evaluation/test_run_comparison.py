@@ -157,11 +157,33 @@ def test_the_summary_names_images_that_are_not_compared(tmp_path):
     assert comparison.summary() == (
         f'2 images compared in {tmp_path / "out"}; 1 image only in A (a); 1 image only in B (b); '
         '1 image drawn as heat only, because the image file cannot be read (gone); '
-        '1 image skipped, maps not readable (broken); 1 image skipped, images of different sizes (size)'
+        '1 image skipped, images of different sizes (size); 1 image skipped, maps not readable (broken)'
     )
     assert (data['only_in_a'], data['only_in_b'], data['without_photo']) == (['a'], ['b'], ['gone'])
     assert data['levels'][0]['images'] == 2
     assert pictures(tmp_path / 'out') == ['both/compare.png', 'compare.json', 'compare.md', 'gone/compare.png']
+
+
+def test_passes_over_an_image_count_as_one_image(tmp_path):
+    paths = write_images(tmp_path / 'images', '1.png', 'gone.png', 'broken.png')
+    options = dict(root=tmp_path / 'images', truth=[[0.0, 0, 48, 64]], passes=3)
+    a = save_run(tmp_path / 'a', {path: [RANDOM_MAP] for path in paths}, **options)
+    values = {path: [RANDOM_MAP * (-1) ** number] for number, path in enumerate(paths)}
+    b = save_run(tmp_path / 'b', values, **options)
+    (tmp_path / 'images' / 'gone.png').unlink()
+    for maps in (tmp_path / 'b' / 'broken').iterdir():
+        maps.write_bytes(b'PK')
+    comparison, data = compare(tmp_path, a, b)
+    assert comparison.summary() == (
+        f'2 images compared in {tmp_path / "out"}; '
+        '1 image drawn as heat only, because the image file cannot be read (gone); '
+        '1 image skipped, maps not readable (broken)'
+    )
+    assert (data['images'], data['skipped'], data['without_photo']) == (2, {'maps not readable': ['broken']}, ['gone'])
+    assert list(data['boxes'].values()) == [2]
+    assert data['levels'][0]['images'] == 2
+    assert data['levels'][0]['correlation'] == dict(mean=pytest.approx(0), images=2)
+    assert len(manifest(tmp_path / 'out')) == 2 * 3
 
 
 def test_file_names_that_are_not_utf_8(tmp_path):

@@ -77,6 +77,23 @@ def test_overwriting_removes_only_files_listed_in_the_manifest(tmp_path):
     assert (tmp_path / 'outside.txt').exists()
 
 
+def test_overwriting_removes_nothing_behind_a_link(tmp_path):
+    """A run folder from elsewhere may have links that lead out of it; the folder itself may be one."""
+    (tmp_path / 'outside').mkdir()
+    (tmp_path / 'run' / 'a').mkdir(parents=True)
+    for name in ('outside/mine.png', 'outside/linked.png', 'run/a/1.png'):
+        (tmp_path / name).write_text('x')
+    (tmp_path / 'run' / 'link').symlink_to(tmp_path / 'outside')
+    (tmp_path / 'run' / 'b.png').symlink_to(tmp_path / 'outside' / 'linked.png')
+    (tmp_path / 'run' / 'within').symlink_to(tmp_path / 'run' / 'a')
+    (tmp_path / 'folder').symlink_to(tmp_path / 'run')
+    files = ['link/mine.png', 'b.png', 'within/1.png']
+    (tmp_path / 'run' / 'manifest.jsonl').write_text(json.dumps(dict(key='a', files=files)) + '\n')
+    RunFolder(str(tmp_path / 'folder'), overwrite=True)
+    assert pictures(tmp_path / 'outside') == ['linked.png', 'mine.png']
+    assert pictures(tmp_path / 'run') == []
+
+
 def test_overwriting_also_removes_the_report_and_partial_files(tmp_path):
     for folder, name in (('', 'a/1.png'), ('report', 'data/0.js')):
         run_folder = RunFolder(str(tmp_path / folder))

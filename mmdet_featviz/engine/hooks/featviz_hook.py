@@ -11,12 +11,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
-from mmdet_featviz.apis import early_exit
 from mmdet_featviz.apis.snapshot_builder import numbered_folder
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.engine.run_setup import begin_round, open_for_run
+from mmdet_featviz.runs import early_exit
 
 
 class MetricsHook(Hook):

@@ -58,10 +58,14 @@ def finish_abandoned(every: bool = False) -> None:
 
 
 @atexit.register
-def _end_runs() -> None:
-    logging.raiseExceptions = False  # the streams of loggers may be closed by now
+def _stop_open_runs() -> None:
     for run in list(_open_runs):
         stop(run)
+
+
+@atexit.register
+def _finish_runs() -> None:
+    logging.raiseExceptions = False  # the streams of loggers may be closed by now
     try:
         finish_abandoned(every=True)
     except Exception as error:
