@@ -12,19 +12,23 @@ import numpy as np
 from mmengine.infer import BaseInferencer
 from mmengine.structures import BaseDataElement
 from torch import nn
+from tqdm import tqdm
 
-from mmdet_featviz.apis.inference import build_pipeline, check_detector, check_image, without_drawing
+from mmdet_featviz.apis.inference import build_pipeline, check_detector, check_image, is_unreadable, without_drawing
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.explanation import Explanation, explained_boxes
 from mmdet_featviz.explanation.targets import PARTS, NoTargetError, Selection, Target, is_found, parse_targets
 from mmdet_featviz.registry import EXPLAINERS
+from mmdet_featviz.runs.explanation_files import write_explanations
 from mmdet_featviz.runs.image_keys import ImageKeys
+from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.structures.boxes import class_names
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names
 from mmdet_featviz.utils.image_path import image_path
+from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 # Zero heat has the first color of the color map, and all boxes of an explanation are drawn.
@@ -186,3 +190,45 @@ def _batch_of(model: nn.Module, image: Any) -> dict[str, list]:
     info = dict(img=image, img_id=0) if isinstance(image, np.ndarray) else dict(img_path=image, img_id=0)
     packed = build_pipeline(model, isinstance(image, np.ndarray))(info)
     return {key: [value] for key, value in packed.items()}
+
+
+def explain_images(
+    images: Sequence[str], root: str, model: nn.Module, run_folder: RunFolder, each_level: bool = False, **options: Any
+) -> str:
+    """Explain detections in images, and write one picture for each.
+
+    Images that cannot be read, and those without a target, are skipped.
+
+    Args:
+        images: Paths or URLs of the images.
+        root: Folder that their keys are relative to.
+        model: The detector.
+        run_folder: Folder that the pictures are written to.
+        each_level: Whether to also write a picture of each level, if several have heat.
+        **options: Arguments of :func:`explain`.
+
+    Returns:
+        One line: numbers of pictures and images, and the images that were skipped.
+
+    Raises:
+        NoTargetError: If no image has a target.
+        TypeError, ValueError: As :func:`explain`.
+    """
+    keys, pictures, skipped, reason = ImageKeys(root), 0, [], None
+    for image in tqdm(images, unit='image'):
+        try:
+            explanations = explain(model, image, **options)
+            pictures += write_explanations(run_folder, keys.key_of(image), explanations, each_level)
+        except NoTargetError as error:
+            skipped, reason = [*skipped, image], error
+        except Exception as error:  # mmcv's loading and the file backends raise errors of many types
+            if not is_unreadable(image):
+                raise
+            skipped, reason = [*skipped, image], NoTargetError(f'{image} cannot be read ({error})')
+    run_folder.flush()
+    run_folder.release()
+    if not pictures and reason is not None:
+        raise reason
+    done = f'{count_noun(pictures, "picture")} of {count_noun(len(images) - len(skipped), "image")}'
+    without = f'; skipped: {count_noun(len(skipped), "image")} ({first_names(skipped)}), {reason}' if skipped else ''
+    return f'{done} in {run_folder.out_dir}{without}'

@@ -127,7 +127,7 @@ def _draw_each(images: Sequence[str], model: nn.Module, visualizer: FeatureVisua
             with without_drawing(model):
                 result = inference_detector(model, image, pipeline)
         except Exception:  # mmcv's loading and the file backends raise errors of many types
-            if visualizer.strict or not _is_unreadable(image, visualizer.backend_args):
+            if visualizer.strict or not is_unreadable(image, visualizer.backend_args):
                 raise
             unreadable.append(image)
             continue
@@ -184,7 +184,7 @@ def without_drawing(model: nn.Module) -> Iterator[None]:
             visualizer.stages = stages
 
 
-def _is_unreadable(image: str, backend_args: dict | None) -> bool:
+def is_unreadable(image: str, backend_args: dict | None = None) -> bool:
     """Whether an image cannot be read or decoded, as opposed to an error elsewhere."""
     try:
         return imfrombytes(fileio.get(image, backend_args=backend_args)) is None

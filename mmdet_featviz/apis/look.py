@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Callable
 
 import numpy as np
 from mmengine.infer import BaseInferencer
 from torch import nn
 
+from mmdet_featviz.apis.explain import explain
 from mmdet_featviz.apis.inference import check_detector, check_image, take_snapshot
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.reductions import Reduction
+from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import encode_picture
@@ -29,10 +32,13 @@ class Look:
     Args:
         snapshot: The activation maps of one pass over the image.
         style: How they are drawn.
+        explain: Function that explains detections in the image, see :meth:`explain`.
     """
 
-    def __init__(self, snapshot: Snapshot, style: Style) -> None:
+    def __init__(self, snapshot: Snapshot, style: Style, explain: Callable[..., list[Explanation]]) -> None:
         self.snapshot = snapshot
+        self._explain = explain
+        self._style = style
         self._views = Views(replace(style, save=('panel',)))
         self._placed = {placed.level.name: placed for placed in self._views.place(snapshot)}
 
@@ -80,6 +86,14 @@ class Look:
         """Return the image and all levels on one sheet, with boxes if `boxes` was given: (h, w, 3) uint8, RGB."""
         return np.ascontiguousarray(self._panel()[..., ::-1])
 
+    def explain(self, method: str = 'odam', targets: Any = 'top 5', **options: Any) -> list[Explanation]:
+        """Explain detections in the image, with the colors of this look.
+
+        Takes the arguments of :func:`mmdet_featviz.explain`, and makes a pass of its own.
+        """
+        own = {name: getattr(self._style, name) for name in COLORS if name not in options}
+        return self._explain(method=method, targets=targets, **own, **options)
+
     def _panel(self) -> np.ndarray:
         (picture,) = self._views.draw(self.snapshot, self._levels)
         return picture.pixels
@@ -101,6 +115,8 @@ class Look:
             raise KeyError(f'no level {name!r}: choose from {", ".join(self._placed)}')
         return self._placed[name]
 
+
+COLORS = ('colormap', 'alpha', 'blend', 'align', 'colorbar')  # that explanations take over from a look
 
 # They concern runs and the files that these write.
 OPTIONS_OF_RUNS = (
@@ -149,7 +165,7 @@ def look(model: nn.Module | BaseInferencer, image: str | os.PathLike | np.ndarra
     if not snapshot.levels:
         layers = ', '.join(visualizer.taps.modules)
         raise ValueError(f'none of the layers {layers} outputs a spatial map: choose other layers')
-    return Look(snapshot, visualizer.style)
+    return Look(snapshot, visualizer.style, partial(explain, detector, image))
 
 
 def _make_visualizer(reduction: str | Reduction | None = None, **options: Any) -> FeatureVisualizer:

@@ -12,7 +12,8 @@ from typing import Any, Iterator
 
 import torch
 from mmdet.models import utils as mmdet_utils
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 _lock = threading.RLock()  # one explained pass at a time: the functions below are replaced for the whole process
 
@@ -38,6 +39,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
       of the predictions would change.
     - Dense heads select the outputs of an image by ``select_single_mlvl``, which cuts the graph. All modules that hold
       this function, also those of other packages, get one that does not.
+    - Square roots have a finite gradient at 0.
     - Activation checkpointing is off: it cannot be combined with ``torch.autograd.grad``.
 
     All of this is undone afterwards, also after an error.
@@ -57,7 +59,33 @@ def differentiable(model: nn.Module) -> Iterator[None]:
                 _replace(module, 'with_cp', False, undo)
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.no_grad())
+        undo.enter_context(_FiniteRoots())
         yield
+
+
+class _FiniteRoots(TorchFunctionMode):
+    """Within this mode, the gradient of a square root is 0 at 0, as that of ReLU, not infinite.
+
+    PAA takes the root of all scores, also of those that are 0 by definition: infinity times no gradient is NaN.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.sqrt, Tensor.sqrt) and not kwargs and args[0].requires_grad:
+            return _Root.apply(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+class _Root(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        root = values.sqrt()
+        ctx.save_for_backward(root)
+        return root
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (root,) = ctx.saved_tensors
+        return torch.where(root > 0, gradient / (2 * root), torch.zeros_like(gradient))
 
 
 def _replace(owner: Any, name: str, value: Any, undo: ExitStack) -> None:

@@ -70,6 +70,8 @@ def _maps(formula: Formula, number: Tensor, image: int, graph: TappedPass) -> li
         if gradient is None or not gradient.any():
             maps += [None] * len(one.maps)
             continue
+        if not gradient.isfinite().any():
+            raise ValueError(f"the gradient at layer {one.layer!r} is not finite: method='drise' needs none")
         for pair in graph.taps.feature_maps(one, graph.pass_, one.tensor.detach(), gradient):
             features, gradient_of_level = (_precise(part[image]) for part in pair)
             maps.append(finite_heat(formula(features, gradient_of_level)))

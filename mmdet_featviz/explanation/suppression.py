@@ -44,6 +44,6 @@ def _makes_proposals(name: str, names: Any) -> bool:
 def _open(test_cfg: dict) -> dict:
     """Return a copy of a ``test_cfg`` that keeps every candidate."""
     opened = copy.deepcopy(test_cfg)
-    changes = dict(nms=None, score_thr=0.0, max_per_img=CANDIDATES, nms_pre=CANDIDATES_OF_LEVEL)
+    changes = dict(nms=None, score_thr=0.0, min_bbox_size=-1, max_per_img=CANDIDATES, nms_pre=CANDIDATES_OF_LEVEL)
     opened.update({key: value for key, value in changes.items() if key in opened})
     return opened

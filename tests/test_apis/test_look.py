@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 from conftest import keep_ratio_pipeline, noise, pool_detector, resnet_detector
+from explained import narrow_retinanet
 from mmdet.apis import DetInferencer, inference_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmdet_featviz import look
+from mmdet_featviz import explain, look
 
 
 def detector(model):
@@ -129,3 +130,12 @@ def test_options_without_effect(image):
         look(model, image, out_dir='out', max_images=3)
     with pytest.raises(ValueError, match="normalize='run' needs a run of several images"):
         look(model, image, normalize='run')
+
+
+def test_a_look_explains_detections_in_its_colors(image):
+    model = narrow_retinanet()
+    (one,) = look(model, image, colormap='bone', alpha=0.7).explain('layercam', 'top 1', of='both')
+    (expected,) = explain(model, image, 'layercam', 'top 1', of='both', colormap='bone', alpha=0.7)
+    np.testing.assert_array_equal(one.overlay(), expected.overlay())
+    (other,) = look(model, image, colormap='bone').explain(targets='top 1', colormap='jet')
+    assert (other.style.colormap, other.style.normalize, other.method) == ('jet', 'max', 'odam')

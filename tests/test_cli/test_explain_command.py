@@ -1,0 +1,95 @@
+"""featviz explain: one picture per detection."""
+
+import json
+
+import pytest
+import torch
+from commands import featviz, run_process
+from conftest import manifest, pictures, read, resnet_detector
+from explained import SIZE, narrow_retinanet, write_image
+from mmdet.apis import init_detector
+from mmengine.config import Config
+
+from mmdet_featviz import explain
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A folder with a config, weights, two images and a file that is none."""
+    folder = tmp_path_factory.mktemp('a project')
+    model = narrow_retinanet()
+    cfg = Config(dict(model=resnet_detector(), test_cfg=dict(), **model.cfg))
+    cfg.test_dataloader.dataset.type = 'CocoDataset'
+    cfg.dump(folder / 'config.py')
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)), folder / 'weights.pth')
+    (folder / 'images').mkdir()
+    for seed in (0, 1):
+        write_image(folder / 'images', seed)
+    (folder / 'images' / 'broken.jpg').write_bytes(b'no image')
+    return folder
+
+
+def test_a_folder_of_images(project):
+    arguments = 'images', 'config.py', 'weights.pth', '--out-dir', 'why', '--targets', 'top 2', '--image-format', 'png'
+    done = run_process('explain.py', *arguments, cwd=project)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith(f'4 pictures of 2 images in {project / "why"}; skipped: 1 image (images/broken.jpg)')
+    files, model = [], init_detector(project / 'config.py', str(project / 'weights.pth'), device='cpu')
+    for seed in (0, 1):
+        image = str(project / 'images' / f'{seed}.png')
+        for one in explain(model, image, targets='top 2'):
+            files.append(f'{seed}/explain/{one.target.number:03d}_{one.class_name}_{one.score:.2f}.odam.png')
+            drawn = read(project / 'why' / files[-1])[..., ::-1]
+            assert drawn.shape == (*SIZE, 3)
+            assert (drawn == one.overlay()).all()
+    assert pictures(project / 'why') == sorted(files)
+    entries = manifest(project / 'why')
+    assert sorted(name for entry in entries for name in entry['files']) == sorted(files)
+    assert {entry['key'] for entry in entries} == {'0', '1'}
+    for entry in entries:
+        assert (entry['method'], entry['of'], entry['target']) == ('odam', 'score', 'detection')
+        assert sum(entry['shares'].values()) == pytest.approx(1)
+    info = json.loads((project / 'why' / 'run.json').read_text())
+    assert info['explanations']['targets'] == ['top 2']
+    again = featviz('explain', *arguments, cwd=project)
+    assert (again.returncode, 'holds the pictures of another run' in again.stderr) == (1, True)
+    replaced = featviz(
+        'explain', *arguments, '--overwrite', '--of', 'box', '--each-level', '--layers', 'backbone', cwd=project
+    )
+    assert replaced.returncode == 0, replaced.stderr
+    names = pictures(project / 'why')
+    assert not set(files) & set(names)
+    assert any('.box.odam.png' in name for name in names)
+    assert len({name.rpartition('.box.odam.')[2] for name in names}) > 2  # merged, and single levels of the backbone
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--method', 'odan'], "unknown method 'odan': did you mean 'odam'"),
+        (['--targets', 'best'], "target 'best' is not understood"),
+        (['--targets', 'class cow'], "unknown class 'cow'"),
+        (['--targets', 'score 0.9999'], 'no detection scores 0.9999 or more'),
+        (['--layers', 'nekc'], "unknown layer 'nekc'"),
+        (['--method-options', 'masks=7'], "unknown option 'masks': "),
+        (['--colormap', 'purplish'], "unknown color map 'purplish'"),
+    ],
+)
+def test_mistakes(project, tmp_path, options, message):
+    arguments = 'images/0.png', 'config.py', 'weights.pth', '--out-dir', tmp_path / 'out', *options
+    done = featviz('explain', *arguments, cwd=project)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not list(tmp_path.rglob('*.jpg'))
+    assert not (tmp_path / 'out' / 'run.json').exists()
+
+
+def test_options_of_a_method(project, tmp_path):
+    arguments = 'images/0.png', 'config.py', 'weights.pth', '--out-dir', tmp_path, '--method', 'drise', '--targets', '1'
+    done = featviz('explain', *arguments, '--method-options', 'masks=3', 'batch_size=2', cwd=project)
+    assert done.returncode == 0, done.stderr
+    (picture,) = pictures(tmp_path)
+    assert picture.startswith('0/explain/001_')
+    assert picture.endswith('.drise.jpg')

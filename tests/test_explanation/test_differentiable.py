@@ -1,0 +1,102 @@
+"""Differentiable prediction: what is replaced while gradients are on, and the families that need it."""
+
+import sys
+import threading
+import types
+
+import pytest
+import torch
+from conftest import resnet_detector
+from explained import narrow_retinanet, state_of, with_config, write_image
+from mmdet.models import utils as mmdet_utils
+from mmdet.registry import MODELS
+
+from mmdet_featviz import explain
+from mmdet_featviz.explanation.differentiable import differentiable
+
+
+def test_every_module_that_holds_the_function_gets_one_with_a_graph():
+    other = types.ModuleType('heads_of_another_package')
+    other.select_single_mlvl = mmdet_utils.select_single_mlvl
+    sys.modules[other.__name__] = other
+    original, level = mmdet_utils.select_single_mlvl, torch.ones(2, 3, requires_grad=True)
+    try:
+        with differentiable(torch.nn.Module()):
+            (selected,) = other.select_single_mlvl([level], 1)
+            with torch.enable_grad():
+                assert other.select_single_mlvl([level * 2], 1)[0].requires_grad
+            assert mmdet_utils.select_single_mlvl is not original
+        assert other.select_single_mlvl is mmdet_utils.select_single_mlvl is original
+        assert selected.shape == (3,)
+    finally:
+        del sys.modules[other.__name__]
+
+
+def test_the_gradient_of_a_root_is_finite():
+    values = torch.tensor([0.0, 4.0], requires_grad=True)
+    with differentiable(torch.nn.Module()), torch.enable_grad():
+        for root in (values.sqrt(), torch.sqrt(values)):
+            assert root.tolist() == [0, 2]
+            assert torch.autograd.grad(root.sum(), values)[0].tolist() == [0, 0.25]
+    assert torch.autograd.grad(values.sqrt().sum(), values)[0].tolist() == [float('inf'), 0.25]
+
+
+def test_paa_whose_gradient_would_be_nan(tmp_path):
+    config = resnet_detector('PAA')
+    config['bbox_head'].update(
+        type='PAAHead', norm_cfg=None, loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True)
+    )
+    config['bbox_head']['loss_bbox'] = dict(type='GIoULoss')
+    model, image = with_config(MODELS.build(config)), write_image(tmp_path)
+    for one in explain(model, image, targets='top 3'):
+        assert one.heatmap.max() > 0
+
+
+def test_threads_explain_one_after_the_other(tmp_path):
+    image, maps = write_image(tmp_path), {}
+    expected = explain(narrow_retinanet(), image, targets='top 1')[0].heatmap
+    models = [narrow_retinanet() for _ in range(2)]
+
+    def work(number):
+        maps[number] = explain(models[number], image, targets='top 1')[0].heatmap
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all((maps[number] == expected).all() for number in range(2))
+    assert mmdet_utils.select_single_mlvl.__name__ == 'select_single_mlvl'
+
+
+def transformer():
+    """A small DETR with random weights."""
+    attention = dict(embed_dims=16, num_heads=2, dropout=0.0, batch_first=True)
+    feed_forward = dict(embed_dims=16, feedforward_channels=16, num_fcs=2, ffn_drop=0.0)
+    encoder = dict(self_attn_cfg=attention, ffn_cfg=feed_forward)
+    backbone = dict(resnet_detector()['backbone'], out_indices=(3,))
+    focal_loss = dict(type='FocalLoss', use_sigmoid=True)
+    return dict(
+        type='DETR',
+        num_queries=8,
+        data_preprocessor=resnet_detector()['data_preprocessor'],
+        backbone=backbone,
+        neck=dict(type='ChannelMapper', in_channels=[64], kernel_size=1, out_channels=16, act_cfg=None, num_outs=1),
+        encoder=dict(num_layers=1, layer_cfg=encoder),
+        decoder=dict(num_layers=1, layer_cfg=dict(encoder, cross_attn_cfg=attention), return_intermediate=True),
+        positional_encoding=dict(num_feats=8, normalize=True),
+        bbox_head=dict(type='DETRHead', num_classes=2, embed_dims=16, loss_cls=focal_loss),
+        test_cfg=dict(max_per_img=8),
+    )
+
+
+@pytest.mark.parametrize('layer', ['neck', 'backbone', 'encoder'])
+def test_a_transformer_predicts_the_same_bits(tmp_path, layer):
+    """Products of matrices are computed in another order for weights that require no gradient."""
+    model = with_config(MODELS.build(transformer()))
+    before = state_of(model)
+    for of in ('score', 'both'):
+        for one in explain(model, write_image(tmp_path), targets='top 3', layers=layer, of=of):
+            assert one.heatmap.max() > 0
+            assert list(one.levels) == [f'{layer}_0']
+    assert state_of(model) == before

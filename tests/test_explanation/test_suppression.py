@@ -1,0 +1,84 @@
+"""Candidates before suppression, and the objects that a detector misses."""
+
+import numpy as np
+import pytest
+import torch
+from explained import narrow_retinanet, state_of, write_image
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+from mmdet_featviz import explain
+from mmdet_featviz.apis.inference import build_pipeline
+from mmdet_featviz.explanation.detector_batch import DetectorBatch
+from mmdet_featviz.explanation.suppression import without_suppression
+
+
+@pytest.fixture
+def model():
+    return narrow_retinanet()
+
+
+@pytest.fixture
+def sample(model, tmp_path):
+    """A sample of a data set, without ground truth so far."""
+    return build_pipeline(model)(dict(img_path=write_image(tmp_path), img_id=0))
+
+
+def batch_of(sample):
+    return {key: [value] for key, value in sample.items()}
+
+
+def test_every_candidate_is_predicted(model, sample):
+    before = state_of(model)
+    (found,) = DetectorBatch(model, batch_of(sample), suppressed=False).detections
+    (kept,) = DetectorBatch(model, batch_of(sample)).detections
+    assert state_of(model) == before
+    cells = sum(-(-64 // stride) * -(-96 // stride) for stride in (8, 16, 32, 64, 128))
+    assert len(found) == cells * 2  # one anchor per cell, two classes
+    candidates = {tuple(row) for row in torch.cat([found.bboxes, found.scores[:, None]], 1).tolist()}
+    assert {tuple(row) for row in torch.cat([kept.bboxes, kept.scores[:, None]], 1).tolist()} <= candidates
+
+
+def test_each_ground_truth_is_explained_whether_found_or_missed(model, sample):
+    (kept,) = DetectorBatch(model, batch_of(sample)).detections
+    (candidates,) = DetectorBatch(model, batch_of(sample), suppressed=False).detections
+    lost = next(
+        row
+        for row in candidates.scores.argsort().tolist()
+        if (candidates.bboxes[row] % torch.tensor([96, 64, 96, 64]) > 1).all()
+    )
+    boxes = torch.stack([kept.bboxes[0], candidates.bboxes[lost]])
+    labels = torch.stack([kept.labels[0], candidates.labels[lost]])
+    sample['data_samples'].gt_instances = InstanceData(bboxes=boxes, labels=labels)
+    found, missed = explain(model, sample, targets='gt')
+    np.testing.assert_array_equal(found.bbox, kept.bboxes[0])
+    assert (found.target.overlap, found.score) == (1.0, float(kept.scores[0]))
+    assert (found.target.found, missed.target.found) == (True, False)
+    assert (found.target.number, missed.target.number) == (0, 1)
+    assert missed.label == int(labels[1])
+    fit = missed.target.overlap * missed.score
+    assert fit >= float(candidates.scores[lost]) * (1 - 1e-5)
+    assert missed.heatmap.max() > 0
+    assert str(missed.target) == 'score of ground truth 1, missed'
+    assert len(missed.snapshot.boxes) == 2
+    np.testing.assert_array_equal(missed.snapshot.boxes.corners[0], boxes[1].numpy())
+    assert missed.snapshot.boxes.are_truth.tolist() == [True, False]
+
+
+def test_an_error_inside_restores_the_config(model):
+    before = state_of(model)
+    with pytest.raises(ZeroDivisionError), without_suppression(model):
+        assert model.bbox_head.test_cfg.nms is None
+        raise ZeroDivisionError
+    assert state_of(model) == before
+
+
+def test_region_proposals_stay_as_they_are():
+    model = torch.nn.Module()
+    model.rpn_head, model.roi_head = torch.nn.Module(), torch.nn.Module()
+    model.rpn_head.test_cfg = ConfigDict(nms_pre=1000, nms=dict(iou_threshold=0.7), max_per_img=1000)
+    model.roi_head.test_cfg = ConfigDict(score_thr=0.05, nms=dict(iou_threshold=0.5), max_per_img=100)
+    with without_suppression(model):
+        assert model.rpn_head.test_cfg.nms.iou_threshold == 0.7
+        assert (model.roi_head.test_cfg.nms, model.roi_head.test_cfg.score_thr) == (None, 0)
+    assert model.roi_head.test_cfg.nms.iou_threshold == 0.5
