@@ -1,15 +1,19 @@
-"""Whole-test benchmark: the time of a detector's test over a data set, with the hook and without."""
+"""Whole-test benchmark: the time of a detector's test over a data set, with the hook and without, and the floor."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import shutil
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Callable, Mapping, Sequence
 
+import cv2
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -19,41 +23,76 @@ from mmengine.runner import Runner
 from mmdet_featviz.benchmarks.demo_data import make_split
 from mmdet_featviz.benchmarks.timing import time_in_turns
 from mmdet_featviz.engine.hooks.featviz_hook import FeatVizHook
+from mmdet_featviz.runs.schedule import AUTO
 
+WORKERS = (0, 1, 2, AUTO)
 DETECTORS = {'ATSS-R50': 'atss/atss_r50_fpn_1x_coco.py', 'YOLOX-nano': 'yolox/yolox_nano_8xb8-300e_coco.py'}
 
 
 def measure_test(args: argparse.Namespace) -> dict[str, dict]:
-    """Time the tests of detectors.
+    """Time the tests of detectors: with each setting of `workers`, without the hook, and the floor.
+
+    The floor is what drawing cannot avoid: decode each image, encode the same pictures, write them.
 
     Args:
-        args: Options of the command line: `detectors`, `batches`, `checkpoint`, `workers` and `rounds` are used.
+        args: Options of the command line: `detectors`, `batches`, `checkpoint`, `images` and `rounds` are used.
 
     Returns:
-        ``seconds``: median elapsed and processor seconds by detector; ``ratios`` with the hook / without.
+        ``seconds``: median elapsed and processor seconds by detector and way; ``ratios`` of a test with the hook to one
+        without, and of the processor time that the hook adds to that of the floor.
     """
     result: dict[str, dict] = dict(seconds={}, ratios={})
     for detector in args.detectors:
         with tempfile.TemporaryDirectory() as folder:
-            data = Path(folder) / 'data'
-            # Several batches: the pictures of the last one can only be drawn after it, not beside inference.
-            images = args.batches * load_config(detector).test_dataloader.batch_size
-            write_scenes(data, images)
-            runner = build_runner(detector, data, Path(folder) / 'work', images, args.checkpoint)
-            numbers = iter(range(1000))
-
-            def test_with_hook(runner=runner, folder=folder, numbers=numbers):
-                hook = FeatVizHook(out_dir=f'{folder}/{next(numbers)}', workers=args.workers)
-                runner.register_hook(hook)
-                runner.test()
-                runner.hooks.remove(hook)
-                assert 'skipped' not in hook.visualizer.summary(), hook.visualizer.summary()
-
-            medians = time_in_turns({'without': runner.test, 'with': test_with_hook}, args.rounds)
-        result['seconds'].update({f'{detector} {name}': median for name, median in medians.items()})
-        result['ratios'][f'{detector} with / without'] = medians['with'][0] / medians['without'][0]
-        result['ratios'][f'{detector} with / without, processor'] = medians['with'][1] / medians['without'][1]
+            seconds = time_in_turns(_ways(detector, Path(folder), args), args.rounds)
+        result['seconds'].update({f'{detector} {way}': median for way, median in seconds.items()})
+        result['ratios'].update({f'{detector} {name}': ratio for name, ratio in ratios_of(seconds).items()})
     return result
+
+
+def ratios_of(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Compare a test with the hook to one without.
+
+    Args:
+        seconds: Elapsed and processor seconds of ``without``, ``floor``, and each setting of `workers`.
+    """
+    ratios = {}
+    for way in seconds.keys() - {'without', 'floor'}:
+        ratios[f'{way} / without'] = seconds[way][0] / seconds['without'][0]
+        ratios[f'{way} / without, processor'] = seconds[way][1] / seconds['without'][1]
+        ratios[f'{way} - without / floor, processor'] = (seconds[way][1] - seconds['without'][1]) / seconds['floor'][1]
+    return dict(sorted(ratios.items()))
+
+
+def _ways(detector: str, folder: Path, args: argparse.Namespace) -> dict[str, Callable[[], Any]]:
+    """The tests of a detector, and the floor of their pictures."""
+    # Several batches: the pictures of the last one can only be drawn after it, not beside inference.
+    images = args.batches * load_config(detector).test_dataloader.batch_size
+    write_scenes(folder / 'data', images, originals=args.images)
+    runner = build_runner(detector, folder / 'data', folder / 'work', images, args.checkpoint)
+    numbers = itertools.count()
+
+    def test(workers: int | str) -> Path:
+        hook = FeatVizHook(out_dir=str(folder / f'out_{next(numbers)}'), workers=workers)
+        runner.register_hook(hook)
+        runner.test()
+        runner.hooks.remove(hook)
+        assert 'skipped' not in hook.visualizer.summary(), hook.visualizer.summary()
+        return Path(hook.visualizer.out_dir)
+
+    drawn = test(workers=0)
+    pictures = {file.relative_to(drawn): cv2.imread(str(file)) for file in drawn.rglob('*.jpg')}
+
+    def floor() -> None:
+        for image in (folder / 'data' / 'val').iterdir():
+            cv2.imread(str(image))
+        out = folder / f'out_{next(numbers)}'
+        for name, picture in pictures.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(cv2.imencode('.jpg', picture)[1])
+
+    tests = {f'workers={workers}': partial(test, workers) for workers in WORKERS}
+    return {'without': runner.test, **tests, 'floor': floor}
 
 
 def load_config(detector: str) -> Config:
@@ -61,24 +100,43 @@ def load_config(detector: str) -> Config:
     return get_config(f'mmdet::{DETECTORS[detector]}')
 
 
-def write_scenes(folder: Path, count: int, distinct: int = 100) -> None:
-    """Write a data set of demo scenes, labeled with classes of COCO, which the detectors know.
+def write_scenes(folder: Path, count: int, distinct: int = 100, originals: Path | None = None) -> None:
+    """Write a data set of images, labeled with classes of COCO, which the detectors know.
 
     Args:
         folder: Folder for the data set.
         count: Number of images.
-        distinct: Number of different images; further ones are links to them under other names.
+        distinct: Number of different demo scenes; further ones are links to them under other names.
+        originals: Folder with the images to use, without boxes; None means demo scenes.
     """
-    make_split(folder, 'val', min(count, distinct))
-    content = json.loads((folder / 'val.json').read_text())
+    if originals is None:
+        make_split(folder, 'val', min(count, distinct))
+        content = json.loads((folder / 'val.json').read_text())
+    else:
+        content = _copy_images(folder, sorted(originals.iterdir())[:count])
     content['categories'] = [dict(id=n, name=name) for n, name in enumerate(CocoDataset.METAINFO['classes'], 1)]
-    originals = list(content['images'])
-    for number in range(len(originals), count):
-        original = originals[number % len(originals)]
-        name = f'again_{number:05d}.jpg'
+    entries = list(content['images'])
+    for number in range(len(entries), count):
+        original = entries[number % len(entries)]
+        name = f'again_{number:05d}{Path(original["file_name"]).suffix}'
         os.link(folder / 'val' / original['file_name'], folder / 'val' / name)
         content['images'].append({**original, 'id': number + 1, 'file_name': name})
     (folder / 'val.json').write_text(json.dumps(content))
+
+
+def _copy_images(folder: Path, files: Sequence[Path]) -> dict[str, list]:
+    """Copy images into a data set, and return its annotations: one box per image, as COCO's metric needs some."""
+    (folder / 'val').mkdir(parents=True)
+    images, boxes = [], []
+    for file in files:
+        image = cv2.imread(str(file))
+        if image is not None:
+            height, width = image.shape[:2]
+            shutil.copy(file, folder / 'val' / file.name)
+            images.append(dict(id=len(images) + 1, file_name=file.name, height=height, width=width))
+            box = dict(bbox=[0, 0, width, height], area=width * height, category_id=1, iscrowd=0)
+            boxes.append(dict(box, id=len(images), image_id=len(images)))
+    return dict(images=images, annotations=boxes)
 
 
 def build_runner(

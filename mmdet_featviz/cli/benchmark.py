@@ -3,7 +3,8 @@
 Parts:
   draw    nine heatmaps of one image, compared with mmengine's Visualizer.draw_featmap, a recipe published in many
           blogs, and a lower bound: decode the image, read each feature map, encode and write nine pictures
-  test    a whole test, with the hook and without
+  test    a whole test including its end, with each setting of workers and without the hook, and a lower bound: decode
+          each image, encode the same pictures, write them
   memory  the peak memory, and whether it grows with the number of images (Linux only)
   growth  how the time grows with levels, channels and image size
 
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help=f'When the hook draws, in memory: number of threads, or {AUTO}. Default: {AUTO}.',
     )
+    parser.add_argument('--images', type=Path, metavar='DIR', help='Images for test. Default: generated ones.')
     parser.add_argument('--out', type=Path, metavar='FILE', help='JSON file for all results.')
     parser.add_argument('--plot', type=Path, metavar='FILE', help='Image file for a plot, in growth.')
     parser.add_argument('--child', nargs=2, help=argparse.SUPPRESS)  # a process of the part `memory`
