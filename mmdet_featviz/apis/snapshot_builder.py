@@ -18,7 +18,7 @@ from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement, identity_placement, placement_from_metas
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.utils.image_path import image_path
-from mmdet_featviz.visualization.images import read_image, rebuild_image
+from mmdet_featviz.visualization.images import match_with_file, read_image, rebuild_image
 from mmdet_featviz.visualization.value_ranges import finite_heat
 
 
@@ -138,7 +138,7 @@ class SnapshotBuilder:
     ) -> Snapshot:
         inputs, meta = pass_.inputs[index], pass_.samples[index].metainfo
         path = image_path(meta)
-        placement = _placement(inputs, meta, training)
+        placement = _placement(inputs, meta, training, source.backend_args)
         image = rebuild = partial(rebuild_image, inputs, getattr(model, 'data_preprocessor', None), placement)
         is_file = path is not None and not training
         if is_file:
@@ -182,13 +182,13 @@ def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
     return replace(snapshots[0], augmentation='mean', placement=whole_image, levels=averaged, attention=())
 
 
-def _placement(inputs: Tensor, meta: dict, training: bool) -> Placement:
+def _placement(inputs: Tensor, meta: dict, training: bool, backend_args: dict | None) -> Placement:
     """Return where the image lies in the network's input (C, H, W).
 
     A training image is the input itself without padding: random crops and mosaics have no place in an original image.
     """
     if not training:
-        return placement_from_metas(meta, inputs)
+        return placement_from_metas(meta, inputs, match_with_file(image_path(meta), inputs, backend_args))
     input_size = tuple(inputs.shape[1:])
     size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
     return identity_placement(size, input_size)

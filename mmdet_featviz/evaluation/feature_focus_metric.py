@@ -23,6 +23,8 @@ from mmdet_featviz.structures.placement import placement_from_metas
 from mmdet_featviz.structures.snapshot import Level
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number
 from mmdet_featviz.utils.call_stack import calling
+from mmdet_featviz.utils.image_path import image_path
+from mmdet_featviz.visualization.images import match_with_file
 
 ALL = ''  # group of all boxes: adds nothing to the keys
 
@@ -159,7 +161,9 @@ class FeatureFocusMetric(BaseMetric):
             )
             for activation in latest_pass.maps
         )
-        placement = placement_from_metas(sample.metainfo, latest_pass.inputs[index])
+        inputs = latest_pass.inputs[index]
+        match = match_with_file(image_path(sample.metainfo), inputs)
+        placement = placement_from_metas(sample.metainfo, inputs, match)
         return measure_focus(levels, placement, self.align, self._groups(sample), ignored_boxes(sample), self.tolerance)
 
     def _groups(self, sample: Any) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 import numpy as np
 from torch import Tensor
@@ -108,17 +108,21 @@ def identity_placement(size: tuple[int, int], input_size: tuple[int, int]) -> Pl
     return Placement(np.eye(3), size, input_size)
 
 
-def placement_from_metas(meta: Mapping[str, Any], image: Tensor) -> Placement:
+def placement_from_metas(
+    meta: Mapping[str, Any], image: Tensor, match: Callable[[Placement], float] | None = None
+) -> Placement:
     """Work out the placement of an image from its meta information.
 
     A packed ``homography_matrix`` is used unchanged. Otherwise the placement is computed from scale, flip and padding.
     ``img_shape`` does not give the size of the content, as mmdet's ``Pad`` overwrites it with the padded size. No meta
     key says whether the flip came before or after the padding. If this matters, the pixels of the input decide: padding
-    is uniform.
+    is uniform. So may be the margins of an image that was scanned or filmed; then the image file decides.
 
     Args:
         meta: Meta information of the image, as mmdet packs it.
         image: The network's input for this image (C, H, W), including padding.
+        match: Returns how well the input shows the image file under a placement, 0 to 1 or NaN if that is unknown. It
+            is called only if the file decides.
 
     Raises:
         ValueError: If the meta information lacks ``ori_shape``.
@@ -155,7 +159,13 @@ def placement_from_metas(meta: Mapping[str, Any], image: Tensor) -> Placement:
     padded_first = Placement(matrix, image_size, input_size)
     if np.abs(flipped_first.matrix - padded_first.matrix).max() < 1:
         return flipped_first
-    return min((flipped_first, padded_first), key=lambda placement: _variation_around(placement, image, padded))
+    candidates = flipped_first, padded_first
+    variations = [_variation_around(placement, image, padded) for placement in candidates]
+    if match is not None and (not any(variations) or all(variations)):
+        matches = np.nan_to_num([match(placement) for placement in candidates])
+        if matches[0] != matches[1]:
+            return candidates[int(matches.argmax())]
+    return candidates[int(np.argmin(variations))]
 
 
 def flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -167,7 +177,7 @@ def flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:
 
 
 def _variation_around(placement: Placement, image: Tensor, padded: np.ndarray) -> float:
-    """How much the input (C, H, W) varies around the content, where the pipeline's padding should be uniform.
+    """How much the input (C, H, W) varies around the content, where the pipeline's padding should be uniform: 0.
 
     Only the part that the pipeline padded, (width, height) large, is measured: the preprocessor may add more padding,
     with another value.
@@ -178,7 +188,7 @@ def _variation_around(placement: Placement, image: Tensor, padded: np.ndarray) -
     around[top:bottom, left:right] = False
     if not around.any():
         return 0.0
-    return float(image.detach().float().cpu().numpy()[:, :height, :width][:, around].std(axis=1).sum())
+    return float(np.ptp(image.detach().float().cpu().numpy()[:, :height, :width][:, around], axis=1).sum())
 
 
 def _range_inside(positions: np.ndarray, size: int) -> slice:

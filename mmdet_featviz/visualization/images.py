@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os.path as osp
 import struct
+from functools import lru_cache
 from typing import Callable
 
 import cv2
@@ -11,6 +13,7 @@ import numpy as np
 from mmengine import fileio
 from torch import Tensor, nn
 
+from mmdet_featviz.structures.input_match import agreement
 from mmdet_featviz.structures.placement import Placement
 
 # Three channels (gray is repeated, alpha is dropped), at the bit depth of the file.
@@ -75,6 +78,33 @@ def is_upright(path: str) -> bool:
             return _orientation(file.read()) == 1
     except OSError:
         return False
+
+
+def match_with_file(path: str | None, inputs: Tensor, backend_args: dict | None = None) -> Callable[[Placement], float]:
+    """Return a function that measures how well the network's input shows an image file under a placement.
+
+    Args:
+        path: Path or URL of the image; None for an array.
+        inputs: The network's input (C, H, W), normalized and padded.
+        backend_args: Arguments of the file backend.
+
+    Returns:
+        A function from a placement to :func:`mmdet_featviz.structures.input_match.agreement`, NaN if the image cannot
+        be read. It is read at the first call, once.
+    """
+
+    @lru_cache(maxsize=None)
+    def image_of(size: tuple[int, int]) -> np.ndarray | None:
+        try:
+            return None if path is None else read_image(path, size, backend_args)
+        except ImageError:  # reported when it should be drawn
+            return None
+
+    def match(placement: Placement) -> float:
+        image = image_of(placement.image_size)
+        return math.nan if image is None else agreement(inputs.detach().float().cpu().numpy(), image, placement)
+
+    return match
 
 
 def rebuild_image(inputs: Tensor, preprocessor: nn.Module | None, placement: Placement) -> np.ndarray:

@@ -121,6 +121,8 @@ def test_a_run_equals_focus_computed_from_the_images(tmp_path, spots):
         [dict(type='RandomFlip', prob=1.0, direction='diagonal')],
         [dict(type='Pad', size=(256, 256), pad_val=dict(img=(255, 255, 255)))],
         [dict(type='RandomFlip', prob=1.0), dict(type='Pad', size_divisor=160, pad_val=dict(img=(255, 255, 255)))],
+        # As even as the rows of the images below their boxes.
+        [dict(type='Pad', size=(192, 144)), dict(type='RandomFlip', prob=1.0, direction='vertical')],
     ],
 )
 def test_flips_and_padding_change_nothing(tmp_path, spots, after_resize):

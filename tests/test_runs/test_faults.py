@@ -190,10 +190,10 @@ def test_an_error_while_drawing(tmp_path, data, workers, monkeypatch):
 
 
 def test_an_error_while_building_a_snapshot(tmp_path, data, monkeypatch):
-    def fails_once(meta, image):
+    def fails_once(meta, *args):
         if meta['img_path'].endswith('2.png'):
             raise ValueError('no place for it')
-        return placement_from_metas(meta, image)
+        return placement_from_metas(meta, *args)
 
     monkeypatch.setattr(snapshot_builder, 'placement_from_metas', fails_once)
     line = summary_of_run(tmp_path, data)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import STRIDES, keep_ratio_pipeline, pool_detector, read, runner_config, write_dataset
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, Compose
 from mmdet.registry import TRANSFORMS
 from mmengine.runner import Runner
 
 from mmdet_featviz.structures.placement import identity_placement, placement_from_metas
+from mmdet_featviz.visualization.images import match_with_file
 
 SIZE = (231, 310)  # height, width: odd on purpose
 
@@ -176,6 +177,61 @@ def test_bright_dot_is_bright_at_its_place_in_the_heatmap(tmp_path, name):
             spot = np.clip(heat[around].astype(float) - 40, 0, None)
             cell = stride * SIZE[1] / content[1]
             assert np.abs(center_of_mass(spot) + (172, 20) - dot).max() <= (1 if stride == 4 else 1 + cell / 2)
+
+
+def with_margins(size, dot):
+    """A bright dot in a dark frame between white margins, which fill a quarter of the image on each side."""
+    image = np.full((*size, 3), 255, np.uint8)
+    inner = tuple(slice(side // 4, side - side // 4) for side in size)
+    image[inner] = dotted(size, dot, 5)[inner]
+    return image
+
+
+@pytest.mark.parametrize('margin', [255, 0])
+@pytest.mark.parametrize('pad_value', [0.0, 255.0])
+@pytest.mark.parametrize('steps', [('Pad', 'RandomFlip'), ('RandomFlip', 'Pad')])
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
+def test_a_flip_beside_padding_and_an_even_margin_of_the_image(tmp_path, direction, steps, pad_value, margin):
+    """Both placements are surrounded by even pixels; the image file shows which of them is right."""
+    image = with_margins((100, 160), (92.5, 38.5))
+    image[image == 255] = margin
+    path = str(tmp_path / 'a.png')
+    cv2.imwrite(path, image)
+    padded = dict(horizontal=(148, 80), vertical=(128, 94), diagonal=(148, 94))[direction]  # (width, height)
+    options = dict(
+        Pad=dict(type='mmdet.Pad', size=padded, pad_val=dict(img=(pad_value,) * 3)),
+        RandomFlip=dict(type='mmdet.RandomFlip', prob=1.0, direction=direction),
+    )
+    keys = ('ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='mmdet.Resize', scale=(128, 96), keep_ratio=True),  # to 80 x 128
+        *(options[step] for step in steps),
+        dict(type='mmdet.PackDetInputs', meta_keys=keys),
+    ]
+    packed = Compose(pipeline)(dict(img_path=path))
+    inputs = packed['inputs'].float() / 58.4 - 2.1
+    size = padded if steps[0] == 'Pad' else (128, 80)  # of what was flipped
+    expected = np.diag([0.8, 0.8, 1.0])
+    for axis in range(2):
+        if direction in (('horizontal', 'vertical')[axis], 'diagonal'):
+            expected[axis, axis], expected[axis, 2] = -0.8, size[axis]
+    found = placement_from_metas(packed['data_samples'].metainfo, inputs, match_with_file(path, inputs))
+    np.testing.assert_allclose(found.matrix, expected)
+
+
+def test_without_the_image_file_even_margins_are_no_error(tmp_path):
+    meta = dict(ori_shape=(8, 8), img_shape=(8, 16), scale_factor=(1, 1), flip=True)
+    for path in (None, str(tmp_path / 'missing.png')):
+        found = placement_from_metas(meta, torch.zeros(3, 8, 16), match_with_file(path, torch.zeros(3, 8, 16)))
+        assert found.matrix[0, 2] in (8, 16)
+
+
+def test_the_hook_compares_even_margins_with_the_image_file(tmp_path):
+    dot, case = (150.3, 110.8), Case(dict(type='Pad', size=(300, 256)), flip('vertical'), scale=(300, 300))
+    heat = run_heatmaps(tmp_path, case, {'a.png': with_margins(SIZE, dot)})['a.png'][0]
+    spot = np.clip(heat[80:140, 120:180].astype(float) - 60, 0, None)
+    assert np.abs(center_of_mass(spot) + (120, 80) - dot).max() < 1
 
 
 def test_images_of_a_batch_are_placed_independently(tmp_path):
