@@ -166,9 +166,13 @@ def numbered_folder(folder: str, number: int) -> str:
 
 
 def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
-    """Return the mean over passes of the heatmaps of each level that all passes have; a cell is one image pixel."""
+    """Return the mean over passes of the heatmaps of each level that all passes have; a cell is one image pixel.
+
+    A pixel has the mean over the passes whose pipelines did not crop it away, or NaN without any.
+    """
     size, averaged = snapshots[0].placement.image_size, []
     whole_image = identity_placement(size, size)
+    seen = np.sum([snapshot.placement.seen for snapshot in snapshots], axis=0)
     for level in snapshots[0].levels:
         heats = []
         for snapshot in snapshots:
@@ -177,7 +181,8 @@ def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
                     grid = Grid(other.values.shape, other.stride, snapshot.placement, align)
                     heats.append(finite_heat(other.values, grid)[0])
         if len(heats) == len(snapshots):
-            mean = np.mean(heats, axis=0, dtype=np.float64).astype(np.float32)
+            total = np.sum(heats, axis=0, dtype=np.float64)  # heat is 0 where it was cropped away
+            mean = np.divide(total, seen, out=np.full(size, np.nan), where=seen > 0).astype(np.float32)
             averaged.append(replace(level, stride=(1.0, 1.0), values=mean, picked=None, pooled=None, raw=None))
     return replace(snapshots[0], augmentation='mean', placement=whole_image, levels=averaged, attention=())
 

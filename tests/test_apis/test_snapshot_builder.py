@@ -20,7 +20,10 @@ from conftest import (
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 
+from mmdet_featviz.apis.snapshot_builder import average_snapshots
 from mmdet_featviz.cli.test import add_tta
+from mmdet_featviz.structures.placement import Placement
+from mmdet_featviz.structures.snapshot import Level, Snapshot
 
 SCALES = [(160, 120), (100, 100)]
 FLIPS = [1.0, 0.0]
@@ -58,6 +61,18 @@ def test_the_mean_of_passes_is_symmetric_for_a_symmetric_model_and_image(tmp_pat
         assert np.abs(mean - mean[:, ::-1]).max() <= 1
         if level in (3, 4):
             assert np.abs(single - single[:, ::-1]).max() > 5
+
+
+def test_what_a_pass_cropped_away_does_not_count_in_the_mean():
+    """One pass saw the left half, one the right half, and neither the last 8 columns; both saw columns 16 to 31."""
+
+    def one_pass(left, value):
+        placement = Placement(np.array([[1.0, 0, -left], [0, 1, 0], [0, 0, 1]]), (16, 56), (16, 32))
+        return Snapshot('a', None, 0, placement, [Level('neck', 0, 4, (8, 8), np.full((2, 4), value, np.float32))])
+
+    mean = average_snapshots([one_pass(0, 3), one_pass(16, 7)], 'center').levels[0].values
+    expected = np.repeat(np.array([3, 5, 7, np.nan], np.float32), [16, 16, 16, 8])
+    np.testing.assert_array_equal(mean, np.tile(expected, (16, 1)))
 
 
 def test_each_pass_is_drawn_like_a_plain_run_with_its_transforms(tmp_path):
