@@ -34,9 +34,9 @@ class Style:
 
     Args:
         normalize: How values map to colors. Padding is ignored. ``image``: smallest to largest value of this heatmap;
-            ``max``: zero to largest value; ``layer``: smallest to largest value of all levels of the layer in this
-            image; ``run``: 0.5th to 99.5th percentile of the level over all images of the run (pictures are then drawn
-            at the end, from saved maps); or two numbers.
+            ``max``: zero to largest value, with negative cells as zero; ``layer``: smallest to largest value of all
+            levels of the layer in this image; ``run``: 0.5th to 99.5th percentile of the level over all images of the
+            run (pictures are then drawn at the end, from saved maps); or two numbers.
         colormap: Any OpenCV or matplotlib color map.
         alpha: Weight of the heat in the overlay, 0 to 1.
         blend: ``alpha``: ``(1 - alpha) * image + alpha * heatmap``; ``add``: ``image + alpha * heatmap``, clipped at

@@ -277,6 +277,8 @@ class Views:
 
     def heat(self, values: np.ndarray, grid: Grid, limits: tuple[float, float]) -> np.ndarray:
         """The colored heatmap (height, width, 3) of the values of cells (rows, columns); unseen pixels are hatched."""
+        if self.style.normalize == 'max':  # as published code does: negative cells are 0, also to their neighbors
+            values = np.maximum(values, 0)
         colors = cv2.applyColorMap(quantize(grid.heatmap(to_unit(values, limits))), self.style.table)
         return hatch_unseen(colors, grid.placement.seen)
 

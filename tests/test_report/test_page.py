@@ -78,6 +78,15 @@ def test_what_the_network_did_not_see_is_hatched_as_the_hook_hatches_it(page, ru
     assert ('Hatched: not seen by the network' in page.text('#notes')) == is_cropped
 
 
+@pytest.mark.parametrize('normalize', ['max', 'layer'])
+def test_ranges_are_those_of_the_hook(page, run, normalize):
+    """The values are partly negative."""
+    for number, placement in enumerate(PLACEMENTS.values()):
+        page.open(f'image=street/{number}&level=neck_0&colormap=gray&range={normalize}')
+        expected = draw_with_hook(run, number, 'neck_0', normalize=normalize, colormap='gray')[1]
+        assert np.abs(page.pixels()[..., :3].astype(int) - expected)[placement.seen].max() <= 1
+
+
 @pytest.mark.parametrize('limits', [(2.0, 2.1), (-1e-3, 1e-3), (0.0, 1e38), (-3e38, 3e38)])
 def test_a_narrow_or_huge_range_is_drawn_as_the_hook_draws_it(browser, tmp_path, limits):
     """With values far outside it, and some that are not finite, at 0.01 gray levels and less per 8-bit step."""
@@ -165,26 +174,6 @@ def test_dragged_sliders_change_opacity_and_threshold(page):
     assert 0.3 < threshold < 0.7
     certain = np.abs(gray - threshold) > 0.01
     np.testing.assert_array_equal(hidden[certain], (gray < threshold)[certain])
-
-
-def test_a_map_that_is_decoded_late_is_painted_in_the_current_colors(page):
-    page.open('level=neck_0&colormap=viridis')
-    expected = page.pixels()
-    page.open()
-    page.js(
-        'window.waiting = []; const decode = heat.decode;'
-        'heat.decode = async (level) => { await decode(level);'
-        ' if (waiting.length < 1) await new Promise((done) => waiting.push(done)); };'
-    )
-    page.press('2')
-    page.wait('waiting.length === 1')
-    page.choose('colormap', 'viridis')
-    rest = 'new Promise((done) => setTimeout(() => done(true), 200))'
-    page.wait(rest)
-    np.testing.assert_array_equal(page.pixels(), expected)
-    page.js('waiting[0]()')
-    page.wait(rest)
-    np.testing.assert_array_equal(page.pixels(), expected)
 
 
 def test_boxes_are_placed_and_switched(page):

@@ -25,11 +25,13 @@ const heat = (() => {
 
   /**
    * The cells scaled so that the range becomes 0 to 1; 0 if not finite or the range is empty. Values outside the range
-   * stay outside: they are cut after the interpolation, as before it that would move the edges of the heat.
+   * stay outside: they are cut after the interpolation, as before it that would move the edges of the heat. But if
+   * `isPositive`, negative cells are 0.
    */
-  function unitsOf({ values }, [low, high]) {
+  function unitsOf({ values }, [low, high], isPositive) {
+    const unit = (value) => clamp((value - low) / (high - low), -FARTHEST, FARTHEST);
     return Float64Array.from(values, (value) =>
-      (high > low && Number.isFinite(value) ? clamp((value - low) / (high - low), -FARTHEST, FARTHEST) : 0));
+      (high > low && Number.isFinite(value) ? unit(isPositive ? Math.max(value, 0) : value) : 0));
   }
 
   /** The position of an image point in columns and rows of the map; `seen` is whether the network saw the point. */
@@ -72,8 +74,7 @@ const heat = (() => {
   const isSeparable = (m) => !m[1] && !m[3] && !m[6] && !m[7];
 
   /** The heat of each pixel of a picture (width, height) of an image (size), not cut; NaN if not seen by the network. */
-  function spread(level, range, size, [width, height]) {
-    const units = unitsOf(level, range);
+  function spread(level, units, size, [width, height]) {
     const heats = new Float64Array(width * height).fill(NaN);
     const xs = Array.from({ length: width }, (_, i) => (i + 0.5) * size[0] / width);
     const ys = Array.from({ length: height }, (_, i) => (i + 0.5) * size[1] / height);
@@ -128,14 +129,14 @@ const heat = (() => {
 
   /**
    * Draw a level over the whole canvas, in the colors of `table`; transparent below the threshold (0–1). What the
-   * network did not see is hatched.
+   * network did not see is hatched. With `isPositive`, negative cells are 0.
    */
-  function draw(canvas, level, range, size, table, threshold) {
+  function draw(canvas, level, range, size, table, threshold, isPositive) {
     const { width, height } = canvas;
     const context = canvas.getContext('2d', { willReadFrequently: true });
     const picture = context.createImageData(width, height);
     const pixels = new Uint32Array(picture.data.buffer);
-    const heats = spread(level, range, size, [width, height]);
+    const heats = spread(level, unitsOf(level, range, isPositive), size, [width, height]);
     const unseen = hatching(width, height);
     for (let at = 0; at < heats.length; at++) {
       const value = clamp(heats[at], 0, 1);

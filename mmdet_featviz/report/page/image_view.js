@@ -93,18 +93,12 @@ const imageView = (() => {
     });
   }
 
-  /** Paint the heat. Resolves to whether these pictures are still on view. See picture.js for `look`. */
-  async function paint(look) {
-    const painted = pictures;
-    if (bar && painted.length) bar.paint(look(), painted[0].range(look()));
-    await Promise.all(painted.map((one) => one.paint(look)));
-    return painted === pictures;
-  }
-
-  /** Mark the view as painted, for programs that wait for it. */
-  function markPainted() {
+  /** Paint the heat, and mark the view as painted, for programs that wait for it. See picture.js for `look`. */
+  function paint(look) {
+    if (bar && pictures.length) bar.paint(look(), pictures[0].range(look()));
+    pictures.forEach((one) => one.paint(look));
     place.dataset.painted = pictures.length;
   }
 
-  return { clear, dress, markPainted, paint, show, start };
+  return { clear, dress, paint, show, start };
 })();

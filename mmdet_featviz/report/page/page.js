@@ -135,10 +135,9 @@ const featviz = (() => {
   const look = () => ({ table: tables.get(chosen.colormap), threshold: chosen.threshold, range: chosen.range });
 
   /** Paint the heat of all pictures. */
-  async function paint() {
-    const [isOnView] = await Promise.all([imageView.paint(look), strip.paint(look)]);
-    if (!isOnView) return;
-    imageView.markPainted();
+  function paint() {
+    imageView.paint(look);
+    strip.paint(look);
     readout.show();
   }
 

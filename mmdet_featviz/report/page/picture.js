@@ -4,7 +4,7 @@
  * Picture: an image with the heat of a level and boxes over it. It can be painted again without being made again.
  *
  * Painting takes a function `look` that returns { table, threshold, range }: the table of the colormap, the threshold
- * (0–1) and the setting "range". It is called once the map is decoded, as the settings may have changed meanwhile.
+ * (0–1) and the setting "range". It is called at each painting, as the settings may have changed meanwhile.
  */
 const picture = (() => {
   const SMALL = 320; // longest side of a small picture, in pixels
@@ -48,11 +48,11 @@ const picture = (() => {
     if (!isSmall) boxes.append(...side.boxes.map((row) => outline(run, row, shot.size)));
     frame.append(boxes);
 
-    async function paint(look) {
+    function paint(look) {
       if (!level) return;
-      await heat.decode(level);
+      heat.decode(level);
       const now = look();
-      heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold);
+      heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max');
     }
     return { frame, level, letter, size: shot.size, range, paint };
   }

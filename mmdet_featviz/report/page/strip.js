@@ -53,14 +53,14 @@ const strip = (() => {
       place.scrollLeft = figure.offsetLeft - place.offsetLeft; // the last of many epochs is far to the right
     }
     pictures.push(made);
-    await made.paint(look);
+    made.paint(look);
   }
 
   /** Show nothing. */
   const clear = () => show([]);
 
   /** Paint the heat of the pictures that are loaded. */
-  const paint = (look) => Promise.all(pictures.map((one) => one.paint(look)));
+  const paint = (look) => pictures.forEach((one) => one.paint(look));
 
   return { clear, paint, show, start };
 })();
