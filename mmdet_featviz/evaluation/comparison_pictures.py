@@ -46,7 +46,7 @@ def draw_pair(
         if not math.isnan(share):
             caption.append(f'{share:.1%} inside boxes (chance {scores.chance:.1%})')
         if not heats.seen.all():
-            caption.append('hatched: not seen by both networks')
+            caption.append('hatched: A or B did not see it')
         tiles.append((caption, add_colorbar(shrink_to_tile(picture), style.table, heats.limits)))
     correlation = 'undefined: one is constant' if math.isnan(scores.correlation) else f'{scores.correlation:.3f}'
     return [*tiles, (['B - A', f'correlation {correlation}'], draw_difference(heats.difference, heats.seen, image))]

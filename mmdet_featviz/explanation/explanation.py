@@ -121,9 +121,10 @@ class Explanation:
         heatmap = self.heatmap if name is None else self.level_heatmap(name)
         size = self.snapshot.placement.image_size
         level = Level('explanation', 0, 1, (1.0, 1.0), heatmap)
-        snapshot = replace(self.snapshot, levels=[level], placement=identity_placement(size, size))
-        views = Views(self.style)
-        (picture,) = views.draw(snapshot, views.place(snapshot))
+        snapshot, views = replace(self.snapshot, levels=[level]), Views(self.style)
+        # One cell per pixel of the image; the placement of the snapshot is where the network saw it.
+        placed = views.place(replace(snapshot, placement=identity_placement(size, size)))
+        (picture,) = views.draw(snapshot, placed)
         return picture.pixels
 
     def _repr_png_(self) -> bytes:

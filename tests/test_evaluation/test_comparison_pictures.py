@@ -54,7 +54,7 @@ def test_pixels_that_one_network_did_not_see_are_hatched(image):
         right = tile[:, int(50 * scale) : 318]
         between = np.abs(right.astype(int) - (255 if image is None else 200)).max(2) <= 2
         assert 0.4 < between.mean() < 0.9
-        assert ('hatched: not seen by both networks' in caption) == (not caption[0].startswith('B -'))
+        assert ('hatched: A or B did not see it' in caption) == (not caption[0].startswith('B -'))
 
 
 def test_negative_is_blue_and_positive_is_red():

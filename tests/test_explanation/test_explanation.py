@@ -1,0 +1,19 @@
+import numpy as np
+from conftest import noise
+
+from mmdet_featviz.explanation.explanation import Explanation
+from mmdet_featviz.structures.placement import Placement
+from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.visualization.style import Style
+
+
+def test_what_the_network_did_not_see_is_hatched():
+    """It saw rows 16 to 63 and columns 24 to 95."""
+    image, values = noise(64, 96), np.arange(54, dtype=np.float32).reshape(6, 9)
+    placement = Placement(np.array([[1.0, 0, -24], [0, 1, -16], [0, 0, 1]]), (64, 96), (48, 72))
+    snapshot = Snapshot('a', None, 0, placement, [Level('neck', 0, 4, (8.0, 8.0), values)], image=lambda: image)
+    drawn = Explanation(None, 'odam', snapshot, Style(image_format='png')).draw()
+    same = (drawn == image).all(2)
+    assert 0.6 < same[:16].mean() < 0.9
+    assert 0.6 < same[:, :24].mean() < 0.9
+    assert same[16:, 24:].mean() < 0.1
