@@ -178,12 +178,14 @@ def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
         for snapshot in snapshots:
             for other in snapshot.levels:
                 if other.name == level.name:
-                    grid = Grid(other.values.shape, other.stride, snapshot.placement, align)
+                    grid = Grid(other.values.shape, other.stride, snapshot.placement, align, other.offset)
                     heats.append(finite_heat(other.values, grid)[0])
         if len(heats) == len(snapshots):
             total = np.sum(heats, axis=0, dtype=np.float64)  # heat is 0 where it was cropped away
             mean = np.divide(total, seen, out=np.full(size, np.nan), where=seen > 0).astype(np.float32)
-            averaged.append(replace(level, stride=(1.0, 1.0), values=mean, picked=None, pooled=None, raw=None))
+            averaged.append(
+                replace(level, stride=(1.0, 1.0), offset=None, values=mean, picked=None, pooled=None, raw=None)
+            )
     return replace(snapshots[0], augmentation='mean', placement=whole_image, levels=averaged, attention=())
 
 
@@ -203,4 +205,12 @@ def _level(activation: ActivationMap, index: int) -> Level:
     """Return the level of one image of a batch."""
     details = activation.details[index] if activation.details is not None else {}
     values = activation.values[index].numpy()
-    return Level(activation.layer, activation.level, activation.channels, activation.stride, values, **details)
+    return Level(
+        activation.layer,
+        activation.level,
+        activation.channels,
+        activation.stride,
+        values,
+        offset=activation.offset,
+        **details,
+    )

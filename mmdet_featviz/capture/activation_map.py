@@ -17,9 +17,11 @@ class ActivationMap:
         layer: Path of the module inside the detector.
         level: Index of the map among the outputs of the layer.
         channels: Number of channels of the feature map.
-        stride: Nominal stride (vertical, horizontal): pixels of the network's input per cell.
+        stride: (vertical, horizontal) distance of neighboring cells, in pixels of the network's input.
         values: (N, H, W), float32, on the device of the features.
         details: N dicts from the taps' :class:`DetailRecorder`, one per image; None without a recorder.
+        offset: (vertical, horizontal) center of the first cell's receptive field, in pixels of the network's input;
+            None if it is not known.
     """
 
     layer: str
@@ -28,6 +30,7 @@ class ActivationMap:
     stride: tuple[float, float]
     values: Tensor
     details: Sequence[Any] | None = None
+    offset: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:

@@ -34,17 +34,18 @@ def nominal_stride(cells: tuple[int, int], pixels: tuple[int, int]) -> tuple[flo
 
     Strided layers round up, so a chain of them outputs ceil(pixels / stride) cells: 13 rows over 800 pixels have the
     stride 64 and cover 832 pixels, while 800 / 13 would give 61.5. Pooling without padding rounds down. The result is
-    the smallest power of two that gives this shape on both axes, rounded up or else rounded down. If there is none (a
-    resampled map), it is pixels / cells on each axis.
+    the smallest power of two that gives this shape on both axes: rounded up, or else down, or else up on one axis and
+    down on the other (layers that round down, followed by layers that round up). If there is none (a resampled map),
+    it is pixels / cells on each axis.
 
     Returns:
         (vertical, horizontal), or None if no single stride gives this shape, because the map has other proportions than
         the input.
     """
-    for rounded in (math.ceil, math.floor):
+    for roundings in ({math.ceil}, {math.floor}, {math.ceil, math.floor}):
         for exponent in range(max(pixels).bit_length() + 1):
             stride = 2**exponent
-            if all(rounded(p / stride) == c for p, c in zip(pixels, cells)):
+            if all(c in {rounded(p / stride) for rounded in roundings} for p, c in zip(pixels, cells)):
                 return float(stride), float(stride)
     # A common stride s needs c - 1 < p / s < c + 1 on both axes, that is p / (c + 1) < s < p / (c - 1).
     lowest = max(p / (c + 1) for p, c in zip(pixels, cells))

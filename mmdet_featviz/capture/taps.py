@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass, to_host
+from mmdet_featviz.capture.alignment import CenterFinder
 from mmdet_featviz.capture.channel_attention import ChannelAttentionFinder
 from mmdet_featviz.capture.channel_selection import ChannelError, DetailRecorder
 from mmdet_featviz.capture.detector import has_test_time_augmentation, predicting_branch, unwrap_detector
@@ -46,6 +47,7 @@ class Taps:
         detail_recorder: Records more of each feature map than its activation map.
         attention: Whether to capture channel-attention modules inside the layers too, with their channel weights.
         quiet: Whether to skip layers without a warning.
+        find_centers: Whether to find the centers of the cells' receptive fields.
 
     Raises:
         ValueError: If a layer does not exist or can never fire.
@@ -61,6 +63,7 @@ class Taps:
         detail_recorder: DetailRecorder | None = None,
         attention: bool = False,
         quiet: bool = False,
+        find_centers: bool = True,
     ) -> None:
         self.model = unwrap_detector(model)
         self._augmented = has_test_time_augmentation(model)
@@ -74,6 +77,7 @@ class Taps:
         )
         if layer_type is not None:
             self.modules = find_modules_of_type(self.modules, layer_type)
+        self._centers = CenterFinder(self.model, self._taps_of, self._warn) if find_centers else None
         self._shifts = {name: window_shift(self.model, name) for name in self.modules}
         self.not_maps: dict[str, str] = {}  # layer: description of its output, which is not a feature map
         self._errors: dict[str, str] = {}  # layer: the first error of capturing its output
@@ -86,7 +90,7 @@ class Taps:
         self._checked = False
         self._fired: set[str] = set()
         self._local = threading.local()  # passes belong to the thread that calls the detector
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._attached: set[int] = set()  # threads between attach() and detach()
         self._handles: list[Any] = []
 
@@ -152,13 +156,20 @@ class Taps:
         self.modules = {layer: module for layer, module in self.modules.items() if layer.startswith(branch)}
         self._must_fire &= self.modules.keys()
 
-    def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
+    def _taps_of(self, copy: nn.Module, reduction: Reduction) -> Taps:
+        """Return taps of the same layers of a copy of the detector."""
+        return Taps(
+            copy, list(self.modules), reduction, attention=self._attention is not None, quiet=True, find_centers=False
+        )
+
+    def begin(self, inputs: Tensor, samples: Sequence[Any]) -> Pass:
         """Begin a pass over inputs (N, C, H, W) and their N data samples; drops passes over earlier batches."""
         self._begun += 1
         self._current = Pass(inputs, samples)
         if not self._augmented or _images_of(self._passes[:1]) != _images_of([self._current]):
             self._passes.clear()
         self._passes.append(self._current)
+        return self._current
 
     def begin_preprocessed(self, preprocessed: Any) -> None:
         """Begin a pass over the output of the detector's data preprocessor, if it holds images and data samples."""
@@ -184,7 +195,12 @@ class Taps:
         if passes and not self._checked:
             self._check_fired()
             self._checked = True
-        return [replace(taken, maps=to_host(taken.maps), attention=to_host(taken.attention)) for taken in passes]
+        passes = [replace(taken, maps=to_host(taken.maps), attention=to_host(taken.attention)) for taken in passes]
+        if self._centers is not None:
+            with self._lock:
+                for taken in passes:
+                    self._centers.add_to(taken)
+        return passes
 
     def skipped_layers(self) -> list[str]:
         """One description per layer that was skipped, in every pass or in some, with the reason; for summaries."""

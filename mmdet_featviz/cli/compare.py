@@ -70,8 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         '--align',
         choices=ALIGNMENTS,
-        default='center',
-        help='Where the value of a cell sits: in the center of its block, or in its top left corner. Default: center.',
+        default='auto',
+        help='Where the value of a cell is: auto, at the center of its receptive field; or in its block of pixels, at '
+        'the center or the top left corner. Default: auto.',
     )
     models.add_argument('--device', default='cpu', help='Such as cuda:0. Default: cpu.')
     add_drawing_options(parser, FeatureVisualizer, only=CAPTURE_OPTIONS)

@@ -69,7 +69,7 @@ class FeatureFocusMetric(BaseMetric):
         layer_type: Measure the modules of this class inside the layers instead.
         reduction: How the channels of a feature map become one map: ``max``, ``mean``, ``sum``, ``l2``, ``select_max``
             or a registered name.
-        align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
+        align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
         boxes: ``gt`` for ground truth, or ``pred`` for the detector's own predictions.
         score_thr: Smallest score of a prediction, for ``boxes='pred'``.
         classwise: Whether to report the values of each class as well.
@@ -95,7 +95,7 @@ class FeatureFocusMetric(BaseMetric):
         layers: Sequence[str] | str | None = None,
         layer_type: str | None = None,
         reduction: str = 'max',
-        align: str = 'center',
+        align: str = 'auto',
         boxes: str = 'gt',
         score_thr: float = 0.3,
         classwise: bool = False,
@@ -158,6 +158,7 @@ class FeatureFocusMetric(BaseMetric):
                 activation.channels,
                 activation.stride,
                 activation.values[index].numpy(),
+                offset=activation.offset,
             )
             for activation in latest_pass.maps
         )

@@ -118,7 +118,7 @@ def measure_focus(
     Args:
         levels: The levels.
         placement: Where the image is in the network's input.
-        align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
+        align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
         groups: Name and corners (N, 4) of each group of boxes, in pixels of the image.
         ignored: Corners (M, 4) of the ignored boxes.
         tolerance: Largest distance of a maximum from a box, in pixels, that still counts as a hit.

@@ -22,13 +22,13 @@ def heat_on_image(level: Level, placement: Placement, align: str) -> np.ndarray:
     Args:
         level: The level.
         placement: Where the image is in the network's input.
-        align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
+        align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
 
     Returns:
         The heatmap (height, width), float32. Values that are not finite, and pixels that the network did not see, get
         the smallest visible value.
     """
-    grid = Grid(level.values.shape, level.stride, placement, align)
+    grid = Grid(level.values.shape, level.stride, placement, align, level.offset)
     heat, lowest = finite_heat(level.values, grid)
     return np.where(placement.seen, heat, lowest)
 

@@ -16,7 +16,7 @@ class ImageValues:
 
     Args:
         score_thr: Smallest score of a prediction that counts.
-        align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
+        align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
 
     Attributes:
         levels: ``{name: stride}`` of all levels seen so far.

@@ -27,7 +27,7 @@ def level_data(level: Level, placement: Placement, align: str) -> dict:
     Args:
         level: The level.
         placement: Where the image is in the network's input.
-        align: Where the value of a cell sits: ``center`` of its block, or its top left ``corner``.
+        align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
 
     Returns:
         Among others: ``cells``, the values as little-endian float32 in base64, row by row (the page interpolates before
@@ -36,7 +36,7 @@ def level_data(level: Level, placement: Placement, align: str) -> dict:
         the area that the network saw, in columns and rows; ``range``, the smallest and largest value visible in the
         image.
     """
-    grid = Grid(level.values.shape, level.stride, placement, align)
+    grid = Grid(level.values.shape, level.stride, placement, align, level.offset)
     rows, columns = grid.window()
     whole = level.values[rows, columns]
     cells = _shrink(whole, MAX_CELLS)

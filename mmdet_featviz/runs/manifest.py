@@ -45,6 +45,7 @@ def level_entry(
         level=level.level,
         channels=level.channels,
         stride=vertical if vertical == horizontal else [vertical, horizontal],
+        offset=level.offset,
         shape=level.values.shape,
         min=placed.range[0],
         max=placed.range[1],

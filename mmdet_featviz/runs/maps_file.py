@@ -225,11 +225,21 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
             maps = _floats(maps, f'channels of {name}', (len(indices), *values.shape))
             weights = _floats(weights, f'weights of {name}', (channels,))
             parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
-    return Level(layer, number, channels, (vertical, horizontal), values.astype(np.float32), **parts)
+    offset = _offset(facts.get('offset'), name)
+    return Level(layer, number, channels, (vertical, horizontal), values.astype(np.float32), offset=offset, **parts)
+
+
+def _offset(offset: Any, name: str) -> tuple[float, float] | None:
+    """Check the position of the first cell of a level; runs of earlier versions have none."""
+    if offset is None:
+        return None
+    vertical, horizontal = offset
+    _require(math.isfinite(vertical) and math.isfinite(horizontal), f'its level {name!r} has an offset of {offset!r}')
+    return vertical, horizontal
 
 
 def _level_facts(level: Level) -> dict[str, Any]:
-    return dict(layer=level.layer, level=level.level, channels=level.channels, stride=level.stride)
+    return dict(layer=level.layer, level=level.level, channels=level.channels, stride=level.stride, offset=level.offset)
 
 
 def _cast(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -53,7 +53,7 @@ def _visible(paths: Sequence[str], align: str) -> Iterator[tuple[str, np.ndarray
         if is_mean(snapshot.augmentation):
             continue
         for level in snapshot.levels:
-            grid = Grid(level.values.shape, level.stride, snapshot.placement, align)
+            grid = Grid(level.values.shape, level.stride, snapshot.placement, align, level.offset)
             values = grid.visible(np.where(np.isfinite(level.values), level.values, np.float32(np.nan)))
             values = values[np.isfinite(values)]
             if values.size:

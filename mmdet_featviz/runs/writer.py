@@ -89,7 +89,7 @@ class RunWriter:
         if run_folder.finished or run_folder.backlogs():
             before = read_run_info(get_storage(run_folder.out_dir))
             check_same_settings(run_folder.out_dir, before, json.loads(to_json(self._run_info)))
-            self._run_info.update({name: before.get(name, {}) for name in ('metrics', 'focus')})
+            self._run_info.update({name: before.get(name, {}) for name in ('metrics', 'focus', 'levels')})
         run_folder.take(self._run_info)
         if run_folder.resume:
             self._draw_what_was_left()
@@ -113,6 +113,7 @@ class RunWriter:
             ImageError, OSError: With `strict`, if an image cannot be read or a picture cannot be written.
         """
         self.run_folder.take(self._run_info)  # again, if nothing had been drawn before the last finish()
+        self._record_centers(snapshots)
         self._workers.submit(self._postpone if self._can_postpone(snapshots) else self._write_all, snapshots)
 
     def build_and_write(self, name: str, build: Callable[[], Sequence[Snapshot]]) -> None:
@@ -142,6 +143,22 @@ class RunWriter:
         """
         self._run_info['metrics'] = {**self._run_info.get('metrics', {}), folder or TEST: numeric_metrics(metrics)}
         self._run_info['focus'] = {**self._run_info.get('focus', {}), **(focus or {})}
+        self._write_info()
+
+    def _record_centers(self, snapshots: Sequence[Snapshot]) -> None:
+        """Add where the cells of levels are to ``run.json``, if this is new."""
+        before = self._run_info.get('levels', {})
+        levels = {
+            level.name: dict(stride=level.stride, offset=level.offset)
+            for snapshot in snapshots
+            for level in snapshot.levels
+            if level.offset is not None
+        }
+        if any(before.get(name) != facts for name, facts in levels.items()):
+            self._run_info['levels'] = {**before, **levels}
+            self._write_info()
+
+    def _write_info(self) -> None:
         try:
             self.run_folder.write_info(self._run_info)
         except Exception as error:  # each file backend raises errors of its own

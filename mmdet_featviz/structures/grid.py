@@ -10,7 +10,7 @@ import numpy as np
 
 from mmdet_featviz.structures.placement import BLOCK_ROWS, Placement
 
-ALIGNMENTS = ('center', 'corner')
+ALIGNMENTS = ('auto', 'center', 'corner')
 
 
 class Grid:
@@ -20,18 +20,27 @@ class Grid:
         cells: (rows, columns) of the feature map.
         stride: Nominal stride (vertical, horizontal) in pixels of the input.
         placement: Where the image lies in the input.
-        align: Where the value of a cell lies in the block of input pixels that the cell covers: at its ``center`` or at
-            its top left ``corner``. For an input without padding, these are the formulas
-            ``src = (dst + 0.5) * in / out - 0.5`` and ``src = dst * in / out``, clamped at the borders.
+        align: Where the value of a cell is: in the block of input pixels that the cell covers, at its ``center`` or at
+            its top left ``corner``, or at `offset` (``auto``; without an offset this is ``center``). For an input
+            without padding, the first two are the formulas ``src = (dst + 0.5) * in / out - 0.5`` and
+            ``src = dst * in / out``, clamped at the borders.
+        offset: Position (vertical, horizontal) of the first cell, in pixels of the input.
     """
 
     def __init__(
-        self, cells: tuple[int, int], stride: tuple[float, float], placement: Placement, align: str = 'center'
+        self,
+        cells: tuple[int, int],
+        stride: tuple[float, float],
+        placement: Placement,
+        align: str = 'center',
+        offset: tuple[float, float] | None = None,
     ) -> None:
         self.cells = cells
         self.stride = stride
         self.placement = placement
         self.align = align
+        self._middle = stride[0] / 2, stride[1] / 2  # of the first block
+        self._offset = self._middle if align != 'auto' or offset is None else offset
 
     @cached_property
     def _cell_positions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -48,8 +57,10 @@ class Grid:
         """First and last cell that cover part of the image: cells of padding only must not influence the heatmap."""
         last = self.cells[axis] - 1
         stride = self.stride[axis]
+        # The cell covers the block around its position.
+        shift = self._offset[axis] - self._middle[axis]
         # The tolerance keeps a rounding error at the edge of a block from including the next cell.
-        low, high = math.floor(start / stride + 1e-6), math.ceil(stop / stride - 1e-6) - 1
+        low, high = math.floor((start - shift) / stride + 1e-6), math.ceil((stop - shift) / stride - 1e-6) - 1
         return min(max(low, 0), last), max(min(high, last), 0)
 
     def _resize_factors(self) -> np.ndarray | None:
@@ -57,7 +68,8 @@ class Grid:
         factors = np.array(self.stride[::-1]) / np.diag(self.placement.matrix)[:2]
         starts_together = (factors > 0).all() and not self.placement.matrix[:2, 2].any()
         covered = np.multiply(self.cells[::-1], factors) >= np.subtract(self.placement.image_size[::-1], 1e-6)
-        can_resize = self.align == 'center' and starts_together and covered.all() and self.placement.all_seen
+        is_centered = self.align != 'corner' and self._offset == self._middle
+        can_resize = is_centered and starts_together and covered.all() and self.placement.all_seen
         return factors if can_resize else None
 
     def _to_cells(self, positions: np.ndarray, axis: int) -> np.ndarray:
@@ -79,7 +91,7 @@ class Grid:
     def input_to_cells(self) -> np.ndarray:
         """(3, 3) float64, from homogeneous input coordinates to fractional cell indices (column, row, 1)."""
         matrix, (vertical, horizontal) = self.placement.matrix, self.stride
-        offset = 0.5, 0.5
+        offset = self._offset[1] / horizontal, self._offset[0] / vertical
         if self.align == 'corner':
             pixel = np.abs(matrix[[0, 1], [0, 1]]) if self.placement.is_separable else np.ones(2)
             offset = pixel / 2 / (horizontal, vertical)

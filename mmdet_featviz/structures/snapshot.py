@@ -21,11 +21,13 @@ class Level:
         layer: Path of the module inside the detector.
         level: Index of the map among the outputs of the layer.
         channels: Number of channels of the feature map.
-        stride: Nominal stride (vertical, horizontal): pixels of the network's input per cell.
+        stride: (vertical, horizontal) distance of neighboring cells, in pixels of the network's input.
         values: (rows, columns), float32: the activation map.
         picked: The channels chosen for channel pictures.
         pooled: The channels with the largest weights, for attention pictures.
         raw: (C, rows, columns), float16 or float32: the whole feature map.
+        offset: (vertical, horizontal) center of the first cell's receptive field, in pixels of the network's input;
+            None if it is not known.
     """
 
     layer: str
@@ -36,6 +38,7 @@ class Level:
     picked: ChannelMaps | None = None
     pooled: ChannelMaps | None = None
     raw: np.ndarray | None = None
+    offset: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:

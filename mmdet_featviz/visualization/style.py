@@ -41,8 +41,9 @@ class Style:
         alpha: Weight of the heat in the overlay, 0 to 1.
         blend: ``alpha``: ``(1 - alpha) * image + alpha * heatmap``; ``add``: ``image + alpha * heatmap``, clipped at
             white.
-        align: Where the value of a cell lies in the block of input pixels that the cell covers: at its ``center``, or
-            at its top left ``corner``.
+        align: Where the value of a cell is: at the center of its receptive field, as found from the network with the
+            weights that are loaded (``auto``), or, in the block of input pixels that the cell covers, at its ``center``
+            or at its top left ``corner``. Where no receptive field is found, ``auto`` is ``center``.
         save: What to save, one or several of ``overlay`` (heatmap over the image), ``heatmap`` (colors only, always
             PNG), ``panel`` (image and all levels on one sheet), ``overview`` (all levels in forward order, on titled
             sheets), ``channels`` (single channels of each level), ``attention`` (weights of channel attention, or mean
@@ -67,7 +68,7 @@ class Style:
     colormap: str = 'jet'
     alpha: float = 0.4
     blend: str = 'alpha'
-    align: str = 'center'
+    align: str = 'auto'
     save: Sequence[str] | str = ('overlay',)
     image_format: str = 'jpg'
     boxes: str | None = None

@@ -288,7 +288,7 @@ class Views:
         return hatch_unseen(laid, placement.seen, image, self.style.alpha)
 
     def _place(self, level: Level, placement: Placement) -> PlacedLevel:
-        grid = Grid(level.values.shape, level.stride, placement, self.style.align)
+        grid = Grid(level.values.shape, level.stride, placement, self.style.align, level.offset)
         return PlacedLevel(level, grid, find_visible_range(level.values, grid))
 
     def _picked(self, level: Level) -> ChannelMaps | None:

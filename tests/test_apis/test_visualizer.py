@@ -1,7 +1,9 @@
 """FeatureVisualizer: pictures, manifest, selection and errors, with feature maps of known values."""
 
+import json
 import threading
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_featviz import FeatureVisualizer
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.cli import main
 from mmdet_featviz.visualization.views import Views
 
 SIZE = (64, 96)
@@ -134,6 +137,7 @@ def test_manifest_and_files(tmp_path):
         level=1,
         channels=16,
         stride=8.0,
+        offset=None,
         shape=[8, 12],
         min=2.0,
         max=5.0,
@@ -347,3 +351,22 @@ def test_wrong_backend_args_are_found_at_once(backend_args, error, message):
     with pytest.raises(error, match=message):
         FeatureVisualizer(backend_args=backend_args)
     assert FeatureVisualizer(backend_args=dict(backend='local')).backend_args == dict(backend='local')
+
+
+def test_cells_are_at_their_offset_in_the_pictures_the_manifest_the_run_and_the_maps(tmp_path):
+    """A run of a detector with corner alignment, drawn, drawn again from its maps, and centered."""
+    path = image_file(tmp_path, noise(*SIZE))
+    visualizer = opened(tmp_path, save=('heatmap', 'maps'))
+    pass_ = make_pass(VALUES, image_path=path)
+    pass_.maps = [replace(activation, offset=(0.5, 2.5)) for activation in pass_.maps]
+    visualizer.draw([pass_])
+    visualizer.close()
+    out = tmp_path / 'out'
+    assert [entry['offset'] for entry in manifest(out)] == [[0.5, 2.5]] * 2
+    level = dict(stride=[8.0, 8.0], offset=[0.5, 2.5])
+    assert json.loads((out / 'run.json').read_text())['levels'] == {'neck_0': level, 'neck_1': level}
+    main('render', [str(out), '--out-dir', str(tmp_path / 'later')])
+    drawn = read(out / 'a' / 'neck_1.heatmap.png')
+    assert np.array_equal(read(tmp_path / 'later' / 'a' / 'neck_1.heatmap.png'), drawn)
+    main('render', [str(out), '--out-dir', str(tmp_path / 'centered'), '--align', 'center'])
+    assert not np.array_equal(read(tmp_path / 'centered' / 'a' / 'neck_1.heatmap.png'), drawn)

@@ -40,7 +40,7 @@ SNAPSHOT = Snapshot(
     '/images/猫/a.png',
     1,
     Placement(np.array([[0.5, 0, -3], [0, -0.5, 10], [0, 0, 1.0]]), (20, 30), (16, 24)),
-    [Level('neck.p', 2, 4, (8.0, 8.5), VALUES, picked=CHANNELS)],
+    [Level('neck.p', 2, 4, (8.0, 8.5), VALUES, picked=CHANNELS, offset=(0.5, -1.25))],
     [Level('se', 0, 4, (8.0, 8.0), VALUES, pooled=CHANNELS)],
     Boxes(np.array([[1.0, 2, 3, 4], [0, 0, 9, 9]]), np.array([1, 0]), np.array([np.nan, 0.5])),
     np.array([[0.0, 1, 2, 3]]),
@@ -72,7 +72,8 @@ def test_a_snapshot_is_loaded_as_it_was_saved(tmp_path):
     np.testing.assert_array_equal(loaded.ignored, SNAPSHOT.ignored)
     for levels, saved_levels in ((loaded.levels, SNAPSHOT.levels), (loaded.attention, SNAPSHOT.attention)):
         ((level, saved),) = zip(levels, saved_levels)
-        assert (level.name, level.channels, level.stride) == (saved.name, saved.channels, saved.stride)
+        for name in ('name', 'channels', 'stride', 'offset'):
+            assert getattr(level, name) == getattr(saved, name)
         np.testing.assert_array_equal(level.values, VALUES)
         for name in ('indices', 'maps', 'weights'):
             channels = level.picked or level.pooled
@@ -148,6 +149,8 @@ def test_facts_that_do_not_fit_are_refused(tmp_path, changes, problem):
         (dict(stride=[8, float('nan')]), 'has a stride of'),
         (dict(stride=[8, float('inf')]), 'has a stride of'),
         (dict(stride=8), 'holds no maps'),
+        (dict(offset=[0, float('nan')]), 'has an offset of'),
+        (dict(offset=4), 'holds no maps'),
         (dict(channels=0), 'has 0 channels'),
         (dict(channels='4'), "has '4' channels"),
         (dict(channels=3), 'are not among its 3'),

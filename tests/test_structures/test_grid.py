@@ -24,6 +24,29 @@ def test_alignments_equal_the_usual_resize_formulas(align, shift):
     np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize('offset', [(8, 8), (0.5, 0.5), (3.0, -2.5)])
+def test_cells_at_an_offset_equal_float64_interpolation(offset):
+    cells, size, stride = (5, 7), (80, 112), 16
+    values = np.random.default_rng(0).normal(size=cells).astype(np.float32)
+    placement = Placement(np.eye(3), size, size)
+    heat = Grid(cells, (stride, stride), placement, 'auto', offset).heatmap(values)
+    places = [start + stride * np.arange(count) for start, count in zip(offset, cells)]
+    pixels = [np.arange(count) + 0.5 for count in size]
+    wide = np.array([np.interp(pixels[1], places[1], row) for row in values])
+    expected = np.array([np.interp(pixels[0], places[0], column) for column in wide.T]).T
+    np.testing.assert_allclose(heat, expected, atol=1e-5)
+    if offset == (8, 8):
+        assert np.array_equal(heat, Grid(cells, (stride, stride), placement, 'center').heatmap(values))
+
+
+def test_padding_does_not_count_at_an_offset():
+    """The image ends at 24 pixels; cells from 32.5 pixels on look at padding only."""
+    values = np.array([[1, 2, 100, 100]], np.float32)
+    placement = Placement(np.eye(3), (16, 24), (16, 64))
+    heat = Grid((1, 4), (16, 16), placement, 'auto', (8, 0.5)).heatmap(values)
+    np.testing.assert_allclose(heat[0], np.interp(np.arange(24) + 0.5, [0.5, 16.5], [1, 2]), atol=1e-6)
+
+
 @pytest.mark.parametrize('align', ['center', 'corner'])
 @pytest.mark.parametrize('shift', [0.0, 7.3])
 @pytest.mark.parametrize('cells', [(7, 9), (9, 12)])

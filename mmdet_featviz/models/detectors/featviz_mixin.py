@@ -12,6 +12,7 @@ from mmengine.logging import MessageHub, MMLogger
 from torch import Tensor
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.capture.linear_skeleton import is_share
 from mmdet_featviz.runs.visualizer_backends import current_log_folder, current_visualizer
 
 _stage: ContextVar[str] = ContextVar('stage', default='test')  # of the prediction that runs, in each thread
@@ -54,7 +55,7 @@ class FeatVizMixin:
 
     def _run_and_draw(self, stage: str, run: Any, inputs: Tensor, samples: list, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the detector, and draw what its layers output during the call."""
-        if stage not in self.featviz.stages or not isinstance(inputs, Tensor):
+        if stage not in self.featviz.stages or not isinstance(inputs, Tensor) or is_share(inputs):
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
         selection = self.featviz.select(inputs, samples, folder, stage)

@@ -1,0 +1,244 @@
+"""Alignment: where the receptive fields of a level's cells have their centers, found from the network itself.
+
+The coordinates of the pixels are sent through the network's linear skeleton (see ``linear_skeleton.py``), weighted by
+the absolute values of its own weights. For each cell this gives the mean position of the pixels that it depends on. As
+in Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (Distill, 2019), the cells of a
+level are at ``offset + index * stride`` pixels of the input.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import product
+from typing import Any, Callable, Container, Iterator, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.capture.linear_skeleton import is_share, plain, share, skeleton_of
+
+SMALL_INPUT = 192, 256  # height, width: two cells of stride 128
+LARGEST_INPUT = 512 * 512  # pixels: more would take long
+STRAIGHT = 1 / 16  # largest mean distance of cells from the line through them, as a share of its length
+DECIMALS = 2  # of offsets and strides, in pixels
+
+
+class Axis(NamedTuple):
+    """The centers of cells along one axis: ``offset + index * stride``, in pixels of the network's input."""
+
+    stride: float
+    offset: float
+
+    def fits(self, cells: int, pixels: int) -> bool:
+        """Whether this many cells are inside an input of this many pixels, or at most half a stride outside."""
+        last = self.offset + (cells - 1) * self.stride
+        return self.stride > 0 and self.offset >= -self.stride / 2 and last <= pixels + self.stride / 2
+
+
+class Axes(NamedTuple):
+    """The centers of all cells of a level."""
+
+    vertical: Axis
+    horizontal: Axis
+
+
+class CenterFinder:
+    """Finds the centers of receptive fields for the activation maps of a detector.
+
+    They are found with the first pass, and again when the weights have changed since. While the detector trains they
+    are not found again: the weights change with every iteration, the centers hardly do.
+
+    Args:
+        model: The detector. It is not changed, and its hooks are not called.
+        make_taps: Given a copy of the detector and a reduction, creates taps of the same layers.
+        warn: Called with a message about levels without centers.
+    """
+
+    def __init__(
+        self, model: nn.Module, make_taps: Callable[[nn.Module, Any], Any], warn: Callable[[str], None]
+    ) -> None:
+        self._model = model
+        self._make_taps = make_taps
+        self._warn = warn
+        self._found: dict[str, Axes | None] = {}  # by the name of the level
+        self._weights: int | None = None  # identifies the weights that the centers belong to
+        self._reported: set[str] = set()  # levels without centers
+
+    def add_to(self, pass_: Pass) -> None:
+        """Set stride and offset of the activation maps of a pass; without centers, the offset stays None."""
+        self._find(pass_)
+        pixels = pass_.inputs.shape[2:]
+        pass_.maps = [self._placed(activation, pixels) for activation in pass_.maps]
+        pass_.attention = [self._placed(activation, pixels) for activation in pass_.attention]
+        without = [activation.name for activation in pass_.maps if activation.offset is None]
+        if not self._reported.issuperset(without):
+            self._reported.update(without)
+            self._warn(
+                f"no receptive-field centers were found for {', '.join(without)}: align='auto' draws the value of a "
+                'cell at the center of the block of pixels that the cell covers'
+            )
+
+    def _placed(self, activation: ActivationMap, pixels: Sequence[int]) -> ActivationMap:
+        axes = self._found.get(activation.name)
+        if axes is None:
+            return activation
+        cells = activation.values.shape[1:]
+        # The stride of a single cell is only in its shape.
+        axes = [Axis(s, axis.offset) if n == 1 else axis for axis, n, s in zip(axes, cells, activation.stride)]
+        if not all(axis.fits(n, size) for axis, n, size in zip(axes, cells, pixels)):
+            return activation
+        strides, offsets = zip(*axes)
+        return replace(activation, stride=strides, offset=offsets)
+
+    def _find(self, pass_: Pass) -> None:
+        """Find the centers of the levels of a pass, with a small input or else with one as large as the pass has."""
+        weights = _fingerprint(self._model)
+        if weights != self._weights and not (self._found and self._model.training):
+            self._weights, self._found = weights, {}
+        cells = {activation.name: activation.values.shape[1:] for activation in [*pass_.maps, *pass_.attention]}
+        size = tuple(pass_.inputs.shape[2:])
+        sizes = [SMALL_INPUT, size] if size[0] * size[1] <= LARGEST_INPUT else [SMALL_INPUT]
+        for mode, input_size in product(('tensor', 'predict'), sizes):
+            wanted = {name: shape for name, shape in cells.items() if name not in self._found}
+            if wanted:
+                self._found.update(self._probe(pass_, input_size, mode, wanted))
+        self._found.update({name: None for name in cells if name not in self._found})
+
+    def _probe(
+        self, pass_: Pass, size: tuple[int, int], mode: str, wanted: dict[str, Sequence[int]]
+    ) -> dict[str, Axes | None]:
+        """Send the coordinates of an input of some size (height, width) through the skeleton of the detector.
+
+        Args:
+            pass_: A pass of the detector; some detectors need what is in its data samples.
+            size: (height, width) of the input.
+            mode: Mode of the detector's forward. ``tensor`` computes no boxes, but not every detector supports it.
+            wanted: {name: (rows, columns) in the pass} of levels; the forward ends when all have fired.
+
+        Returns:
+            {name: centers} of the wanted levels that fired; None for cells that are not on lines.
+        """
+        maps = self._run_skeleton(pass_, size, mode, wanted, torch.float32)
+        # Products of many large weights exceed float32. Apple's GPUs have no float64.
+        if any(positions.isnan().any() for positions in maps.values()) and pass_.inputs.device.type != 'mps':
+            maps = self._run_skeleton(pass_, size, mode, wanted, torch.float64)
+        return {
+            name: _axes(positions, max(size))
+            for name, positions in maps.items()
+            # The stride of a single cell cannot be seen.
+            if all(n == 1 or m > 1 for n, m in zip(wanted[name], positions.shape[1:]))
+        }
+
+    def _run_skeleton(
+        self, pass_: Pass, size: tuple[int, int], mode: str, wanted: Container[str], dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """Return {name: mean positions (3, rows, columns)} of the wanted levels that fired."""
+        skeleton = skeleton_of(self._model)
+        taps = self._make_taps(skeleton, _mean_positions)
+        inputs = _coordinates(size, pass_.inputs.shape[1], dtype, pass_.inputs.device)
+        has_modes = 'mode' in inspect.signature(skeleton.forward).parameters  # as detectors of mmdet have
+
+        def fired() -> dict[str, Tensor]:
+            maps = {activation.name: activation.values for activation in [*probe.maps, *probe.attention]}
+            return {name: positions for name, positions in maps.items() if name in wanted}
+
+        def stop_when_all_fired(*args: Any) -> None:
+            if len(fired()) == len(wanted):
+                raise _AllFiredError
+
+        samples = [_resized(pass_.samples[0], size) for _ in inputs]
+        with ExitStack() as stack:
+            stack.enter_context(taps)
+            probe = taps.begin(inputs, samples)
+            stack.enter_context(_undisturbed(inputs.device))
+            stack.enter_context(suppress(Exception))  # what is not needed may fail in many ways
+            for module in taps.modules.values():
+                module.register_forward_hook(stop_when_all_fired)
+            options = dict(data_samples=samples, mode=mode) if has_modes else {}
+            skeleton.forward(share(inputs), **options)
+        return fired()
+
+
+class _AllFiredError(Exception):
+    """Ends a forward early."""
+
+
+def _fingerprint(model: nn.Module) -> int:
+    """Changes when the weights of a model change: PyTorch counts the changes of each tensor."""
+    return hash(tuple((weight.data_ptr(), _changes(weight)) for weight in model.parameters()))
+
+
+def _changes(weight: Tensor) -> int:
+    return 0 if weight.is_inference() else weight._version
+
+
+@contextmanager
+def _undisturbed(device: torch.device) -> Iterator[None]:
+    """Run without gradients, with full precision, and without a trace in the random state."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device.type == 'cuda' else []))
+        stack.enter_context(torch.no_grad())
+        for kind in {'cpu', device.type} & {'cpu', 'cuda'}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def _coordinates(size: tuple[int, int], channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Three pictures (3, C, H, W): all 1; 1 + x and 1 + y, in pixels divided by the larger side."""
+    y, x = ((torch.arange(length, dtype=dtype, device=device) + 0.5) / max(size) for length in size)
+    pictures = torch.ones(3, 1, *size, dtype=dtype, device=device)
+    pictures[1] += x
+    pictures[2] += y[:, None]
+    return pictures.repeat(1, channels, 1, 1)
+
+
+def _resized(sample: Any, size: tuple[int, int]) -> Any:
+    """A copy of a data sample for an image of another size."""
+    if not isinstance(sample, BaseDataElement):
+        return sample
+    copy = sample.new()
+    shapes = dict.fromkeys(('ori_shape', 'img_shape', 'pad_shape', 'batch_input_shape'), size)
+    copy.set_metainfo(dict(shapes, scale_factor=(1.0, 1.0)))
+    return copy
+
+
+def _mean_positions(features: Tensor) -> Tensor:
+    """Mean position of what the cells of a level depend on: (3, rows, columns) with 0, x and y; NaN at an overflow."""
+    if not is_share(features):  # from no pixel, or from an operator without a rule
+        return torch.full_like(features[:, 0], -torch.inf)
+    total = plain(features).sum(1)
+    return total / total[0] - 1
+
+
+def _axes(positions: Tensor, scale: float) -> Axes | None:
+    """The lines through the mean positions (3, rows, columns) of cells; None if the cells are not on lines."""
+    _, x, y = positions.double().cpu().numpy() * scale
+    vertical, horizontal = _line_through(np.median(y, axis=1)), _line_through(np.median(x, axis=0))
+    errors = y.T - _places(vertical, len(y)), x - _places(horizontal, len(x.T))
+    lengths = vertical.stride * len(y), horizontal.stride * len(x.T)
+    # The length of a single cell is 0 here. Infinity and NaN are not straight.
+    is_straight = all(
+        np.abs(error).mean() <= STRAIGHT * length + 10**-DECIMALS for error, length in zip(errors, lengths)
+    )
+    return Axes(vertical, horizontal) if is_straight else None
+
+
+def _line_through(positions: np.ndarray) -> Axis:
+    """Median of all slopes, and mean of the quartiles of all offsets: cells at borders may be elsewhere.
+
+    Cells that were upsampled are in steps around the line. The slope of a single cell is 0.
+    """
+    index = np.arange(len(positions))
+    first, second = np.triu_indices(len(positions), 1)
+    slopes = (positions[second] - positions[first]) / (second - first)
+    stride = round(float(np.median(slopes)), DECIMALS) if len(slopes) else 0.0
+    return Axis(stride, round(float(np.percentile(positions - stride * index, (25, 75)).mean()), DECIMALS))
+
+
+def _places(axis: Axis, cells: int) -> np.ndarray:
+    return axis.offset + axis.stride * np.arange(cells)

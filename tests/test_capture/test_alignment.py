@@ -1,0 +1,267 @@
+"""Where the cells of a level are: networks with known receptive fields, and spots that have to come back."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from conftest import resnet_detector
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from torch import nn
+
+from mmdet_featviz.capture import alignment
+from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.structures.grid import Grid
+from mmdet_featviz.structures.placement import identity_placement
+
+SIZE = 256, 320
+SPREAD = 12  # of a spot, in pixels
+
+
+class Detector(nn.Module):
+    """As much of a detector as taps need."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, inputs):
+        return self.backbone(inputs)
+
+
+class Levels(nn.Sequential):
+    """The outputs of all parts of a chain."""
+
+    def forward(self, x):
+        return [x := part(x) for part in self]
+
+
+class Residual(nn.Module):
+    """A strided residual block with a shortcut."""
+
+    def __init__(self, channels=4):
+        super().__init__()
+        self.block = nn.Sequential(conv(stride=2), nn.BatchNorm2d(channels), nn.ReLU(), conv())
+        self.shortcut = nn.Conv2d(channels, channels, 1, 2, bias=False)
+
+    def forward(self, x):
+        out = self.block(x)
+        out += self.shortcut(x)
+        return F.relu(out, inplace=True)
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation."""
+
+    def __init__(self):
+        super().__init__()
+        self.weigh = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Sigmoid())
+
+    def forward(self, x):
+        return x * self.weigh(x)
+
+
+class Stages(nn.Module):
+    """Two branches that are concatenated, as in CSPNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.main = nn.Sequential(conv(), nn.SiLU(), conv(), nn.Hardswish())
+        self.short = nn.Conv2d(4, 4, 1)
+        self.final = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        return self.final(torch.cat([self.main(x), self.short(x)], 1))
+
+
+class Merging(nn.Module):
+    """Tokens of 2 x 2 cells become one, as in Swin; attention before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.reduce = nn.Linear(16, 4)
+
+    def forward(self, x):
+        n, _, rows, columns = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + 1e-3 * self.attention(tokens, tokens, tokens)[0]
+        x = tokens.view(n, rows, columns, 4)
+        x = torch.cat([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], -1)
+        return self.reduce(x).permute(0, 3, 1, 2)
+
+
+class Focus(nn.Module):
+    """Space to depth."""
+
+    def forward(self, x):
+        return torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], 1)
+
+
+def conv(inputs=4, size=3, stride=1, dilation=1):
+    return nn.Conv2d(inputs, 4, size, stride, dilation * (size // 2), dilation, bias=False)
+
+
+def stem():
+    return nn.Sequential(conv(3, 7, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+
+
+NETS = {  # name: parts, strides and offsets of their outputs
+    'chain': (lambda: [conv(3, 3, 2), conv(stride=2), conv(stride=2), conv(stride=2)], (2, 4, 8, 16), (0.5,) * 4),
+    'resnet': (lambda: [stem(), Residual(), Residual()], (4, 8, 16), (0.5,) * 3),
+    'gate': (lambda: [stem(), nn.Sequential(conv(stride=2), Gate())], (4, 8), (0.5,) * 2),
+    'dilated': (lambda: [stem(), conv(stride=2), conv(dilation=2), conv(dilation=4)], (4, 8, 8, 8), (0.5,) * 4),
+    'csp': (lambda: [stem(), nn.Sequential(conv(stride=2), Stages())], (4, 8), (0.5,) * 2),
+    'focus': (lambda: [nn.Sequential(Focus(), conv(12)), conv(stride=2)], (2, 4), (1, 1)),
+    'patches': (lambda: [nn.Conv2d(3, 4, 4, 4), Merging(), Merging()], (4, 8, 16), (2, 4, 8)),
+    'pools': (lambda: [nn.Sequential(conv(3), nn.AvgPool2d(2)), nn.AvgPool2d(3, 2, 1)], (2, 4), (1, 1)),
+    'transposed': (lambda: [stem(), conv(stride=2), nn.ConvTranspose2d(4, 4, 4, 2, 1)], (4, 8, 4), (0.5, 0.5, -1.5)),
+    'ceil': (
+        lambda: [conv(3), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, ceil_mode=True)],
+        (1, 2, 4),
+        (0.5, 1, 2),
+    ),
+}
+
+
+def detector(parts):
+    """A detector whose weights are all alike and positive, in evaluation mode."""
+    model = Detector(Levels(*parts)).eval()
+    for name, weight in model.named_parameters():
+        nn.init.constant_(weight, 0.0 if name.endswith('bias') else 1 / weight[0].numel())
+    return model
+
+
+def levels_of(model, inputs, reduction=lambda features: features.mean(1)):
+    taps = Taps(model, ['backbone'], reduction)
+    with taps, torch.no_grad():
+        taps.begin(inputs, [DetDataSample() for _ in inputs])
+        model(inputs)
+    (taken,) = taps.take()
+    return taken.maps
+
+
+@pytest.mark.parametrize('name', NETS)
+def test_strides_and_offsets_of_known_networks(name):
+    parts, strides, offsets = NETS[name]
+    levels = levels_of(detector(parts()), torch.zeros(1, 3, *SIZE))
+    assert [level.stride for level in levels] == [(stride, stride) for stride in strides]
+    np.testing.assert_allclose([level.offset for level in levels], [(offset, offset) for offset in offsets], atol=0.02)
+
+
+@pytest.mark.parametrize('name', NETS)
+def test_a_spot_comes_back_where_it_is(name):
+    """The heat of a Gaussian spot has its center of mass at the spot, on average over the positions in a cell."""
+    model = detector(NETS[name][0]())
+    placement = identity_placement(SIZE, SIZE)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    errors = []
+    for left, top in np.random.default_rng(0).uniform((140, 110), (172, 142), (8, 2)):
+        spot = np.exp(-((x - left) ** 2 + (y - top) ** 2) / 2 / SPREAD**2)
+        levels = levels_of(model, torch.tensor(spot, dtype=torch.float32).expand(1, 3, -1, -1))
+        heats = (
+            Grid(tuple(level.values.shape[1:]), level.stride, placement, 'auto', level.offset).heatmap(
+                level.values[0].numpy()
+            )
+            for level in levels
+        )
+        heats = [np.clip(heat - np.median(heat), 0, None).astype(np.float64) for heat in heats]
+        errors.append([[(h * x).sum() / h.sum() - left, (h * y).sum() / h.sum() - top] for h in heats])
+    means = np.abs(np.mean(errors, axis=0)).max(1)
+    assert (means <= np.maximum(0.75, [level.stride[0] / 16 for level in levels])).all(), means
+
+
+@pytest.mark.parametrize(('stride', 'rows', 'columns'), [(14, 800, 1066), (12, 800, 1333), (10, 256, 320)])
+def test_patches_of_any_size_have_their_own_stride(stride, rows, columns):
+    (level,) = levels_of(detector([nn.Conv2d(3, 4, stride, stride)]), torch.zeros(1, 3, rows, columns))
+    assert level.stride == (stride, stride)
+    assert level.offset == (stride / 2, stride / 2)
+
+
+def test_unpadded_layers_have_their_own_stride():
+    """As the last levels of SSD300, whose convolutions do not fit into the small input that is tried first."""
+    parts = [nn.Sequential(conv(3), nn.MaxPool2d(64, ceil_mode=True)), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)]
+    levels = levels_of(detector(parts), torch.zeros(1, 3, 300, 300))
+    assert [level.values.shape[1] for level in levels] == [5, 3, 1]
+    assert [level.stride[0] for level in levels[:2]] == [64, 64]  # one cell has no neighbor
+    assert [level.offset[0] for level in levels] == [32, 96, 160]
+
+
+def test_the_weights_decide():
+    """A kernel of which only the right column counts looks one pixel to the right."""
+    model = detector([conv(3, 3, 2)])
+    with torch.no_grad():
+        model.backbone[0].weight[..., :2] = 0
+    (level,) = levels_of(model, torch.zeros(1, 3, *SIZE))
+    assert level.offset == (0.5, 1.5)
+
+
+def test_finding_centers_leaves_no_trace():
+    """Flags, statistics, gradients, hooks, random state and outputs stay as they are, also if the network fails."""
+    model = MODELS.build(resnet_detector()).train()
+    calls = []
+    model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    inputs, samples = torch.rand(2, 3, 64, 96), [DetDataSample(), DetDataSample()]
+    with torch.no_grad():
+        outputs = copy.deepcopy(model).eval().extract_feat(inputs)
+    calls.clear()
+    before = copy.deepcopy(model.state_dict())
+    flags = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    for size in (alignment.SMALL_INPUT, (1, 1)):
+        finder = alignment.CenterFinder(model, Taps(model, None, lambda f: f[:, 0])._taps_of, print)
+        finder._run_skeleton(alignment.Pass(inputs, samples), size, 'tensor', ['neck_0'], torch.float32)
+    assert not calls
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in model.modules()] == flags
+    assert all(parameter.grad is None for parameter in model.parameters())
+    after = model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert all('forward' not in vars(module) for module in model.modules())
+    with torch.no_grad():
+        assert all(map(torch.equal, model.eval().extract_feat(inputs), outputs))
+
+
+def test_centers_are_found_once_and_again_for_other_weights(monkeypatch):
+    probes = []
+    run = alignment.CenterFinder._run_skeleton
+    monkeypatch.setattr(alignment.CenterFinder, '_run_skeleton', lambda *args: probes.append(args[2]) or run(*args))
+    model = detector([conv(3, 3, 2)])
+    inputs, taps = torch.zeros(1, 3, *SIZE), Taps(model, ['backbone'], lambda features: features[:, 0])
+
+    def offset():
+        with taps, torch.no_grad():
+            taps.begin(inputs, [DetDataSample()])
+            model(inputs)
+        return taps.take()[0].maps[0].offset
+
+    assert [offset(), offset()] == [(0.5, 0.5)] * 2
+    assert probes == [alignment.SMALL_INPUT]
+    with torch.no_grad():
+        model.backbone[0].weight[..., :2] = 0
+    assert model.train() and offset() == (0.5, 0.5)  # not between the iterations of a training
+    assert model.eval() and offset() == (0.5, 1.5)
+    assert len(probes) == 2
+
+
+def test_a_level_without_centers_is_reported_once_and_centered(caplog):
+    class Shuffle(nn.Module):
+        def forward(self, x):
+            return F.avg_pool2d(x, 8).flip(-1)
+
+    warnings = []
+    taps = Taps(Detector(Shuffle()), ['backbone'], lambda features: features[:, 0])
+    taps._centers._warn = warnings.append
+    inputs = torch.zeros(1, 3, *SIZE)
+    for _ in range(2):
+        with taps:
+            taps.begin(inputs, [DetDataSample()])
+            taps.model(inputs)
+        (level,) = taps.take()[0].maps
+        assert (level.stride, level.offset) == ((8, 8), None)
+    assert len(warnings) == 1
+    assert 'backbone_0' in warnings[0]
+    grid = Grid((32, 40), (8, 8), identity_placement(SIZE, SIZE), 'auto', level.offset)
+    assert np.array_equal(grid.input_to_cells, Grid((32, 40), (8, 8), grid.placement, 'center').input_to_cells)
