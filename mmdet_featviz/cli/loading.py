@@ -18,6 +18,9 @@ from mmdet_featviz.cli.options import drawing_options
 from mmdet_featviz.cli.ranks import exit_on_sigterm, join_cpu_ranks
 from mmdet_featviz.visualization.style import Style
 
+IN_MEMORY = 'in memory: '
+_read_before: dict[str, dict] = {}
+
 
 def load_runner_config(args: argparse.Namespace) -> Config:
     """Read the config of a runner; options of the command line override it.
@@ -119,11 +122,12 @@ def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVis
         visualizer = FeatureVisualizer(**{**from_config, **defaults, **from_command_line})
     except (ImportError, TypeError, ValueError) as error:
         raise SystemExit(str(error)) from error
+    source, content = _read_checkpoint(args.checkpoint)
     if cfg is not None:
-        model = init_detector(cfg, args.checkpoint, device=args.device)
+        model = init_detector(cfg, source, device=args.device)
     else:
         try:
-            model = DetInferencer(args.config, args.checkpoint, args.device, show_progress=False).model
+            model = DetInferencer(args.config, source, args.device, show_progress=False).model
         except ValueError as error:  # mmdet says which names there are
             raise SystemExit(f"{args.config} is neither a config file nor a model of mmdet's zoo: {error}") from error
         except OSError as error:  # of urllib, too
@@ -131,7 +135,7 @@ def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVis
                 f'the weights of {args.config} cannot be fetched ({error}): check the connection, or name a checkpoint '
                 'after the model'
             ) from error
-    if args.checkpoint is not None and not _any_weight_fits(args.checkpoint, model):
+    if content is not None and not _any_weight_fits(content, model):
         args.weights = f'random weights: no weight of {args.checkpoint} fits the detector'
     return visualizer, model
 
@@ -147,9 +151,23 @@ def check_checkpoint(checkpoint: str) -> None:
         raise SystemExit(f'checkpoint {checkpoint} does not exist')
 
 
-def _any_weight_fits(checkpoint: str, model: nn.Module) -> bool:
+def _read_checkpoint(checkpoint: str | None) -> tuple[str | None, dict | None]:
+    """Read a checkpoint, and return a name under which mmengine loads what was read, and the content."""
+    if checkpoint is None:
+        return None, None
+    source = f'{IN_MEMORY}{checkpoint}'
+    content = _read_before[source] = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
+    return source, content
+
+
+@CheckpointLoader.register_scheme(prefixes=IN_MEMORY, force=True)
+def load_from_memory(filename: str, map_location: Any) -> dict:
+    """Return a checkpoint that :func:`_read_checkpoint` has read. mmengine logs the end of this function's name."""
+    return _read_before.pop(filename)
+
+
+def _any_weight_fits(content: dict, model: nn.Module) -> bool:
     """Whether a checkpoint has any weight of the detector; mmengine loads one that has none without an error."""
-    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
     weights = content.get('state_dict', content)
     own = model.state_dict()
     names = ((re.sub(r'^module\.', '', name), weight) for name, weight in weights.items())

@@ -3,6 +3,7 @@
 import copy
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 from conftest import (
@@ -95,3 +96,19 @@ def test_each_pass_is_drawn_like_a_plain_run_with_its_transforms(tmp_path):
             for fact in ('layer', 'level', 'stride', 'shape', 'min', 'max'):
                 assert one[fact] == other[fact], fact
             np.testing.assert_array_equal(read(tta_run / one['files'][0]), read(plain_run / other['files'][0]))
+
+
+def test_the_mean_of_passes_has_the_mean_of_their_values():
+    """Of three passes, the last one flipped; all cells are 4 pixels wide."""
+    size, rng = (8, 16), np.random.default_rng(0)
+    maps = rng.normal(size=(3, 2, 4)).astype(np.float32)
+    mirror = np.array([[-1.0, 0, size[1]], [0, 1, 0], [0, 0, 1]])
+    passes = [
+        Snapshot('a', None, number, Placement(matrix, size, size), [Level('neck', 0, 8, (4.0, 4.0), values)])
+        for number, (matrix, values) in enumerate(zip((np.eye(3), np.eye(3), mirror), maps))
+    ]
+    mean = average_snapshots(passes, 'center')
+    assert (mean.augmentation, mean.levels[0].stride) == ('mean', (1.0, 1.0))
+    upright = np.stack([maps[0], maps[1], maps[2][:, ::-1]]).astype(np.float64)
+    heats = [cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR) for values in upright]
+    np.testing.assert_allclose(mean.levels[0].values, sum(heats) / 3, atol=1e-5)
