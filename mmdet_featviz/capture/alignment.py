@@ -9,10 +9,12 @@ level are at ``offset + index * stride`` pixels of the input.
 from __future__ import annotations
 
 import inspect
+import threading
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Callable, Container, Iterator, NamedTuple, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -47,6 +49,18 @@ class Axes(NamedTuple):
     horizontal: Axis
 
 
+@dataclass(frozen=True)
+class _Centers:
+    """The centers of the levels of a detector, None where there are none, and what identifies its weights."""
+
+    weights: int
+    axes: dict[str, Axes | None]
+
+
+_known: WeakKeyDictionary = WeakKeyDictionary()  # detector: _Centers, which all who draw or measure it share
+_lock = threading.RLock()
+
+
 class CenterFinder:
     """Finds the centers of receptive fields for the activation maps of a detector.
 
@@ -65,13 +79,12 @@ class CenterFinder:
         self._model = model
         self._make_taps = make_taps
         self._warn = warn
-        self._found: dict[str, Axes | None] = {}  # by the name of the level
-        self._weights: int | None = None  # identifies the weights that the centers belong to
         self._reported: set[str] = set()  # levels without centers
 
     def add_to(self, pass_: Pass) -> None:
         """Set stride and offset of the activation maps of a pass; without centers, the offset stays None."""
-        self._find(pass_)
+        with _lock:
+            self._find(pass_)
         pixels = pass_.inputs.shape[2:]
         pass_.maps = [self._placed(activation, pixels) for activation in pass_.maps]
         pass_.attention = [self._placed(activation, pixels) for activation in pass_.attention]
@@ -84,7 +97,7 @@ class CenterFinder:
             )
 
     def _placed(self, activation: ActivationMap, pixels: Sequence[int]) -> ActivationMap:
-        axes = self._found.get(activation.name)
+        axes = _known[self._model].axes.get(activation.name)
         if axes is None:
             return activation
         cells = activation.values.shape[1:]
@@ -97,17 +110,17 @@ class CenterFinder:
 
     def _find(self, pass_: Pass) -> None:
         """Find the centers of the levels of a pass, with a small input or else with one as large as the pass has."""
-        weights = _fingerprint(self._model)
-        if weights != self._weights and not (self._found and self._model.training):
-            self._weights, self._found = weights, {}
+        weights, known = _fingerprint(self._model), _known.get(self._model)
+        if known is None or (weights != known.weights and not self._model.training):
+            known = _known[self._model] = _Centers(weights, {})
         cells = {activation.name: activation.values.shape[1:] for activation in [*pass_.maps, *pass_.attention]}
         size = tuple(pass_.inputs.shape[2:])
         sizes = [SMALL_INPUT, size] if size[0] * size[1] <= LARGEST_INPUT else [SMALL_INPUT]
         for mode, input_size in product(('tensor', 'predict'), sizes):
-            wanted = {name: shape for name, shape in cells.items() if name not in self._found}
+            wanted = {name: shape for name, shape in cells.items() if name not in known.axes}
             if wanted:
-                self._found.update(self._probe(pass_, input_size, mode, wanted))
-        self._found.update({name: None for name in cells if name not in self._found})
+                known.axes.update(self._probe(pass_, input_size, mode, wanted))
+        known.axes.update({name: None for name in cells if name not in known.axes})
 
     def _probe(
         self, pass_: Pass, size: tuple[int, int], mode: str, wanted: dict[str, Sequence[int]]

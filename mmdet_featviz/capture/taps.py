@@ -90,7 +90,7 @@ class Taps:
         self._checked = False
         self._fired: set[str] = set()
         self._local = threading.local()  # passes belong to the thread that calls the detector
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._attached: set[int] = set()  # threads between attach() and detach()
         self._handles: list[Any] = []
 
@@ -197,9 +197,8 @@ class Taps:
             self._checked = True
         passes = [replace(taken, maps=to_host(taken.maps), attention=to_host(taken.attention)) for taken in passes]
         if self._centers is not None:
-            with self._lock:
-                for taken in passes:
-                    self._centers.add_to(taken)
+            for taken in passes:
+                self._centers.add_to(taken)
         return passes
 
     def skipped_layers(self) -> list[str]:

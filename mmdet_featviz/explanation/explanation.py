@@ -147,7 +147,7 @@ class Explanation:
         raise KeyError(f'no level {name!r}: choose from {", ".join(level.name for level in self.snapshot.levels)}')
 
     def _grid(self, level: Level) -> Grid:
-        return Grid(level.values.shape, level.stride, self.snapshot.placement, self.style.align)
+        return Grid(level.values.shape, level.stride, self.snapshot.placement, self.style.align, level.offset)
 
 
 def _area(level: Level) -> float:

@@ -129,7 +129,8 @@ def features_of(observed: TappedPass, image: int) -> list[tuple[ActivationMap, T
 def level_of(activation: ActivationMap, heat: np.ndarray) -> Level:
     """Return the level of one image with this heat (H, W)."""
     heat = np.ascontiguousarray(heat, np.float32)
-    return Level(activation.layer, activation.level, activation.channels, activation.stride, heat)
+    facts = activation.layer, activation.level, activation.channels, activation.stride
+    return Level(*facts, heat, offset=activation.offset)
 
 
 def _precise(tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Sequence
 
 import torch
@@ -45,9 +45,16 @@ class GradientTaps(Taps):
         self._gradients = gradients
         self.tapped: list[TappedTensor] = []
 
-    def begin(self, inputs: Tensor, samples: Sequence[Any]) -> None:
+    def begin(self, inputs: Tensor, samples: Sequence[Any]) -> Pass:
         self.tapped = []
-        super().begin(inputs, samples)
+        return super().begin(inputs, samples)
+
+    def take(self) -> list[Pass]:
+        """Return the passes as :class:`Taps` do; the maps of `tapped` then have the centers that were found, too."""
+        passes = super().take()
+        placed = {activation.name: activation for pass_ in passes for activation in pass_.maps}
+        self.tapped = [replace(one, maps=[placed.get(found.name, found) for found in one.maps]) for one in self.tapped]
+        return passes
 
     def detach(self) -> None:
         super().detach()
