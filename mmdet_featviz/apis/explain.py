@@ -96,14 +96,14 @@ def explain_batch(
         data: The batch as a data loader returns it: lists ``inputs`` and ``data_samples``.
         dataset_meta: ``classes`` and ``palette`` (RGB) of the data set. Default: those of the model.
 
-    The other arguments are those of :func:`explain`.
+    The other arguments are those of :func:`mmdet_featviz.explain`.
 
     Returns:
         The explanations of each image. An image without a target has none.
 
     Raises:
         NoTargetError: If no image has a target.
-        TypeError, ValueError: As :func:`explain`.
+        TypeError, ValueError: As :func:`mmdet_featviz.explain`.
     """
     explainer = get_explainer(method)
     check_choice('of', of, tuple(PARTS))
@@ -181,7 +181,7 @@ def _snapshots(batch: DetectorBatch, dataset_meta: dict | None) -> list[Snapshot
 
 
 def _batch_of(model: nn.Module, image: Any) -> dict[str, list]:
-    """Return a batch of one image, which is given as in :func:`explain`."""
+    """Return a batch of one image, which is given as in :func:`mmdet_featviz.explain`."""
     if isinstance(image, Mapping):
         if not {'inputs', 'data_samples'} <= image.keys() or not isinstance(image['data_samples'], BaseDataElement):
             raise ValueError("a sample must be one item of a data set, with 'inputs' and 'data_samples'")
@@ -205,14 +205,14 @@ def explain_images(
         model: The detector.
         run_folder: Folder that the pictures are written to.
         each_level: Whether to also write a picture of each level, if several have heat.
-        **options: Arguments of :func:`explain`.
+        **options: Arguments of :func:`mmdet_featviz.explain`.
 
     Returns:
         One line: numbers of pictures and images, and the images that were skipped.
 
     Raises:
         NoTargetError: If no image has a target.
-        TypeError, ValueError: As :func:`explain`.
+        TypeError, ValueError: As :func:`mmdet_featviz.explain`.
     """
     keys, pictures, skipped, reason = ImageKeys(root), 0, [], None
     for image in tqdm(images, unit='image'):

@@ -17,6 +17,7 @@ from mmdet_featviz.cli.ranks import exit_on_sigterm
 from mmdet_featviz.explanation.targets import PARTS
 from mmdet_featviz.registry import EXPLAINERS
 from mmdet_featviz.runs.run_folder import RunFolder
+from mmdet_featviz.version import __version__
 from mmdet_featviz.visualization.style import Style
 
 USAGE = 'IMAGES CONFIG [CHECKPOINT] --out-dir DIR [options]'
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     overwrite, args.overwrite = args.overwrite, False
     _, model = load_detector(args)
     options = dict(method=args.method, targets=args.targets, layers=args.layers, of=args.of)
-    info = dict(explanations=dict(options, **args.method_options), **run_info_of(args))
+    info = dict(version=__version__, explanations=dict(options, **args.method_options), **run_info_of(args))
     try:
         folder = RunFolder(args.out_dir, overwrite)
         folder.take(info)

@@ -20,8 +20,9 @@ from mmengine.visualization import Visualizer
 from pages import chinese_page, chinese_pages, english_pages, heading_anchors, links, read_page, runnable_blocks
 from workplace import make_workplace
 
-from mmdet_featviz import REDUCTIONS, FeatureFocusMetric, FeatureVisualizer, Style
+from mmdet_featviz import EXPLAINERS, REDUCTIONS, FeatureFocusMetric, FeatureVisualizer, Style
 from mmdet_featviz.cli import main
+from mmdet_featviz.explanation import gradient_methods, perturbation_methods  # noqa: F401  as the detectors
 from mmdet_featviz.models.detectors import featviz_detectors  # noqa: F401  registered for good, not for one page
 
 PAGES = english_pages()
@@ -58,7 +59,7 @@ def workplace(template, tmp_path, monkeypatch):
     shutil.copytree(template, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for registry in (MODELS, REDUCTIONS):
+    for registry in (EXPLAINERS, MODELS, REDUCTIONS):
         monkeypatch.setattr(registry, '_module_dict', dict(registry._module_dict))
     return tmp_path
 
