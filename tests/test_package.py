@@ -170,34 +170,97 @@ def distributions(tmp_path_factory):
     return source, sdist, next(folder.glob('*.whl'))
 
 
-def test_wheel_and_sdist_carry_configs_weights_and_tools(distributions):
-    _, sdist, wheel = distributions
-    wanted = {
-        'mmdet_featviz/.mim/configs/_base_/featviz.py',
-        'mmdet_featviz/.mim/configs/demo/atss_shapes.pth',
-        'mmdet_featviz/.mim/configs/zoo/yolox_tiny.py',
-        'mmdet_featviz/.mim/tools/test.py',
-        'mmdet_featviz/report/page/index.html',
-        'mmdet_featviz/report/page/page.js',
-        'mmdet_featviz/report/page/report.css',
-    }
-    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
+def files_of(source, *folders):
+    """Files of a clone, in some of its folders."""
+    paths = (path for folder in folders for path in sorted((source / folder).rglob('*')))
+    names = (path.relative_to(source) for path in paths if path.is_file())
+    return {name.as_posix() for name in names if not {'__pycache__', '.mim'} & set(name.parts)}
+
+
+def package_files(source):
+    """What both kinds of distribution have: the code, the page, and what mim looks for."""
+    for_mim = files_of(source, 'configs', 'tools') | {'model-index.yml'}
+    return files_of(source, 'mmdet_featviz') | {f'mmdet_featviz/.mim/{name}' for name in for_mim}
+
+
+def test_the_wheel_has_code_page_configs_tools_and_licence_and_nothing_else(distributions):
+    source, _, wheel = distributions
+    info = {'METADATA', 'RECORD', 'WHEEL', 'entry_points.txt', 'top_level.txt', 'LICENSE'}
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.endswith('/')}
+    own = {name for name in names if '.dist-info/' not in name}
+    assert own == package_files(source)
+    assert {Path(name).name for name in names - own} == info
+    assert {Path(name).suffix for name in own} == {'.css', '.html', '.js', '.pth', '.py', '.sh', '.yml'}
+
+
+def test_the_sdist_has_what_builds_the_wheel_and_the_environments(distributions):
+    source, sdist, _ = distributions
     with tarfile.open(sdist) as archive:
-        names = {name.partition('/')[2] for name in archive.getnames()}
-    assert wanted | {'setup.py', 'LICENSE', 'requirements/runtime.txt', 'configs/_base_/featviz.py'} <= names
+        names = {member.name.partition('/')[2] for member in archive.getmembers() if member.isfile()}
+    top = {
+        *('CHANGELOG.md', 'LICENSE', 'MANIFEST.in', 'Makefile', 'README.md', 'README_zh-CN.md'),
+        *('model-index.yml', 'pyproject.toml', 'setup.py', 'PKG-INFO', 'setup.cfg'),
+    }
+    own = {name for name in names if not name.startswith('mmdet_featviz.egg-info/')}
+    assert own == package_files(source) | files_of(source, 'configs', 'tools', 'requirements') | top
+
+
+def test_the_distributions_pass_the_check_of_twine(distributions):
+    pytest.importorskip('twine', reason='twine is not installed')
+    command = [sys.executable, '-m', 'twine', 'check', '--strict', *map(str, distributions[1:])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count('PASSED') == 2
+
+
+def install_from_index(environment, wheel):
+    """Install a wheel and what it requires into an environment without pip; skips where there is no package index."""
+    pip = [sys.executable, '-m', 'pip', '--python', str(environment / 'bin' / 'python'), '--retries', '0']
+    done = subprocess.run([*pip, 'install', '--quiet', str(wheel)], capture_output=True, text=True)
+    if 'NewConnectionError' in done.stderr or 'ConnectTimeoutError' in done.stderr:
+        pytest.skip('the package index cannot be reached')
+    assert done.returncode == 0, done.stderr
+    checked = subprocess.run([*pip, 'check'], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.index
+def test_the_wheel_works_in_an_environment_that_has_only_what_it_requires(tmp_path, distributions, monkeypatch):
+    """First it says what is missing; with the stack of this environment it then draws the demo and a report."""
+    monkeypatch.delenv('PYTHONPATH', raising=False)
+    environment = tmp_path / 'env'
+    venv.create(environment, with_pip=False, symlinks=True)
+    install_from_index(environment, distributions[2])
+    featviz = str(environment / 'bin' / 'featviz')
+    said = subprocess.run([featviz, '--version'], capture_output=True, text=True, cwd=tmp_path)
+    assert said.stderr.splitlines()[-1].startswith('ImportError: mmdet_featviz needs torch, which is not installed;')
+
+    add_stack(environment)
+    configs = next(environment.glob('lib/python*/site-packages')) / 'mmdet_featviz' / '.mim' / 'configs' / 'demo'
+    make = ['demo-data', '--train', '0', '--val', '1', '--out-dir', 'data']
+    draw = ['image', 'data/val', str(configs / 'atss_shapes_hp.py'), str(configs / 'atss_shapes.pth')]
+    for arguments in (make, [*draw, '--device', 'cpu', '--out-dir', 'run', '--save', 'panel', '--report']):
+        done = subprocess.run([featviz, *arguments], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'run' / 'report' / 'index.html').stat().st_size > 1000
+
+
+def add_stack(environment):
+    """Let an environment have the packages of this one, after its own."""
+    packages = [entry for entry in sys.path if entry.endswith('site-packages')]
+    (next(environment.glob('lib/python*')) / 'site-packages' / 'stack.pth').write_text('\n'.join(packages))
 
 
 @pytest.mark.parametrize('kind', ['wheel', 'sdist', 'editable'])
-def test_configs_can_be_inherited_from_every_kind_of_install(tmp_path, distributions, kind):
+def test_configs_can_be_inherited_from_every_kind_of_install(tmp_path, distributions, kind, monkeypatch):
+    monkeypatch.delenv('PYTHONPATH', raising=False)
     source, sdist, wheel = distributions
     what = {'wheel': [str(wheel)], 'sdist': [str(sdist)], 'editable': ['-e', str(source)]}[kind]
     environment = tmp_path / 'env'
     venv.create(environment, with_pip=False, symlinks=True)
     executable = str(environment / 'bin' / 'python')
-    # The heavy packages are those of this environment; only ours is installed into the new one.
-    packages = [entry for entry in sys.path if entry.endswith('site-packages')]
-    site = next((environment / 'lib').glob('python*')) / 'site-packages'
-    (site / 'stack.pth').write_text('\n'.join(packages))
+    add_stack(environment)  # only our package is installed into the new one
     install = ['-m', 'pip', '--quiet', 'install', '--no-deps', '--no-build-isolation', '--force-reinstall']
     done = subprocess.run([executable, *install, *what], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
