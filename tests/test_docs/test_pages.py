@@ -32,6 +32,7 @@ MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
 NOT_RUN = {
     'pip install': 'installs packages',
     'CFLAGS=-g0 pip install': 'installs packages',
+    'mim install': 'installs packages',
     'make demo': 'installs everything; its command is that of the demo in get_started.md',
     'make test': 'installs everything',
     'featviz demo-data': 'a thousand scenes; with fewer it runs in the same page',
