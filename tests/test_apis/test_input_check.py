@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from conftest import keep_ratio_pipeline, noise, pool_detector, runner_config, write_dataset
+from conftest import FLIP_KEYS, keep_ratio_pipeline, noise, pool_detector, runner_config, write_dataset
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 
@@ -42,7 +42,7 @@ def test_a_pipeline_that_moves_the_image_is_found_once(tmp_path, caplog, name):
 
 
 def tta(*transforms):
-    pipeline = keep_ratio_pipeline((160, 120), meta_keys=KEYS)
+    pipeline = keep_ratio_pipeline((160, 120), meta_keys=(*FLIP_KEYS, *KEYS))
     return [pipeline[0], dict(type='TestTimeAug', transforms=[*transforms, [pipeline[-1]]])]
 
 
