@@ -128,6 +128,17 @@ def test_two_runs_that_find_a_folder_free_do_not_both_take_it(tmp_path):
     assert json.loads((tmp_path / 'run.json').read_text())['id'] == one.id
 
 
+def test_a_resumed_run_keeps_its_id_and_one_that_replaces_it_gets_another(tmp_path):
+    found = []
+    for options in ({}, dict(resume=True), dict(overwrite=True)):
+        run_folder = RunFolder(str(tmp_path), **options)
+        run_folder.take({})
+        run_folder.record([dict(key='a', augmentation=0, layer='neck', level=0, files=[])])
+        run_folder.release()
+        found.append(json.loads((tmp_path / 'run.json').read_text())['id'])
+    assert found[0] == found[1] != found[2]
+
+
 def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path, monkeypatch):
     temporary = []
     monkeypatch.setattr('os.replace', lambda source, target: temporary.append(source))

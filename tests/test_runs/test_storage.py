@@ -213,3 +213,12 @@ def test_files_of_others_may_have_any_name(tmp_path):
     RunFolder(str(tmp_path), resume=True).record([])
     RunFolder(str(tmp_path), overwrite=True)
     assert (tmp_path / 'C:..').exists()
+
+
+@pytest.mark.parametrize('place', ['bucket://run', 'disk'])
+def test_a_file_is_created_only_once(tmp_path, place):
+    store = get_storage(place if '://' in place else str(tmp_path / place))
+    store.prepare()
+    assert store.create('run.json', b'first')
+    assert not store.create('run.json', b'second')
+    assert store.read('run.json') == b'first'
