@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT, noise, pictures, pool_detector, runner_config, write_dataset
 
+from mmdet_featviz.runs import rank_agreement
 from mmdet_featviz.runs.manifest import read_entries
+from mmdet_featviz.runs.rank_agreement import decide_once
 from mmdet_featviz.runs.storage import get_storage
 
 RANK = """
@@ -110,3 +113,21 @@ def test_a_runner_that_knows_nothing_of_heatmaps_gets_them_in_its_log_folder(tmp
     names = [name for name in pictures(run) if 'manifest' not in name]
     assert {name.partition('~')[0] for name in names} == set('01234')
     assert {file for entry in read_entries(get_storage(run)) for file in entry['files']} == set(names)
+
+
+def test_the_first_rank_that_asks_decides_and_its_error_is_that_of_all(monkeypatch):
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(rank_agreement, 'get_dist_info', lambda: (1, 3))
+    monkeypatch.setattr(rank_agreement, '_default_store', lambda: store)
+    assert decide_once('folder', lambda: dict(id=1)) == (dict(id=1), True)
+    for _ in range(2):
+        assert decide_once('folder', lambda: pytest.fail('decided again')) == (dict(id=1), False)
+    assert decide_once('another', lambda: 2) == (2, True)
+
+    def fail():
+        raise FileExistsError('taken')
+
+    with pytest.raises(FileExistsError, match='taken'):
+        decide_once('wrong', fail)
+    with pytest.raises(FileExistsError, match='taken'):
+        decide_once('wrong', lambda: pytest.fail('decided again'))

@@ -139,6 +139,22 @@ def test_a_resumed_run_keeps_its_id_and_one_that_replaces_it_gets_another(tmp_pa
     assert found[0] == found[1] != found[2]
 
 
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs os.fork')
+def test_the_end_of_a_fork_does_not_free_the_folder(tmp_path):
+    code = f"""
+import os, sys
+from mmdet_featviz.runs.run_folder import RunFolder
+run_folder = RunFolder({str(tmp_path)!r})
+run_folder.take({{}})
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+print(os.listdir({str(tmp_path)!r}))
+"""
+    assert python(code).stdout == "['run.json']\n"
+    assert not list(tmp_path.iterdir())  # free again at the end of the process itself
+
+
 def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path, monkeypatch):
     temporary = []
     monkeypatch.setattr('os.replace', lambda source, target: temporary.append(source))
