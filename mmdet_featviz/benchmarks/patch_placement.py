@@ -3,11 +3,11 @@
 A patch is moved over a plain image. The center of the change that it causes in a level, brought back to the image as a
 heatmap is, must
 
-- *move* as the patch does. The patch moves by whole cells of even the coarsest level, so constant offsets cancel, such
-  as those of a network that looks at the corners of its cells. What remains is almost zero for a network of
-  convolutions, while swapped axes, forgotten flips, stretched maps and tokens in a wrong order are off by many cells.
-- be *at* the patch, on average over its positions. An offset of half a cell is normal for strided convolutions, which
-  look at the corner of their block.
+- *move* as the patch does. The patch moves by whole cells of even the coarsest level, so constant offsets cancel. What
+  remains is almost zero for a network of convolutions, while swapped axes, forgotten flips, stretched maps and tokens
+  in a wrong order are off by many cells.
+- be *at* the patch, on average over its positions. The cells are where their receptive fields were found to be
+  (``align='auto'``).
 
 Both must hold to within one cell. A level into which coarser levels are resampled shares their errors, in pixels: the
 finest level of an FPN, fed by stride 32 cell by cell, may be off by 16 pixels. So necks, and backbones that resample
@@ -15,8 +15,8 @@ their own levels (HRNet), are allowed half a cell of their own plus half a cell 
 that is more.
 
 Attention, deformable, dynamic and widely dilated convolutions, wide pools, hourglasses (to stride 128 and back, cell by
-cell) and norms over the whole image look further. Levels that fail behind these modules are called blurred as long as
-they stay near the patch, and wrong otherwise.
+cell) and norms over the whole image look further. Levels that fail behind these modules are called blurred up
+to four times these bounds, and wrong beyond.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PLACES = [(110, 110), (174, 174)]
 TEXTURE = 4  # pixels per color: a patch of one color would be visible only at its edges, or at one of them
 BACKGROUND = 110  # gray level
 MOVES = [(0, 0), (256, 0), (0, 128)]  # whole cells of stride 128
-BLUR = 128  # pixels of the network's input; SSD's widest kernel reaches 96 to each side
+BLUR = 4  # times the bound of a level that is right
 WIDE_KERNEL = 7  # cells; most of a wider kernel is beside the patch: SSD, YOLOF, the pools of YOLOX
 FEEDBACK_NECKS = {'FPG', 'NASFPN', 'NASFCOS_FPN'}  # their coarsest levels flow back into the finer ones
 FAR_MODULES = re.compile(
@@ -57,6 +57,7 @@ class LevelPlacement:
     Attributes:
         layer: Path of the module inside the detector.
         level: Index among the outputs of the layer.
+        found: Offset (vertical, horizontal) that was found for its first cell, in pixels; None if none was.
         moves: Largest difference between the movement of the change and that of the patch.
         offset: Mean distance of the change from the patch.
         allowed: Largest value of either that counts as right.
@@ -65,6 +66,7 @@ class LevelPlacement:
 
     layer: str
     level: int
+    found: tuple[float, float] | None
     moves: float
     offset: float
     allowed: float
@@ -172,10 +174,10 @@ def level_placements(model: nn.Module, pack: Callable[[np.ndarray], dict]) -> li
         verdict = 'wrong'
         if max(moved, offset) <= allowed:
             verdict = 'right'
-        elif _looks_far(model, activation.layer, pass_.maps) and max(moved, offset) <= max(1, BLUR / stride):
+        elif _looks_far(model, activation.layer, pass_.maps) and max(moved, offset) <= BLUR * allowed:
             verdict = 'blurred'
         rounded = (round(float(figure), 2) for figure in (moved, offset, allowed))
-        results.append(LevelPlacement(activation.layer, activation.level, *rounded, verdict))
+        results.append(LevelPlacement(activation.layer, activation.level, activation.offset, *rounded, verdict))
     return results
 
 
@@ -218,7 +220,8 @@ def _shift(
     """
     change = (after - before).abs().mean(0).numpy()
     placement = placements.placement_from_metas(pass_.samples[0].metainfo, pass_.inputs[0])
-    heat = grid.Grid(change.shape, activation.stride, placement).heatmap(change).astype(np.float64)
+    cells = grid.Grid(change.shape, activation.stride, placement, 'auto', activation.offset)
+    heat = cells.heatmap(change).astype(np.float64)
     # Keep only strong changes: attention and norms over the image change a little everywhere.
     typical = np.median(heat) if np.median(heat) < heat.max() else 0
     heat = np.clip(heat - (heat.max() + typical) / 2, 0, None)

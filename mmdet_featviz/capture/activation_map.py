@@ -22,6 +22,7 @@ class ActivationMap:
         details: N dicts from the taps' :class:`DetailRecorder`, one per image; None without a recorder.
         offset: (vertical, horizontal) center of the first cell's receptive field, in pixels of the network's input;
             None if it is not known.
+        is_folded: Whether the map was folded from tokens, which may be queries that only happen to fill a grid.
     """
 
     layer: str
@@ -31,6 +32,7 @@ class ActivationMap:
     values: Tensor
     details: Sequence[Any] | None = None
     offset: tuple[float, float] | None = None
+    is_folded: bool = False
 
     @property
     def name(self) -> str:

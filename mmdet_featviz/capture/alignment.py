@@ -71,14 +71,20 @@ class CenterFinder:
         model: The detector. It is not changed, and its hooks are not called.
         make_taps: Given a copy of the detector and a reduction, creates taps of the same layers.
         warn: Called with a message about levels without centers.
+        report_not_map: Called with a layer, a description of its output and the pass, for tokens that are no map.
     """
 
     def __init__(
-        self, model: nn.Module, make_taps: Callable[[nn.Module, Any], Any], warn: Callable[[str], None]
+        self,
+        model: nn.Module,
+        make_taps: Callable[[nn.Module, Any], Any],
+        warn: Callable[[str], None],
+        report_not_map: Callable[[str, str, Pass], None],
     ) -> None:
         self._model = model
         self._make_taps = make_taps
         self._warn = warn
+        self._report_not_map = report_not_map
         self._reported: set[str] = set()  # levels without centers
 
     def add_to(self, pass_: Pass) -> None:
@@ -86,7 +92,7 @@ class CenterFinder:
         with _lock:
             self._find(pass_)
         pixels = pass_.inputs.shape[2:]
-        pass_.maps = [self._placed(activation, pixels) for activation in pass_.maps]
+        pass_.maps = self._without_queries([self._placed(activation, pixels) for activation in pass_.maps], pass_)
         pass_.attention = [self._placed(activation, pixels) for activation in pass_.attention]
         without = [activation.name for activation in pass_.maps if activation.offset is None]
         if not self._reported.issuperset(without):
@@ -95,6 +101,17 @@ class CenterFinder:
                 f"no receptive-field centers were found for {', '.join(without)}: align='auto' draws the value of a "
                 'cell at the center of the block of pixels that the cell covers'
             )
+
+    def _without_queries(self, maps: list[ActivationMap], pass_: Pass) -> list[ActivationMap]:
+        """Drop maps that were folded from as many tokens as a grid has cells, if these are in no place of the image."""
+        axes = _known[self._model].axes
+        if not any(activation.offset for activation in maps):  # nothing is known about this detector
+            return maps
+        queries = [activation for activation in maps if activation.is_folded and axes[activation.name] is None]
+        for activation in queries:
+            shape = (activation.values.shape[0], activation.values[0].numel(), activation.channels)
+            self._report_not_map(activation.layer, f'tokens without a position, {shape}', pass_)
+        return [activation for activation in maps if all(activation is not query for query in queries)]
 
     def _placed(self, activation: ActivationMap, pixels: Sequence[int]) -> ActivationMap:
         axes = _known[self._model].axes.get(activation.name)
@@ -113,17 +130,17 @@ class CenterFinder:
         weights, known = _fingerprint(self._model), _known.get(self._model)
         if known is None or (weights != known.weights and not self._model.training):
             known = _known[self._model] = _Centers(weights, {})
-        cells = {activation.name: activation.values.shape[1:] for activation in [*pass_.maps, *pass_.attention]}
+        levels = {activation.name: activation for activation in [*pass_.maps, *pass_.attention]}
         size = tuple(pass_.inputs.shape[2:])
         sizes = [SMALL_INPUT, size] if size[0] * size[1] <= LARGEST_INPUT else [SMALL_INPUT]
         for mode, input_size in product(('tensor', 'predict'), sizes):
-            wanted = {name: shape for name, shape in cells.items() if name not in known.axes}
+            wanted = {name: activation for name, activation in levels.items() if name not in known.axes}
             if wanted:
                 known.axes.update(self._probe(pass_, input_size, mode, wanted))
-        known.axes.update({name: None for name in cells if name not in known.axes})
+        known.axes.update({name: None for name in levels if name not in known.axes})
 
     def _probe(
-        self, pass_: Pass, size: tuple[int, int], mode: str, wanted: dict[str, Sequence[int]]
+        self, pass_: Pass, size: tuple[int, int], mode: str, wanted: dict[str, ActivationMap]
     ) -> dict[str, Axes | None]:
         """Send the coordinates of an input of some size (height, width) through the skeleton of the detector.
 
@@ -131,26 +148,29 @@ class CenterFinder:
             pass_: A pass of the detector; some detectors need what is in its data samples.
             size: (height, width) of the input.
             mode: Mode of the detector's forward. ``tensor`` computes no boxes, but not every detector supports it.
-            wanted: {name: (rows, columns) in the pass} of levels; the forward ends when all have fired.
+            wanted: {name: activation map in the pass} of levels; the forward ends when all have fired.
 
         Returns:
-            {name: centers} of the wanted levels that fired; None for cells that are not on lines.
+            {name: centers} of the wanted levels that fired. None are cells that are not on lines, and tokens that
+            fill a grid in the pass, but not in an input of this size.
         """
-        maps = self._run_skeleton(pass_, size, mode, wanted, torch.float32)
+        maps, layers = self._run_skeleton(pass_, size, mode, wanted, torch.float32)
         # Products of many large weights exceed float32. Apple's GPUs have no float64.
         if any(positions.isnan().any() for positions in maps.values()) and pass_.inputs.device.type != 'mps':
-            maps = self._run_skeleton(pass_, size, mode, wanted, torch.float64)
-        return {
+            maps, layers = self._run_skeleton(pass_, size, mode, wanted, torch.float64)
+        found = {
             name: _axes(positions, max(size))
             for name, positions in maps.items()
             # The stride of a single cell cannot be seen.
-            if all(n == 1 or m > 1 for n, m in zip(wanted[name], positions.shape[1:]))
+            if all(n == 1 or m > 1 for n, m in zip(wanted[name].values.shape[1:], positions.shape[1:]))
         }
+        tokens = {name for name, activation in wanted.items() if activation.is_folded and activation.layer in layers}
+        return {**dict.fromkeys(tokens - maps.keys()), **found}
 
     def _run_skeleton(
         self, pass_: Pass, size: tuple[int, int], mode: str, wanted: Container[str], dtype: torch.dtype
-    ) -> dict[str, Tensor]:
-        """Return {name: mean positions (3, rows, columns)} of the wanted levels that fired."""
+    ) -> tuple[dict[str, Tensor], Container[str]]:
+        """Return {name: mean positions (3, rows, columns)} of the wanted levels that fired, and all layers that did."""
         skeleton = skeleton_of(self._model)
         taps = self._make_taps(skeleton, _mean_positions)
         inputs = _coordinates(size, pass_.inputs.shape[1], dtype, pass_.inputs.device)
@@ -174,7 +194,7 @@ class CenterFinder:
                 module.register_forward_hook(stop_when_all_fired)
             options = dict(data_samples=samples, mode=mode) if has_modes else {}
             skeleton.forward(share(inputs), **options)
-        return fired()
+        return fired(), taps.fired
 
 
 class _AllFiredError(Exception):

@@ -30,7 +30,7 @@ class Share(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Callable, types: Any, args: Sequence = (), kwargs: dict | None = None) -> Any:
-        apply = RULES.get(func.__name__.strip('_'))
+        apply = None if func is Tensor.__float__ else RULES.get(func.__name__.strip('_'))
         if apply is None:
             return super().__torch_function__(func, types, args, kwargs or {})
         return apply(func, *args, **(kwargs or {}))
@@ -153,6 +153,12 @@ def clamp(func: Callable, values: Share, *limits: Any, **kwargs: Any) -> Tensor:
 def new(func: Callable, values: Share, *args: Any, **kwargs: Any) -> Tensor:
     """Constants come from no pixel."""
     return func(plain(values), *args, **kwargs)
+
+
+@rule('cat', 'concat', 'concatenate', 'stack')
+def join(func: Callable, tensors: Sequence[Tensor], *args: Any, **kwargs: Any) -> Share:
+    """Constants beside shares, such as coordinates or class tokens, come from no pixel."""
+    return share(func([plain(part) if is_share(part) else torch.zeros_like(part) for part in tensors], *args, **kwargs))
 
 
 @rule('expand_as', 'view_as', 'reshape_as')

@@ -77,7 +77,9 @@ class Taps:
         )
         if layer_type is not None:
             self.modules = find_modules_of_type(self.modules, layer_type)
-        self._centers = CenterFinder(self.model, self._taps_of, self._warn) if find_centers else None
+        self._centers = (
+            CenterFinder(self.model, self._taps_of, self._warn, self._report_not_map) if find_centers else None
+        )
         self._shifts = {name: window_shift(self.model, name) for name in self.modules}
         self.not_maps: dict[str, str] = {}  # layer: description of its output, which is not a feature map
         self._errors: dict[str, str] = {}  # layer: the first error of capturing its output
@@ -201,6 +203,11 @@ class Taps:
                 self._centers.add_to(taken)
         return passes
 
+    @property
+    def fired(self) -> frozenset[str]:
+        """The layers that have fired so far, with a feature map or without."""
+        return frozenset(self._fired)
+
     def skipped_layers(self) -> list[str]:
         """One description per layer that was skipped, in every pass or in some, with the reason; for summaries."""
         not_maps = [f'layer {layer}, no spatial map ({what})' for layer, what in self.not_maps.items()]
@@ -236,7 +243,8 @@ class Taps:
                     current.outputs_seen[layer] = number + 1
                     if features is not None:
                         stride = stride_of(features, current.inputs)
-                        current.maps.append(self._activation_map(layer, number, features, stride))
+                        activation = self._activation_map(layer, number, features, stride)
+                        current.maps.append(replace(activation, is_folded=found.dim() == 3))
                 if feature_maps:
                     self._keep(layer, found, current.maps[-len(feature_maps) :])
             if found is None:

@@ -9,7 +9,10 @@ from typing import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-MAX_CLASS_TOKENS = 2
+MAX_CLASS_TOKENS = 5  # a class token and four registers
+MIN_CELLS = 4  # one to three tokens are classes, scores or sentences
+MAX_STRIDE = 64
+PATCHES = range(6, 33)  # sides of patches, in pixels, that need not be powers of two
 
 
 def fold_tokens(
@@ -37,23 +40,28 @@ def fold_tokens(
     if shift is None and len(tokens) != len(inputs) and tokens.shape[1] == len(inputs):
         tokens = tokens.transpose(0, 1)
     if len(tokens) == len(inputs):
-        for class_tokens in range(MAX_CLASS_TOKENS + 1):
-            spatial = tokens[:, class_tokens:]
-            splits = {
-                split
-                for split in _candidate_splits(levels_seen, single)
-                if sum(map(math.prod, split)) == spatial.shape[1]
-            }
-            if splits:
-                return min((_fold(spatial, split) for split in sorted(splits, reverse=True)), key=_roughness)
+        # Grids of other layers and of usual strides come first.
+        usual, patches = _candidate_splits(levels_seen, single), ((grid,) for grid in _grids_of_patches(inputs))
+        for candidates in (list(usual), list(patches)):
+            for class_tokens in range(MAX_CLASS_TOKENS + 1):
+                spatial = tokens[:, class_tokens:]
+                splits = {split for split in candidates if sum(map(math.prod, split)) == spatial.shape[1] >= MIN_CELLS}
+                if splits:
+                    return min((_fold(spatial, split) for split in sorted(splits, reverse=True)), key=_roughness)
     return [] if shift is None else _fold_windows(tokens, len(inputs), single, shift)
 
 
 def _grids_of_strides(inputs: Tensor) -> list[tuple[int, int]]:
-    """The grids (rows, columns) of the strides 1, 2, 4, ..., fine to coarse."""
+    """The grids (rows, columns) of the strides 1, 2, 4, ..., 64, fine to coarse."""
     height, width = inputs.shape[-2:]
-    strides = [2**exponent for exponent in range(max(height, width).bit_length() + 1)]
+    strides = [2**exponent for exponent in range(MAX_STRIDE.bit_length())]
     return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
+
+
+def _grids_of_patches(inputs: Tensor) -> list[tuple[int, int]]:
+    """The grids (rows, columns) of whole patches of any usual size; what remains at the borders is left out."""
+    height, width = inputs.shape[-2:]
+    return [(height // side, width // side) for side in PATCHES]
 
 
 def _candidate_splits(levels_seen: Iterable[list], single: Iterable[tuple[int, int]]) -> Iterable[tuple]:

@@ -7,7 +7,7 @@ from mmdet_featviz.benchmarks.patch_placement import LevelPlacement
 
 
 def level_row(level, verdict='right', moves=0.01):
-    return asdict(LevelPlacement('neck', level, moves, 0.25 * (level + 1), 1.0, verdict))
+    return asdict(LevelPlacement('neck', level, (0.5, 0.5 + level), moves, 0.25 * (level + 1), 1.0, verdict))
 
 
 def write_sample(tmp_path, **changes):
@@ -37,8 +37,11 @@ def test_the_table_has_a_row_for_each_config(tmp_path):
         '1 of 2 configs in 2 folders run, 1 of them with identical predictions, '
         '1 placed right, 0 blurred, 0 placed wrong.'
     ) in text
-    assert '| good | `good_r50` | ATSS | neck 8 16 | yes | neck 0.01 / 0.50 | identical | 3.2 s |' in text
-    assert '| bad | `bad_r50` | | | | | | ImportError: no / such module |' in text
+    assert (
+        '| good | `good_r50` | ATSS | neck 8 16 | neck 0.5 0.5x1.5 | yes | neck 0.01 / 0.50 | identical | 3.2 s |'
+        in text
+    )
+    assert '| bad | `bad_r50` | | | | | | | ImportError: no / such module |' in text
 
 
 def test_wrong_placement_is_reported_and_fails(tmp_path):

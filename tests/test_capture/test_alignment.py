@@ -211,7 +211,7 @@ def test_finding_centers_leaves_no_trace():
     flags = [module.training for module in model.modules()]
     state = torch.get_rng_state()
     for size in (alignment.SMALL_INPUT, (1, 1)):
-        finder = alignment.CenterFinder(model, Taps(model, None, lambda f: f[:, 0])._taps_of, print)
+        finder = alignment.CenterFinder(model, Taps(model, None, lambda f: f[:, 0])._taps_of, print, print)
         finder._run_skeleton(alignment.Pass(inputs, samples), size, 'tensor', ['neck_0'], torch.float32)
     assert not calls
     assert torch.equal(torch.get_rng_state(), state)
@@ -265,3 +265,48 @@ def test_a_level_without_centers_is_reported_once_and_centered(caplog):
     assert 'backbone_0' in warnings[0]
     grid = Grid((32, 40), (8, 8), identity_placement(SIZE, SIZE), 'auto', level.offset)
     assert np.array_equal(grid.input_to_cells, Grid((32, 40), (8, 8), grid.placement, 'center').input_to_cells)
+
+
+def test_queries_that_fill_a_grid_by_chance_are_no_map():
+    """300 queries are as many as the cells of stride 32 in 480 x 640 pixels; the tokens of an encoder are a map."""
+
+    class Transformer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.encoder, self.head = nn.Conv2d(3, 8, 32, 32), nn.Linear(8, 8), nn.Linear(8, 4)
+            self.queries = nn.Parameter(torch.rand(300, 8))
+            self.cross = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, inputs):
+            memory = self.encoder(self.backbone(inputs).flatten(2).transpose(1, 2))
+            queries = self.queries.expand(len(inputs), -1, -1)
+            return self.head(queries + self.cross(queries, memory, memory)[0])
+
+    model, inputs = Transformer().eval(), torch.rand(1, 3, 480, 640)
+    taps = Taps(model, ['backbone', 'encoder', 'head'], lambda features: features[:, 0])
+    with taps, torch.no_grad():
+        taps.begin(inputs, [DetDataSample()])
+        model(inputs)
+    levels = taps.take()[0].maps
+    assert [level.name for level in levels] == ['backbone_0', 'encoder_0']
+    np.testing.assert_allclose([level.offset for level in levels], 16, atol=1)  # the weights are random
+    assert taps.not_maps == {'head': 'tokens without a position, (1, 300, 4)'}
+
+
+def test_patches_of_a_transformer_with_class_and_register_tokens():
+    """A class token and four registers before patches of 14 x 14 pixels, as in DINOv2, in blocks with attention."""
+
+    class Transformer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.leading = nn.Conv2d(3, 8, 14, 14), nn.Parameter(torch.rand(1, 5, 8))
+            self.blocks = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+        def forward(self, inputs):
+            tokens = self.patches(inputs).flatten(2).transpose(1, 2)
+            return self.blocks(torch.cat([self.leading.expand(len(inputs), -1, -1), tokens], 1))
+
+    (level,) = levels_of(Detector(Transformer()).eval(), torch.rand(1, 3, 800, 1066))
+    assert level.values.shape == (1, 57, 76)
+    assert level.stride == (14, 14)
+    np.testing.assert_allclose(level.offset, 7, atol=0.5)  # the weights are random

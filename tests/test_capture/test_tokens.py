@@ -221,3 +221,20 @@ def test_text_tokens_beside_image_tokens_are_not_folded_even_if_they_fit_a_grid(
         model.encoder((tokens_on(LEVELS), torch.rand(2, 8 * 11, 2)))
     assert [tuple(level.values.shape[1:]) for level in taps.take()[0].maps] == LEVELS
     assert taps.not_maps['encoder'].startswith('scores, queries or similar')
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'patch'), [(518, 518, 14), (800, 1066, 14), (384, 576, 12), (237, 322, 16)]
+)
+@pytest.mark.parametrize('leading', [0, 1, 5])
+def test_patches_of_any_size_after_class_and_register_tokens(height, width, patch, leading):
+    """Patches of DINOv2 with registers: a class token, four registers, and 14 x 14 pixels per token."""
+    grid = height // patch, width // patch
+    (level,) = fold_tokens(tokens_on([grid], leading), torch.zeros(2, 3, height, width), [])
+    torch.testing.assert_close(level[1], positions(grid))
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+@pytest.mark.parametrize('size', [(480, 640), (64, 64), (800, 1333)])
+def test_up_to_three_tokens_are_no_map(count, size):
+    assert fold_tokens(torch.rand(2, count, 8), torch.zeros(2, 3, *size), [[(1, 1), (1, 2), (1, 3)]]) == []
