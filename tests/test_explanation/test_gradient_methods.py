@@ -7,7 +7,7 @@ import pytest
 import torch
 from explained import by_hand, narrow_retinanet, write_image
 
-from mmdet_featviz import EXPLAINERS, explain
+from mmdet_featviz import EXPLAINERS, explain, look
 
 
 def odam(a, g):
@@ -68,6 +68,14 @@ def test_a_map_is_that_of_the_formula(model, image, method):
         values = one.values(f'neck_{level}')
         np.testing.assert_allclose(values, expected, rtol=5e-3, atol=1e-3 * expected.max() + 1e-12)
         assert one.method == method
+
+
+@pytest.mark.parametrize('method', ['odam', 'eigencam'])
+def test_heat_is_at_the_centers_of_receptive_fields(model, image, method):
+    explained = explain(model, image, method=method)[0].snapshot.levels
+    drawn = look(model, image, layers='neck').snapshot.levels
+    assert [(level.stride, level.offset) for level in explained] == [(level.stride, level.offset) for level in drawn]
+    assert all(level.offset is not None for level in explained)
 
 
 def test_each_side_of_the_box(model, image):
