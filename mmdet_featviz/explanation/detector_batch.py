@@ -65,7 +65,7 @@ class DetectorBatch:
 
     @cached_property
     def _plain_pass(self) -> tuple[list[Detections], Pass]:
-        with torch.no_grad(), Taps(self.model, (), _no_map) as taps:
+        with torch.no_grad(), Taps(self.model, (), _no_map, find_centers=False) as taps:
             detections = self._predict(self.data)
         (pass_,) = taps.take()
         return detections, pass_

@@ -176,7 +176,7 @@ class _ChannelRemover(Taps):
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str], number: int, channels: Sequence[int]) -> None:
-        super().__init__(model, layers, lambda features: features[:, 0], strict=True)
+        super().__init__(model, layers, lambda features: features[:, 0], strict=True, find_centers=False)
         self._number = number
         self._channels = channels
         self._seen = 0

@@ -7,7 +7,7 @@ import torch
 from explained import SIZE, by_hand, narrow_retinanet, state_of, write_image
 from mmdet.apis import inference_detector
 
-from mmdet_featviz import EXPLAINERS, explain
+from mmdet_featviz import EXPLAINERS, explain, look
 from mmdet_featviz.apis.explain import explain_batch
 from mmdet_featviz.explanation.gradient_methods import from_gradients
 from mmdet_featviz.structures.grid import Grid
@@ -71,9 +71,18 @@ def test_levels_are_merged_by_their_share(model, image):
         assert share == pytest.approx(sums[name] / sum(sums.values()))
     expected = np.zeros(SIZE)
     for level in one.snapshot.levels:
-        grid = Grid(level.values.shape, level.stride, one.snapshot.placement)
+        grid = Grid(level.values.shape, level.stride, one.snapshot.placement, 'auto', level.offset)
         expected += grid.heatmap(level.values).astype(np.float64) / level.stride[0] ** 2
     assert close_to(one.heatmap / one.heatmap.max(), expected / expected.max())
+
+
+def test_cells_are_where_a_look_places_them(model, image):
+    seen = look(model, image, layers=['backbone', 'neck'])
+    (one,) = explain(model, image, targets='top 1', layers=['backbone', 'neck'])
+    for level in one.snapshot.levels:
+        expected = seen.level(level.name)
+        assert (level.stride, level.offset) == (expected.stride, expected.offset)
+    assert any(level.offset is not None for level in one.snapshot.levels)
 
 
 def test_layers_count_the_same(model, image):
