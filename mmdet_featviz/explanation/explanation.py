@@ -12,6 +12,7 @@ from mmdet_featviz.structures.boxes import Boxes, class_names
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Views
 
@@ -128,8 +129,6 @@ class Explanation:
         return picture.pixels
 
     def _repr_png_(self) -> bytes:
-        from mmdet_featviz.visualization.encoding import encode_picture
-
         return encode_picture(self.draw(), 'explanation.png').tobytes()
 
     def __str__(self) -> str:
