@@ -18,7 +18,7 @@ from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.detections import Detections, detections_of
 from mmdet_featviz.explanation.differentiable import differentiable, evaluation_mode
 from mmdet_featviz.explanation.gradient_taps import GradientTaps
-from mmdet_featviz.explanation.suppression import without_suppression
+from mmdet_featviz.explanation.suppression import boxes_only, without_suppression
 
 DEFAULT_LAYERS = ('neck', 'panoptic_head.pixel_decoder', 'backbone')  # the first of them that the detector has
 
@@ -102,7 +102,7 @@ class DetectorBatch:
             RuntimeError: If the predictions are not those of :attr:`detections`, bit for bit.
         """
         context = differentiable(self.model) if gradients else torch.no_grad()
-        with context, GradientTaps(self.model, self.layers, gradients) as taps:
+        with context, boxes_only(self.model), GradientTaps(self.model, self.layers, gradients) as taps:
             detections = self._predict(self.data)
             (pass_,) = taps.take()
             if not taps.tapped:

@@ -6,7 +6,10 @@ import copy
 from contextlib import contextmanager
 from typing import Any, Iterator
 
-from torch import nn
+import torch
+from mmdet.models.roi_heads.base_roi_head import BaseRoIHead
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 # Most candidates of each level that become boxes at all (pairs of a cell and a class, the highest scores first).
 CANDIDATES_OF_LEVEL = 10_000
@@ -30,10 +33,36 @@ def without_suppression(model: nn.Module) -> Iterator[None]:
     try:
         for head in heads.values():
             head.test_cfg = _open(head.test_cfg)
-        yield
+        with boxes_only(model), _AtMostAll():
+            yield
     finally:
         for name, head in heads.items():
             head.test_cfg = originals[name]
+
+
+@contextmanager
+def boxes_only(model: nn.Module) -> Iterator[None]:
+    """Within the context, two-stage detectors predict no masks: the boxes come first and do not depend on them."""
+    heads = [(part, part.mask_head) for part in model.modules() if isinstance(part, BaseRoIHead) and part.with_mask]
+    try:
+        for part, _ in heads:
+            part.mask_head = None
+        yield
+    finally:
+        for part, mask_head in heads:
+            part.mask_head = mask_head
+
+
+class _AtMostAll(TorchFunctionMode):
+    """Within this mode, ``topk`` returns all there are if there are fewer: query heads ask for as many as allowed."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.topk, Tensor.topk) and len(args) > 1:
+            tensor, k, *rest = args
+            dim = rest[0] if rest else kwargs.get('dim', -1)
+            args = tensor, min(k, tensor.shape[dim]), *rest
+        return func(*args, **kwargs)
 
 
 def _makes_proposals(name: str, names: Any) -> bool:

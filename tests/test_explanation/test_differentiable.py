@@ -12,6 +12,8 @@ from mmdet.models import utils as mmdet_utils
 from mmdet.registry import MODELS
 
 from mmdet_featviz import explain
+from mmdet_featviz.apis.inference import build_pipeline
+from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.differentiable import differentiable
 
 
@@ -99,4 +101,16 @@ def test_a_transformer_predicts_the_same_bits(tmp_path, layer):
         for one in explain(model, write_image(tmp_path), targets='top 3', layers=layer, of=of):
             assert one.heatmap.max() > 0
             assert list(one.levels) == [f'{layer}_0']
+    assert state_of(model) == before
+
+
+def test_candidates_of_a_transformer(tmp_path):
+    """Its head asks for the 8 best of 16 pairs of query and class; all 16 are candidates."""
+    model = with_config(MODELS.build(transformer()))
+    data = {key: [value] for key, value in build_pipeline(model)(dict(img_path=write_image(tmp_path))).items()}
+    before = state_of(model)
+    assert len(DetectorBatch(model, data).detections[0]) == 8
+    assert len(DetectorBatch(model, data, suppressed=False).detections[0]) == 16
+    (one,) = explain(model, write_image(tmp_path), targets='box 10 10 80 60')
+    assert one.heatmap.max() > 0
     assert state_of(model) == before

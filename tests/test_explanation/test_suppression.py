@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from explained import narrow_retinanet, state_of, write_image
+from mmdet.models.roi_heads.base_roi_head import BaseRoIHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from mmdet_featviz import explain
 from mmdet_featviz.apis.inference import build_pipeline
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
-from mmdet_featviz.explanation.suppression import without_suppression
+from mmdet_featviz.explanation.suppression import boxes_only, without_suppression
 
 
 @pytest.fixture
@@ -82,3 +83,18 @@ def test_region_proposals_stay_as_they_are():
         assert model.rpn_head.test_cfg.nms.iou_threshold == 0.7
         assert (model.roi_head.test_cfg.nms, model.roi_head.test_cfg.score_thr) == (None, 0)
     assert model.roi_head.test_cfg.nms.iou_threshold == 0.5
+
+
+def test_masks_are_not_predicted_and_the_head_comes_back():
+    class Head(BaseRoIHead):
+        init_assigner_sampler = init_bbox_head = init_mask_head = loss = predict = None
+
+    model = torch.nn.Module()
+    model.roi_head = Head.__new__(Head)
+    torch.nn.Module.__init__(model.roi_head)
+    model.roi_head.mask_head = mask_head = torch.nn.Conv2d(1, 1, 1)
+    with pytest.raises(ZeroDivisionError), boxes_only(model):
+        assert not model.roi_head.with_mask
+        raise ZeroDivisionError
+    assert model.roi_head.mask_head is mask_head
+    assert 'roi_head.mask_head' in dict(model.named_modules())
