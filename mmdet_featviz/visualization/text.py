@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os.path as osp
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Sequence
@@ -71,7 +72,18 @@ def _font(size: int, beyond_latin: bool = False):
     try:
         return ImageFont.load_default(size)
     except (TypeError, OSError):  # Pillow before 10.1 or without FreeType has one size only
-        return ImageFont.load_default()
+        return _matplotlib_font(size) or ImageFont.load_default()
+
+
+def _matplotlib_font(size: int):
+    """Load the font that comes with matplotlib; None if Pillow cannot read it."""
+    import matplotlib
+    from PIL import ImageFont
+
+    try:
+        return ImageFont.truetype(osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), size)
+    except (ImportError, OSError):
+        return None
 
 
 def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
