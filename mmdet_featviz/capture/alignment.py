@@ -37,9 +37,9 @@ class Axis(NamedTuple):
     offset: float
 
     def fits(self, cells: int, pixels: int) -> bool:
-        """Whether this many cells are inside an input of this many pixels, or at most half a stride outside."""
-        last = self.offset + (cells - 1) * self.stride
-        return self.stride > 0 and self.offset >= -self.stride / 2 and last <= pixels + self.stride / 2
+        """Whether this many cells are inside an input of this many pixels, with a tolerance of half a cell and a 16th."""
+        last, tolerance = self.offset + (cells - 1) * self.stride, self.stride / 2 + pixels / 16
+        return self.stride > 0 and self.offset >= -tolerance and last <= pixels + tolerance
 
 
 class Axes(NamedTuple):
@@ -155,7 +155,7 @@ class CenterFinder:
             fill a grid in the pass, but not in an input of this size.
         """
         maps, layers = self._run_skeleton(pass_, size, mode, wanted, torch.float32)
-        # Products of many large weights exceed float32. Apple's GPUs have no float64.
+        # Products of many large weights exceed float32, and upsampled maps are 0 there. Apple's GPUs have no float64.
         if any(positions.isnan().any() for positions in maps.values()) and pass_.inputs.device.type != 'mps':
             maps, layers = self._run_skeleton(pass_, size, mode, wanted, torch.float64)
         found = {

@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-# Weight of upsampled values: what is added to them from the level's own resolution decides where the level looks. Much
-# smaller than any ratio between two paths; not 0, so that a path without such values keeps its position.
-FAINT = 1e-30
+# Weight of upsampled values: what is added to them from the level's own resolution decides where the level looks. It is
+# smaller than any ratio between two paths. With float64 it is not 0, so that a path without such values keeps its
+# position, also after three steps up.
+FAINT = {torch.float32: 0.0, torch.float64: 1e-100}
 
 RULES: dict[str, Callable] = {}
 
@@ -370,7 +371,7 @@ def pad(func: Callable, values: Share, pads: Sequence[int], *args: Any, **kwargs
 @rule('interpolate')
 def interpolate(func: Callable, values: Share, *args: Any, **kwargs: Any) -> Share:
     resampled = F.interpolate(plain(values), *args, **kwargs)
-    return share(resampled * (FAINT if resampled.numel() > values.numel() else 1))
+    return share(resampled * (FAINT[values.dtype] if resampled.numel() > values.numel() else 1))
 
 
 @rule('mean', 'sum', 'var', 'std', 'norm', 'amax', 'amin')

@@ -118,6 +118,11 @@ NETS = {  # name: parts, strides and offsets of their outputs
     'patches': (lambda: [nn.Conv2d(3, 4, 4, 4), Merging(), Merging()], (4, 8, 16), (2, 4, 8)),
     'pools': (lambda: [nn.Sequential(conv(3), nn.AvgPool2d(2)), nn.AvgPool2d(3, 2, 1)], (2, 4), (1, 1)),
     'transposed': (lambda: [stem(), conv(stride=2), nn.ConvTranspose2d(4, 4, 4, 2, 1)], (4, 8, 4), (0.5, 0.5, -1.5)),
+    'upsampled': (
+        lambda: [stem(), conv(stride=2), *[nn.Sequential(nn.Upsample(scale_factor=2), conv()) for _ in range(3)]],
+        (4, 8, 4, 2, 1),
+        (0.5, 0.5, -1.5, -2.5, -3),
+    ),
     'ceil': (
         lambda: [conv(3), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, ceil_mode=True)],
         (1, 2, 4),
@@ -310,3 +315,20 @@ def test_patches_of_a_transformer_with_class_and_register_tokens():
     assert level.values.shape == (1, 57, 76)
     assert level.stride == (14, 14)
     np.testing.assert_allclose(level.offset, 7, atol=0.5)  # the weights are random
+
+
+@pytest.mark.parametrize('gain', [1, 1e30])
+def test_the_own_resolution_decides_however_much_is_added_from_a_coarser_one(gain):
+    """As in an FPN: repeated coarse cells look further up and left, but a moved patch is found at its place."""
+
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.coarse = stem(), nn.Sequential(conv(stride=2), conv(stride=2))
+
+        def forward(self, x):
+            x = self.stem(x)
+            return x + F.interpolate(self.coarse(x), scale_factor=4) * gain
+
+    (level,) = levels_of(detector([Pyramid()]), torch.zeros(1, 3, *SIZE))
+    np.testing.assert_allclose(level.offset, 0.5, atol=0.02)
