@@ -37,7 +37,7 @@ class Axis(NamedTuple):
     offset: float
 
     def fits(self, cells: int, pixels: int) -> bool:
-        """Whether this many cells are inside an input of this many pixels, with a tolerance of half a cell and a 16th."""
+        """Whether this many cells are inside an input of this many pixels, with a margin of half a cell and a 16th."""
         last, tolerance = self.offset + (cells - 1) * self.stride, self.stride / 2 + pixels / 16
         return self.stride > 0 and self.offset >= -tolerance and last <= pixels + tolerance
 

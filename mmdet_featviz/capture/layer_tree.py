@@ -28,7 +28,8 @@ def layer_tree(model: nn.Module, run: Callable[[], object], depth: int = DEPTH) 
         depth: Number of levels of nested modules that are listed.
     """
     model = unwrap_detector(model)
-    taps = Taps(model, ['**'], lambda features: features[:, 0], quiet=True)
+    # Strides are those of shapes here: in all parts of a detector, finding centers would take long.
+    taps = Taps(model, ['**'], lambda features: features[:, 0], quiet=True, find_centers=False)
     with taps, torch.no_grad():
         run()
     maps = defaultdict(list)
