@@ -33,7 +33,9 @@ class Share(Tensor):
     def __torch_function__(cls, func: Callable, types: Any, args: Sequence = (), kwargs: dict | None = None) -> Any:
         apply = None if func is Tensor.__float__ else RULES.get(func.__name__.strip('_'))
         if apply is None:
-            return super().__torch_function__(func, types, args, kwargs or {})
+            result = super().__torch_function__(func, types, args, kwargs or {})
+            # Shapes, comparisons and indices are no sums of pixels.
+            return plain(result) if is_share(result) and result.dtype not in FAINT else result
         return apply(func, *args, **(kwargs or {}))
 
 

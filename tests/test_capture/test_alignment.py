@@ -332,3 +332,17 @@ def test_the_own_resolution_decides_however_much_is_added_from_a_coarser_one(gai
 
     (level,) = levels_of(detector([Pyramid()]), torch.zeros(1, 3, *SIZE))
     np.testing.assert_allclose(level.offset, 0.5, atol=0.02)
+
+
+def test_shapes_are_computed_as_usual():
+    """mmdet's pixel decoder splits tokens by products of shapes, which it takes from tensors."""
+
+    class Split(nn.Module):
+        def forward(self, x):
+            x = F.avg_pool2d(x, 8)
+            shape = torch._shape_as_tensor(x)
+            tokens = x.flatten(2).split([int(shape[2] * shape[3])], dim=-1)[0]
+            return tokens.view(*x.shape)
+
+    (level,) = levels_of(Detector(Split()), torch.zeros(1, 3, *SIZE))
+    assert level.offset == (4, 4)
