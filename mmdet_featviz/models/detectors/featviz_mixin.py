@@ -79,11 +79,11 @@ def _position_in_run(stage: str) -> tuple[str, str]:
     run_dir = osp.dirname(log_files[0]) if log_files else current_log_folder() or 'work_dirs'
     if stage == 'test':
         return '', run_dir
-    hub = MessageHub.get_current_instance()
-    # The hub has the number of the current epoch and iteration, from 0, or None if nothing trains.
-    epochs, iterations = (0 if n is None else n + 1 for n in (hub.get_info('epoch'), hub.get_info('iter')))
+    info = MessageHub.get_current_instance().runtime_info
+    # The number of the current epoch and iteration, from 0, or nothing if nothing trains.
+    epochs, iterations = (0 if n is None else n + 1 for n in (info.get('epoch'), info.get('iter')))
     # An iteration-based loop reports a single epoch.
-    if stage == 'train' or (iterations and hub.get_info('max_epochs') == 1):
+    if stage == 'train' or (iterations and info.get('max_epochs') == 1):
         return f'iter_{iterations}', run_dir
     return f'epoch_{epochs}', run_dir
 
