@@ -8,9 +8,10 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from mmdet_featviz.structures.placement import BLOCK_ROWS, Placement
+from mmdet_featviz.structures.placement import Placement
 
 ALIGNMENTS = ('auto', 'center', 'corner')
+HALF_OF_FLOAT32 = 1e38  # differences of smaller values fit into float32
 
 
 class Grid:
@@ -124,7 +125,7 @@ class Grid:
             return self._warp(values)
         factors, window = self._resize_factors(), values[self.window()]
         # OpenCV computes positions, and the differences of values, in float32.
-        if factors is not None and values.dtype == np.float32 and np.abs(window).max() < 1e38:
+        if factors is not None and values.dtype == np.float32 and np.abs(window).max() < HALF_OF_FLOAT32:
             height, width = self.placement.image_size
             wide = cv2.resize(window, None, fx=factors[0], fy=factors[1], interpolation=cv2.INTER_LINEAR)
             return wide[:height, :width]
@@ -165,19 +166,23 @@ def _split_positions(positions: np.ndarray, cells: int) -> tuple[np.ndarray, np.
 def _interpolate(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Bilinear interpolation of finite values at each crossing of row and column positions (in cells).
 
-    In float64: the difference of two float32 values may overflow float32. Columns are interpolated first, while there
-    are few rows. Rows follow in blocks that fit into the cache; a matrix product would start BLAS threads that compete
-    with the detector for the cores. OpenCV is no option here: its resize cannot shift by a fraction of a cell, and its
-    warps round positions to 1/32 of a cell (two pixels at stride 64).
+    Columns are interpolated first, while there are few rows, in float64: the difference of two float32 values may
+    overflow float32. Rows follow in the type of the values, one row of cells after the other; a matrix product would
+    start BLAS threads that compete with the detector for the cores. OpenCV is no option here: its resize cannot shift
+    by a fraction of a cell, and its warps round positions to 1/32 of a cell (two pixels at stride 64).
     """
     left, along = _split_positions(columns, values.shape[1])
     wide = values[:, left] + np.diff(values.astype(np.float64), axis=1, append=values[:, -1:])[:, left] * along
     top, down = _split_positions(rows, len(values))
     steps, down = np.diff(wide, axis=0, append=wide[-1:]), down[:, None]
-    result = np.empty((len(rows), len(columns)), values.dtype)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        change = steps[top[block]]
-        change *= down[block]
-        np.add(wide[top[block]], change, out=result[block], casting='same_kind')
-    return result
+    if np.abs(wide).max(initial=0) < HALF_OF_FLOAT32:
+        wide, steps, down = (part.astype(values.dtype) for part in (wide, steps, down))
+    # The columns were picked, which leaves the cells of a row apart in memory.
+    wide, steps = np.ascontiguousarray(wide), np.ascontiguousarray(steps)
+    result = np.empty((len(rows), len(columns)), wide.dtype)
+    begins = np.flatnonzero(np.diff(top, prepend=-1))  # rows are in order, also in a flipped image
+    for begin, end in zip(begins, [*begins[1:], len(top)]):
+        block = result[begin:end]
+        np.multiply(down[begin:end], steps[top[begin]], out=block)
+        block += wide[top[begin]]
+    return result.astype(values.dtype, copy=False)
