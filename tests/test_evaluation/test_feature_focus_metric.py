@@ -28,6 +28,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.nn.modules import module as torch_module
 
+from mmdet_featviz.capture.linear_skeleton import is_share
 from mmdet_featviz.capture.reductions import reduce_feature_map
 from mmdet_featviz.report.builder import write_report
 
@@ -403,10 +404,13 @@ def test_a_test_without_the_metric_is_not_measured(tmp_path, spots, monkeypatch)
     cfg.val_evaluator = [cfg.val_evaluator, dict(type='FeatureFocusMetric', layers='backbone')]
     runner = Runner.from_cfg(cfg)
     reduced = []
-    monkeypatch.setattr(
-        'mmdet_featviz.capture.taps.reduce_feature_map',
-        lambda *args: reduced.append(args) or reduce_feature_map(*args),
-    )
+
+    def recorded(features, *args):
+        if not is_share(features):  # the search for receptive-field centers
+            reduced.append(features)
+        return reduce_feature_map(features, *args)
+
+    monkeypatch.setattr('mmdet_featviz.capture.taps.reduce_feature_map', recorded)
     runner.test()
     assert not reduced
     first = runner.val()
