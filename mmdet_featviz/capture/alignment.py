@@ -51,10 +51,16 @@ class Axes(NamedTuple):
 
 @dataclass(frozen=True)
 class _Centers:
-    """The centers of the levels of a detector, None where there are none, and what identifies its weights."""
+    """The centers of the levels of a detector, and what identifies its weights.
+
+    Attributes:
+        axes: By the name of the level; None for cells that have no place.
+        unreached: Levels that the skeleton did not reach, so that nothing is known about them.
+    """
 
     weights: int
     axes: dict[str, Axes | None]
+    unreached: set[str]
 
 
 _known: WeakKeyDictionary = WeakKeyDictionary()  # detector: _Centers, which all who draw or measure it share
@@ -107,7 +113,7 @@ class CenterFinder:
         axes = _known[self._model].axes
         if not any(activation.offset for activation in maps):  # nothing is known about this detector
             return maps
-        queries = [activation for activation in maps if activation.is_folded and axes[activation.name] is None]
+        queries = [activation for activation in maps if activation.is_folded and axes.get(activation.name, ...) is None]
         for activation in queries:
             shape = (activation.values.shape[0], activation.values[0].numel(), activation.channels)
             self._report_not_map(activation.layer, f'tokens without a position, {shape}', pass_)
@@ -129,15 +135,16 @@ class CenterFinder:
         """Find the centers of the levels of a pass, with a small input or else with one as large as the pass has."""
         weights, known = _fingerprint(self._model), _known.get(self._model)
         if known is None or (weights != known.weights and not self._model.training):
-            known = _known[self._model] = _Centers(weights, {})
+            known = _known[self._model] = _Centers(weights, {}, set())
         levels = {activation.name: activation for activation in [*pass_.maps, *pass_.attention]}
         size = tuple(pass_.inputs.shape[2:])
         sizes = [SMALL_INPUT, size] if size[0] * size[1] <= LARGEST_INPUT else [SMALL_INPUT]
         for mode, input_size in product(('tensor', 'predict'), sizes):
-            wanted = {name: activation for name, activation in levels.items() if name not in known.axes}
+            seen = known.axes.keys() | known.unreached
+            wanted = {name: activation for name, activation in levels.items() if name not in seen}
             if wanted:
                 known.axes.update(self._probe(pass_, input_size, mode, wanted))
-        known.axes.update({name: None for name in levels if name not in known.axes})
+        known.unreached.update(levels.keys() - known.axes.keys())
 
     def _probe(
         self, pass_: Pass, size: tuple[int, int], mode: str, wanted: dict[str, ActivationMap]

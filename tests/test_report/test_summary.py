@@ -103,14 +103,14 @@ def test_recorded_focus_with_other_settings_does_not_replace_it(tmp_path):
     ]
     Runner.from_cfg(cfg).test()
     assert read_run_info(tmp_path / 'out')['focus'] == dict(
-        same=dict(layers=['backbone'], reduction='mean', align='center', boxes='gt'),
-        other=dict(layers=['backbone'], reduction='max', align='center', boxes='pred'),
+        same=dict(layers=['backbone'], reduction='mean', align='auto', boxes='gt'),
+        other=dict(layers=['backbone'], reduction='max', align='auto', boxes='pred'),
     )
     run = Run(str(tmp_path / 'out'))
     tables = [name for name in read_tables(write_report(run)) if name.startswith('Focus')]
-    same = 'Focus, same: 2 images of the data set (reduction mean, align center, boxes gt)'
+    same = 'Focus, same: 2 images of the data set (reduction mean, align auto, boxes gt)'
     assert tables[0] == same
-    assert tables[1].endswith('(reduction max, align center, boxes pred)')
+    assert tables[1].endswith('(reduction max, align auto, boxes pred)')
     for metric in [name for name in run.info['metrics']['test'] if name.startswith('same/')]:
         del run.info['metrics']['test'][metric]
     tables = [name for name in read_tables(write_report(run)) if name.startswith('Focus')]
