@@ -10,7 +10,6 @@ from mmdet_featviz.structures.placement import Placement
 LONGER_SIDE = 64  # of the coarse grid on which input and image are compared
 LEAST_CELLS = 32  # with fewer, any fit is good by chance
 LEAST_CONTRAST = 1.0  # gray levels: standard deviation of an image that can be compared
-_HALF = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts from the center of the first pixel
 
 
 def agreement(inputs: np.ndarray, image: np.ndarray, placement: Placement) -> float:
@@ -31,9 +30,8 @@ def agreement(inputs: np.ndarray, image: np.ndarray, placement: Placement) -> fl
         that nothing can be compared.
     """
     height, width = placement.input_size
-    matrix = np.linalg.inv(_HALF) @ placement.matrix @ _HALF
     expected, covered = (
-        cv2.warpPerspective(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        cv2.warpPerspective(pixels, placement.opencv_matrix, (width, height), flags=cv2.INTER_LINEAR)
         for pixels in (image, np.full(image.shape[:2], 255, np.uint8))
     )
     shrink = min(1.0, LONGER_SIDE / max(height, width))

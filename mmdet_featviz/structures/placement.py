@@ -37,6 +37,12 @@ class Placement:
         factor = (abs(self.matrix[2, 2]) or 1.0) * (-1 if (depths < 0).all() else 1)
         object.__setattr__(self, 'matrix', self.matrix / factor)
 
+    @property
+    def opencv_matrix(self) -> np.ndarray:
+        """The matrix for OpenCV, which counts from the center of the first pixel, not from its corner."""
+        half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+        return np.linalg.inv(half) @ self.matrix @ half
+
     @cached_property
     def is_separable(self) -> bool:
         """Whether the placement only scales, shifts and flips, so that x and y can be handled separately."""

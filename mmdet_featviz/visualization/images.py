@@ -130,13 +130,10 @@ def rebuild_image(inputs: Tensor, preprocessor: nn.Module | None, placement: Pla
         pixels = np.repeat(pixels, 3, axis=2)
     elif getattr(preprocessor, '_channel_conversion', False):  # mmcv reads BGR, so this network sees RGB
         pixels = pixels[..., ::-1]
-    # OpenCV counts from the center of the first pixel, the placement from its corner.
-    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    image_to_input = np.linalg.inv(half) @ placement.matrix @ half
     height, width = placement.image_size
     image = cv2.warpPerspective(
         np.ascontiguousarray(pixels),
-        image_to_input,
+        placement.opencv_matrix,
         (width, height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         # Up to half a pixel of the image may lie beyond the outermost pixel centers of the input.
