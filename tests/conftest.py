@@ -112,6 +112,17 @@ def pool_detector(strides=STRIDES, **preprocessor):
     )
 
 
+def teacher_and_student(detector):
+    """A config of mmdet's semi-supervised detector around the config of a detector."""
+    return dict(
+        type='SemiBaseDetector',
+        detector={**detector, 'data_preprocessor': None},
+        semi_train_cfg=dict(freeze_teacher=True),
+        semi_test_cfg=dict(predict_on='teacher'),
+        data_preprocessor=detector['data_preprocessor'],
+    )
+
+
 def resnet_detector(type='SingleStageDetector', **extra):
     """Config of a narrow RetinaNet with random weights: levels of strides 4 to 32 and 8 to 128."""
     return dict(

@@ -19,6 +19,7 @@ from conftest import (
     read,
     resnet_detector,
     runner_config,
+    teacher_and_student,
     test_predictions,
     train_config,
     write_dataset,
@@ -228,14 +229,7 @@ def test_the_info_of_a_training_does_not_name_the_first_weights_as_those_of_its_
     ],
 )
 def test_a_validation_of_teacher_and_student_draws_both(tmp_path, data, layers, names):
-    detector = pool_detector((8,))
-    model = dict(
-        type='SemiBaseDetector',
-        detector={**detector, 'data_preprocessor': None},
-        semi_train_cfg=dict(freeze_teacher=True),
-        semi_test_cfg=dict(predict_on='teacher'),
-        data_preprocessor=detector['data_preprocessor'],
-    )
+    model = teacher_and_student(pool_detector((8,)))
     hook = dict(out_dir=str(tmp_path / 'out'), stages='val', layers=layers, max_images=2, save=('overlay', 'maps'))
     cfg = runner_config(data, tmp_path / 'work', model, hook=hook)
     cfg.val_cfg = dict(type='TeacherStudentValLoop')

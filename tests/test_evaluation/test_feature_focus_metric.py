@@ -15,6 +15,7 @@ from conftest import (
     pool_detector,
     resnet_detector,
     runner_config,
+    teacher_and_student,
     test_predictions,
     test_project,
     train_config,
@@ -423,14 +424,7 @@ def test_a_test_without_the_metric_is_not_measured(tmp_path, spots, monkeypatch)
 
 
 def test_teacher_and_student_are_both_measured(tmp_path, spots):
-    detector = pool_detector((8,))
-    model = dict(
-        type='SemiBaseDetector',
-        detector={**detector, 'data_preprocessor': None},
-        semi_train_cfg=dict(freeze_teacher=True),
-        semi_test_cfg=dict(predict_on='teacher'),
-        data_preprocessor=detector['data_preprocessor'],
-    )
+    model = teacher_and_student(pool_detector((8,)))
     cfg = with_focus(runner_config(spots, tmp_path / 'work', model, keep_ratio_pipeline((192, 128))), layers='backbone')
     cfg.val_cfg = dict(type='TeacherStudentValLoop')
     runner = Runner.from_cfg(cfg)
