@@ -274,6 +274,7 @@ class FeatureVisualizer:
             self.strict,
             workers=self._schedule.threads,
             workers_at_end=self._schedule.threads_at_end,
+            encodes_beside=self._schedule.encodes_beside,
             log=picture_log,
         )
         self.taps = taps
@@ -377,10 +378,11 @@ class FeatureVisualizer:
             return
         selected, number = selection or (self._batches.select_new(passes[0].samples, stage), None)
         self._has_test = self._has_test or stage == 'test'
-        if any(position is not None for position in selected):
+        images = sum(position is not None for position in selected)
+        if images:
             self._warn_without_truth(passes[0].samples)
         self._writer.postpones = self._schedule.postpones and self._is_source_of_run(stage)
-        with self._schedule.batch():
+        with self._schedule.batch(images, self._writer.draw_postponed):
             for index, position in enumerate(selected):
                 if position is None:
                     continue

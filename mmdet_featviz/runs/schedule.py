@@ -15,17 +15,20 @@ from mmdet_featviz.utils.arguments import check_whole_number
 AUTO = 'auto'
 THREADS_BESIDE = 2
 MOST_THREADS = 8  # more would wait for Python's lock
-MEASURED_BATCHES = 3
+MEASURED_IMAGES = 8  # drawn at once
+TRIED_IMAGES = 8  # drawn on all cores; at least two per core
 SMALL_SHARE = 0.05
+WORTHWHILE = 0.9  # of the time that drawing at once takes
+FIRST, AT_ONCE, LATER = 'first', 'at once', 'later'  # phases of the measurement
 
 
 class Schedule:
     """Decides when the pictures of a run are drawn.
 
     With ``auto``: in threads beside the detector if it leaves processor cores idle, as on a GPU. Otherwise they would
-    compete with it for the cores: torch's threads spin while they wait for each other. The pictures of the first
-    batches are then drawn at once, and measured. If drawing takes a small share of the time, this continues. If not,
-    the maps of all further images are saved during the loop, and drawn on all cores when it has ended.
+    compete with it for the cores: torch's threads spin while they wait for each other. The pictures of the first images
+    are then drawn at once, and measured. If this takes a small share of the time, it continues. If not, the maps of the
+    next images are saved and then drawn on all cores, as it would be done after the loop. The faster way continues.
 
     Args:
         workers: Number of threads beside the detector, 0 to draw at once, or ``auto``.
@@ -39,6 +42,7 @@ class Schedule:
     Attributes:
         threads: Number of threads that draw during the loop; 0 draws at once.
         threads_at_end: Number of threads that draw after the loop.
+        encodes_beside: Whether what is drawn at once is encoded and written in one thread beside.
         postpones: Whether maps are saved now, to be drawn after the loop.
     """
 
@@ -55,12 +59,11 @@ class Schedule:
         self.postpones = False
         self._clock = clock
         self._cores = cores or _usable_cores()
-        self._batches = 0  # that have been measured; the first one is not, as it fills caches
-        self._measured_since = self._drawing = 0.0  # seconds
-        self._is_measuring = False
+        self._phase: str | None = None  # of the measurement, if there is one
         self.threads = self.threads_at_end = 0 if workers == AUTO else int(workers)
         if workers == AUTO and has_end:
             self._choose(device, is_remote, _cores_of_detector() if busy_cores is None else busy_cores)
+        self.encodes_beside = self._phase is not None
 
     def _choose(self, device: str, is_remote: bool, busy_cores: int) -> None:
         """Make the choice that does not depend on a measurement, or begin to measure."""
@@ -79,41 +82,58 @@ class Schedule:
         elif self._cores == 1:
             _log('at once: there is a single processor core')
         else:
-            self._is_measuring = True
+            self._phase = FIRST
 
     @contextlib.contextmanager
-    def batch(self) -> Iterator[None]:
-        """Within the context, one batch is drawn."""
-        if not self._is_measuring:
+    def batch(self, images: int, draw_postponed: Callable[[], None]) -> Iterator[None]:
+        """Within the context, the images of one batch are drawn, or their maps saved.
+
+        Args:
+            images: Number of images that are drawn.
+            draw_postponed: Draws the images whose maps were saved.
+        """
+        if self._phase is None or not images:
             yield
             return
         begin = self._clock()
         yield
-        end = self._clock()
-        if not self._batches:
-            self._measured_since = end
-        else:
-            self._drawing += end - begin
-        self._batches += 1
-        if self._batches == MEASURED_BATCHES:
-            self._is_measuring = False
-            self._decide(self._drawing / max(end - self._measured_since, 1e-9))
+        if self._phase == FIRST:  # not measured, as it fills caches
+            self._begin(AT_ONCE)
+            return
+        self._images += images
+        least = MEASURED_IMAGES if self._phase == AT_ONCE else max(TRIED_IMAGES, 2 * self.threads_at_end)
+        is_enough = self._images >= least
+        if is_enough and self._phase == LATER:
+            draw_postponed()
+        self._drawing += self._clock() - begin
+        if is_enough:
+            self._decide(self._drawing / self._images)
 
-    def _decide(self, share: float) -> None:
-        """Decide after the measurement.
+    def _begin(self, phase: str) -> None:
+        self._phase = phase
+        self._images, self._drawing, self._since = 0, 0.0, self._clock()
+
+    def _decide(self, seconds: float) -> None:
+        """Decide after a phase of the measurement.
 
         Args:
-            share: Part of the time that drawing took, 0 to 1.
+            seconds: What an image took in this phase.
         """
-        measured = f'drawing took {share:.0%} of the time of the first batches'
+        if self._phase == LATER:
+            self._phase = None
+            self.postpones = seconds < WORTHWHILE * self._at_once
+            times = f'{1000 * self._at_once:.1f} ms per image at once, and {1000 * seconds:.1f} ms after the loop'
+            on = f'after the loop, on {self.threads_at_end} processor cores, from maps saved during it'
+            _log(f'{on if self.postpones else "at once"}: drawing takes {times}')
+            return
+        self._at_once = seconds
+        share = self._drawing / max(self._clock() - self._since, 1e-9)
         self.postpones = share > SMALL_SHARE
         if self.postpones:
-            _log(
-                f'after the loop, on {self.threads_at_end} processor cores, from maps saved during it: the detector '
-                f'keeps the cores busy, and {measured}'
-            )
+            self._begin(LATER)
         else:
-            _log(f'at once: {measured}')
+            self._phase = None
+            _log(f'at once: drawing took {share:.0%} of the time of the first images')
 
 
 def check_workers(workers: int | str) -> int | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -52,15 +53,29 @@ class Workers:
     def wait(self) -> None:
         """Wait until all tasks are done, and end the threads."""
         try:
-            while self._tasks:
-                self._finish_oldest()
+            self.drain()
         finally:
             if self._pool is not None and not self._tasks:
                 self._pool.shutdown()
                 self._pool = None
 
+    def drain(self) -> None:
+        """Wait until all tasks are done; the threads stay. The first error is raised when the others are done too."""
+        try:
+            while self._tasks:
+                self._finish_oldest()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.drain()
+            raise
+
     def _finish_oldest(self) -> None:
         self.on_done(self._tasks.popleft().result())
+
+
+def is_worker() -> bool:
+    """Whether the calling thread is one of those that draw."""
+    return getattr(_this_thread, 'draws', False)
 
 
 def _mark_thread() -> None:
@@ -73,7 +88,7 @@ def _wait_for_all() -> None:
     A lock that a thread holds at that moment would stay locked in the child process forever. A drawing thread that
     forks does not wait: it would wait for its own task, or for a thread that waits for it.
     """
-    if getattr(_this_thread, 'draws', False):
+    if is_worker():
         return
     for workers in list(_started):
         futures.wait(workers._tasks)

@@ -33,7 +33,7 @@ from mmdet_featviz.runs.run_info import (
 )
 from mmdet_featviz.runs.storage import get_storage
 from mmdet_featviz.runs.visualizer_backends import PictureLogger
-from mmdet_featviz.runs.workers import Workers
+from mmdet_featviz.runs.workers import Workers, is_worker
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.version import __version__
 from mmdet_featviz.visualization.encoding import encode_picture
@@ -55,6 +55,8 @@ class RunWriter:
         limits: With ``normalize='run'``: {level name: (lowest, highest) value}. None computes it in :meth:`finish`.
         workers: Number of threads that draw and write. 0, or `strict`, draws in the calling thread.
         workers_at_end: The same for what :meth:`finish` and :meth:`stop` draw. Default: `workers`.
+        encodes_beside: Whether pictures that are drawn in the calling thread are encoded and written in another one,
+            while the next picture is drawn.
         log: Also receives all pictures, in the thread that calls :meth:`write` and :meth:`finish`.
 
     Attributes:
@@ -71,6 +73,7 @@ class RunWriter:
         limits: Limits | None = None,
         workers: int = 0,
         workers_at_end: int | None = None,
+        encodes_beside: bool = False,
         log: PictureLogger | None = None,
     ) -> None:
         self.run_folder = run_folder
@@ -82,6 +85,7 @@ class RunWriter:
         self._log = log if is_main_process() else None
         self._views = Views(style, limits)
         self._workers = Workers(0 if strict else workers, self._receive)
+        self._encoder = Workers(1 if encodes_beside and not strict else 0, _note_written)
         self._workers_at_end = workers if workers_at_end is None else workers_at_end
         self.postpones = False
         self._is_drawing_backlog = False
@@ -181,7 +185,7 @@ class RunWriter:
             views = Views(self.style, run_ranges(pending_of_all_ranks, self.style.align))
             tasks = (partial(self._draw_saved, list(paths), views) for _, paths in groupby(pending, osp.dirname))
             self._draw_at_end(tasks, len(pending))
-        self._draw_backlog()
+        self.draw_postponed(shows_progress=True)
         self._flush()
         if in_run:
             self._join_ranks()
@@ -195,7 +199,7 @@ class RunWriter:
         """
         try:
             self._workers.wait()
-            self._draw_backlog()
+            self.draw_postponed(shows_progress=True)
         finally:
             self._flush()
             self.run_folder.release()
@@ -203,6 +207,7 @@ class RunWriter:
 
     def _flush(self) -> None:
         self._workers.wait()
+        self._encoder.wait()
         self._attempt(self.outcome, MANIFEST, lambda _: self.run_folder.flush())
 
     def _join_ranks(self) -> None:
@@ -257,16 +262,16 @@ class RunWriter:
         self.run_folder.backlog().add(snapshots)
         outcome.postponed += 1
 
-    def _draw_backlog(self) -> None:
+    def draw_postponed(self, shows_progress: bool = False) -> None:
         """Draw what was postponed. If this is interrupted, it is not begun again: resuming the run does the rest."""
         if self._is_drawing_backlog or not self.outcome.postponed:
             return
         self._is_drawing_backlog = True
-        self._draw_postponed(self.run_folder.backlog())
+        self._draw_backlog(self.run_folder.backlog(), shows_progress)
         self._is_drawing_backlog = False
 
-    def _draw_postponed(self, backlog: Backlog) -> None:
-        self._draw_at_end((partial(self._draw_image, maps) for maps in backlog), len(backlog))
+    def _draw_backlog(self, backlog: Backlog, shows_progress: bool = True) -> None:
+        self._draw_at_end((partial(self._draw_image, maps) for maps in backlog), len(backlog), shows_progress)
         backlog.remove()
 
     def _draw_what_was_left(self) -> None:
@@ -275,7 +280,7 @@ class RunWriter:
         if backlogs and self.run_folder.is_first:
             outcome, self.outcome = self.outcome, Outcome()
             for backlog in backlogs:
-                self._draw_postponed(backlog)
+                self._draw_backlog(backlog)
             outcome.skipped, outcome.messages = self.outcome.skipped, self.outcome.messages
             message = f'Feature maps drawn that the stopped run had saved: {self.outcome.pictures} pictures'
             print_log(message, 'current')
@@ -284,13 +289,13 @@ class RunWriter:
             barrier()  # what the first rank has drawn is finished for all
         self.run_folder.find_finished()
 
-    def _draw_at_end(self, tasks: Iterable[Callable[[], Outcome]], count: int) -> None:
+    def _draw_at_end(self, tasks: Iterable[Callable[[], Outcome]], count: int, shows_progress: bool = True) -> None:
         """Do the tasks that were left for the end, while the detector does not need the processor."""
         from tqdm import tqdm  # not needed before
 
         workers = Workers(0 if self.strict else self._workers_at_end, self._receive)
         try:
-            for task in tqdm(tasks, 'drawing', count, unit='image', disable=not is_main_process()):
+            for task in tqdm(tasks, 'drawing', count, unit='image', disable=not (shows_progress and is_main_process())):
                 workers.submit(task)
         finally:
             workers.wait()
@@ -387,21 +392,22 @@ class RunWriter:
         shared_files: Sequence[str],
     ) -> None:
         files: dict[str, list[str]] = {}  # level name: its pictures
+        encoder = Workers(0, _note_written) if is_worker() else self._encoder
         try:
             for picture in views.draw(snapshot, placed):
-                name = f'{snapshot.key}/{picture.name}'
-                self.run_folder.write(name, encode_picture(picture.pixels, name))
-                outcome.pictures += 1
-                if self._log is not None:
-                    outcome.logged.append((snapshot, picture))
-                outcome.drawn.add(snapshot.key)
-                for level_name in picture.levels:
-                    files.setdefault(level_name, []).append(picture.name)
+                encoder.submit(self._write_picture, outcome, snapshot, picture, files)
+            encoder.drain()
         except BaseException:
-            with contextlib.suppress(OSError):  # the first error is the one to raise
+            with contextlib.suppress(Exception):  # the first error is the one to raise
+                encoder.drain()
                 self._record(snapshot, placed, files, shared_files, incomplete=True)
             raise
         self._record(snapshot, placed, files, shared_files)
+
+    def _write_picture(self, outcome: Outcome, snapshot: Snapshot, picture: Picture, files: dict) -> tuple:
+        name = f'{snapshot.key}/{picture.name}'
+        self.run_folder.write(name, encode_picture(picture.pixels, name))
+        return outcome, snapshot, picture if self._log is not None else replace(picture, pixels=None), files
 
     def _record(
         self,
@@ -421,6 +427,21 @@ class RunWriter:
             if names:
                 entries.append(level_entry(snapshot, placed_level, names, incomplete))
         self.run_folder.record(entries)
+
+
+def _note_written(written: tuple) -> None:
+    """Note a picture that was written.
+
+    Args:
+        written: Outcome of drawing its image, its snapshot, the picture, and ``{level name: names of its pictures}``.
+    """
+    outcome, snapshot, picture, files = written
+    outcome.pictures += 1
+    outcome.drawn.add(snapshot.key)
+    if picture.pixels is not None:
+        outcome.logged.append((snapshot, picture))
+    for level_name in picture.levels:
+        files.setdefault(level_name, []).append(picture.name)
 
 
 def _npy(array: np.ndarray) -> bytes:

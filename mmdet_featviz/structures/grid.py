@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Iterator
 
-import cv2
 import numpy as np
 
 from mmdet_featviz.structures.placement import Placement
 
 ALIGNMENTS = ('auto', 'center', 'corner')
+BLOCK_PIXELS = 2**18  # of a heatmap, that are computed at a time: 1 MiB
 HALF_OF_FLOAT32 = 1e38  # differences of smaller values fit into float32
 
 
@@ -64,15 +65,6 @@ class Grid:
         low, high = math.floor((start - shift) / stride + 1e-6), math.ceil((stop - shift) / stride - 1e-6) - 1
         return min(max(low, 0), last), max(min(high, last), 0)
 
-    def _resize_factors(self) -> np.ndarray | None:
-        """Image pixels per cell (x, y) if OpenCV's resize can draw this grid: image and first cell start together."""
-        factors = np.array(self.stride[::-1]) / np.diag(self.placement.matrix)[:2]
-        starts_together = (factors > 0).all() and not self.placement.matrix[:2, 2].any()
-        covered = np.multiply(self.cells[::-1], factors) >= np.subtract(self.placement.image_size[::-1], 1e-6)
-        is_centered = self.align != 'corner' and self._offset == self._middle
-        can_resize = is_centered and starts_together and covered.all() and self.placement.all_seen
-        return factors if can_resize else None
-
     def _to_cells(self, positions: np.ndarray, axis: int) -> np.ndarray:
         """Convert input coordinates along y (axis 0) or x (axis 1) to fractional cell indices."""
         scale, shift = self.input_to_cells[1 - axis, [1 - axis, 2]]
@@ -108,11 +100,14 @@ class Grid:
         a constant map has one value.
         """
         if not self.placement.is_separable:
-            return self._warp(values)[self.placement.seen]
+            return self.heatmap(values)[self.placement.seen]
         rows, columns = self._cell_positions
         if not len(rows) or not len(columns):
             return values[:0]
-        return _interpolate(values.astype(np.float64), _nodes(rows), _nodes(columns))
+        values, across, down = values.astype(np.float64), _nodes(columns), _nodes(rows)
+        inside = values[tuple(slice(int(np.ceil(nodes[0])), int(nodes[-1]) + 1) for nodes in (down, across))]
+        edges = _interpolate(values, down[[0, -1]], across), _interpolate(values, down, across[[0, -1]])
+        return np.concatenate([part.ravel() for part in (inside, *edges)])
 
     def heatmap(self, values: np.ndarray) -> np.ndarray:
         """Interpolate values (rows, columns) to the pixels of the image.
@@ -121,25 +116,39 @@ class Grid:
             (height, width) of the image, of the type of the values, float32 or float64. Zero where the pipeline cropped
             the image.
         """
-        if not self.placement.is_separable:
-            return self._warp(values)
-        factors, window = self._resize_factors(), values[self.window()]
-        # OpenCV computes positions, and the differences of values, in float32.
-        if factors is not None and values.dtype == np.float32 and np.abs(window).max() < HALF_OF_FLOAT32:
-            height, width = self.placement.image_size
-            wide = cv2.resize(window, None, fx=factors[0], fy=factors[1], interpolation=cv2.INTER_LINEAR)
-            return wide[:height, :width]
-        whole = _interpolate(values, *self._cell_positions)
-        if self.placement.all_seen:
-            return whole
-        heatmap = np.zeros(self.placement.image_size, values.dtype)
-        heatmap[self.placement.seen_ranges] = whole
+        heatmap = np.empty(self.placement.image_size, values.dtype)
+        for rows, block in self.heatmap_blocks(values):
+            heatmap[rows] = block
         return heatmap
 
-    def _warp(self, values: np.ndarray) -> np.ndarray:
-        """The heatmap (height, width) for any homography; zero at pixels that the network did not see."""
-        heatmap = np.zeros(self.placement.image_size, values.dtype)
-        values = values.astype(np.float64)
+    def heatmap_blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Interpolate as :meth:`heatmap` does, a block of rows at a time.
+
+        What is computed from a block stays in the processor's cache.
+
+        Yields:
+            The rows of the image, and their values (rows, width).
+        """
+        if not self.placement.is_separable:
+            yield from self._warped_blocks(values)
+            return
+        rows, columns = self._cell_positions
+        seen_rows, seen_columns = self.placement.seen_ranges
+        height, width = self.placement.image_size
+        rows_at_once = max(BLOCK_PIXELS // max(width, 1), 1)
+        for start in range(0, height, rows_at_once):
+            stop = min(start + rows_at_once, height)
+            first, last = (min(max(row, seen_rows.start), seen_rows.stop) for row in (start, stop))
+            here = rows[first - seen_rows.start : last - seen_rows.start]
+            block = _interpolate(values, here, columns) if len(here) else np.zeros((0, len(columns)), values.dtype)
+            if not self.placement.all_seen:
+                seen, block = block, np.zeros((stop - start, width), values.dtype)
+                block[first - start : last - start, seen_columns] = seen
+            yield slice(start, stop), block
+
+    def _warped_blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """The same for any homography; zero at pixels that the network did not see."""
+        dtype, values = values.dtype, values.astype(np.float64)
         for block, x, y in self.placement.row_blocks():
             seen = self.placement.seen[block]
             rows, columns = self._to_cells(np.where(seen, y, 0), 0), self._to_cells(np.where(seen, x, 0), 1)
@@ -147,8 +156,7 @@ class Grid:
             bottom, right = np.minimum(top + 1, self.cells[0] - 1), np.minimum(left + 1, self.cells[1] - 1)
             upper = values[top, left] + (values[top, right] - values[top, left]) * along
             lower = values[bottom, left] + (values[bottom, right] - values[bottom, left]) * along
-            heatmap[block] = np.where(seen, upper + (lower - upper) * down, 0)
-        return heatmap
+            yield block, np.where(seen, upper + (lower - upper) * down, 0).astype(dtype)
 
 
 def _nodes(positions: np.ndarray) -> np.ndarray:
@@ -166,23 +174,22 @@ def _split_positions(positions: np.ndarray, cells: int) -> tuple[np.ndarray, np.
 def _interpolate(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Bilinear interpolation of finite values at each crossing of row and column positions (in cells).
 
-    Columns are interpolated first, while there are few rows, in float64: the difference of two float32 values may
-    overflow float32. Rows follow in the type of the values, one row of cells after the other; a matrix product would
-    start BLAS threads that compete with the detector for the cores. OpenCV is no option here: its resize cannot shift
-    by a fraction of a cell, and its warps round positions to 1/32 of a cell (two pixels at stride 64).
+    In the type of the values, or in float64 if the difference of two values could overflow float32. Columns are
+    interpolated first, while there are few rows. A matrix product would start BLAS threads that compete with the
+    detector for the cores. OpenCV's resize cannot shift by a fraction of a cell, and its warps round positions to 1/32
+    of a cell (two pixels at stride 64).
     """
-    left, along = _split_positions(columns, values.shape[1])
-    wide = values[:, left] + np.diff(values.astype(np.float64), axis=1, append=values[:, -1:])[:, left] * along
-    top, down = _split_positions(rows, len(values))
-    steps, down = np.diff(wide, axis=0, append=wide[-1:]), down[:, None]
-    if np.abs(wide).max(initial=0) < HALF_OF_FLOAT32:
-        wide, steps, down = (part.astype(values.dtype) for part in (wide, steps, down))
-    # The columns were picked, which leaves the cells of a row apart in memory.
-    wide, steps = np.ascontiguousarray(wide), np.ascontiguousarray(steps)
-    result = np.empty((len(rows), len(columns)), wide.dtype)
-    begins = np.flatnonzero(np.diff(top, prepend=-1))  # rows are in order, also in a flipped image
-    for begin, end in zip(begins, [*begins[1:], len(top)]):
-        block = result[begin:end]
-        np.multiply(down[begin:end], steps[top[begin]], out=block)
-        block += wide[top[begin]]
+    (top, down), (left, along) = _split_positions(rows, len(values)), _split_positions(columns, values.shape[1])
+    first = top.min()
+    needed = values[first : top.max() + 2]
+    dtype = values.dtype if np.abs(needed).max() < HALF_OF_FLOAT32 else np.dtype(np.float64)
+    needed, top = needed.astype(dtype, copy=False), top - first
+    wide = needed.take(left, axis=1)
+    steps = needed.take(np.minimum(left + 1, values.shape[1] - 1), axis=1)
+    steps -= wide
+    steps *= along.astype(dtype)
+    wide += steps
+    result = np.diff(wide, axis=0, append=wide[-1:]).take(top, axis=0)
+    result *= down.astype(dtype)[:, None]
+    result += wide.take(top, axis=0)
     return result.astype(values.dtype, copy=False)

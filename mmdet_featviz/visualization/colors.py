@@ -64,7 +64,7 @@ def get_colormap(name: str) -> np.ndarray:
     raise ValueError(f'unknown color map {name!r}: use one of OpenCV or matplotlib, for example {examples}')
 
 
-def overlay(image: np.ndarray, heat: np.ndarray, alpha: float, blend: str) -> np.ndarray:
+def overlay(image: np.ndarray, heat: np.ndarray, alpha: float, blend: str, out: np.ndarray | None = None) -> np.ndarray:
     """Lay a colored heatmap over an image of the same size.
 
     Args:
@@ -72,5 +72,6 @@ def overlay(image: np.ndarray, heat: np.ndarray, alpha: float, blend: str) -> np
         heat: (H, W, 3), uint8.
         alpha: Weight of the heatmap, 0 to 1.
         blend: ``alpha`` for ``(1 - alpha) * image + alpha * heat``, or ``add`` for ``image + alpha * heat``, clipped.
+        out: (H, W, 3), uint8, contiguous; the result is written there. None makes a new array.
     """
-    return cv2.addWeighted(image, 1.0 if blend == 'add' else 1 - alpha, heat, alpha, 0)
+    return cv2.addWeighted(image, 1.0 if blend == 'add' else 1 - alpha, heat, alpha, 0, out)

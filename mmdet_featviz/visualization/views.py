@@ -152,14 +152,14 @@ class Views:
         rows, pages = {}, _Pages(f'overview{{}}{suffix}.{ending}', len(placed))
         for placed_level in placed:
             level, limits = placed_level.level, self.limits_of(placed_level, placed)
-            heat = self.heat(level.values, placed_level.grid, limits)
             if image is not None:
-                laid = self._overlay(image, heat, snapshot.placement)
+                laid = self.paint(level.values, placed_level.grid, limits, image)
             if 'overlay' in kinds:
                 finished = self._with_colorbar(self.draw_boxes(laid, snapshot), limits)
                 yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
             if 'heatmap' in kinds:
-                yield Picture(f'{level.name}{suffix}.heatmap.png', self._with_colorbar(heat, limits), [level.name])
+                heat = self._with_colorbar(self.paint(level.values, placed_level.grid, limits), limits)
+                yield Picture(f'{level.name}{suffix}.heatmap.png', heat, [level.name])
             if {'panel', 'overview'} & kinds:
                 tile = self._caption(placed_level, limits), shrink_to_tile(laid)
             if 'panel' in kinds:
@@ -267,25 +267,28 @@ class Views:
     def _draw_channel(
         self, values: np.ndarray, grid: Grid, limits: tuple[float, float], image: np.ndarray | None
     ) -> np.ndarray:
-        heat = self.heat(values, grid, limits)
-        return heat if self.style.channel_tiles != 'overlay' else self._overlay(image, heat, grid.placement)
+        return self.paint(values, grid, limits, image if self.style.channel_tiles == 'overlay' else None)
 
     def overlay_level(self, image: np.ndarray, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
         """The overlay (height, width, 3) of one of the placed levels on the image."""
-        heat = self.heat(placed_level.level.values, placed_level.grid, self.limits_of(placed_level, placed))
-        return self._overlay(image, heat, placed_level.grid.placement)
+        limits = self.limits_of(placed_level, placed)
+        return self.paint(placed_level.level.values, placed_level.grid, limits, image)
 
-    def heat(self, values: np.ndarray, grid: Grid, limits: tuple[float, float]) -> np.ndarray:
-        """The colored heatmap (height, width, 3) of the values of cells (rows, columns); unseen pixels are hatched."""
+    def paint(
+        self, values: np.ndarray, grid: Grid, limits: tuple[float, float], image: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Draw the colored heatmap (height, width, 3) of the values of cells (rows, columns), or lay it over an image.
+
+        Pixels that the network did not see are hatched.
+        """
         if self.style.normalize == 'max':  # as published code does: negative cells are 0, also to their neighbors
             values = np.maximum(values, 0)
-        colors = cv2.applyColorMap(quantize(grid.heatmap(to_unit(values, limits))), self.style.table)
-        return hatch_unseen(colors, grid.placement.seen)
-
-    def _overlay(self, image: np.ndarray, heat: np.ndarray, placement: Placement) -> np.ndarray:
-        """A colored heatmap over the image; without heat where the network did not see the image."""
-        laid = overlay(image, heat, self.style.alpha, self.style.blend)
-        return hatch_unseen(laid, placement.seen, image, self.style.alpha)
+        picture = np.empty((*grid.placement.image_size, 3), np.uint8)
+        for rows, heat in grid.heatmap_blocks(to_unit(values, limits)):
+            colors = cv2.applyColorMap(quantize(heat), self.style.table, picture[rows] if image is None else None)
+            if image is not None:
+                overlay(image[rows], colors, self.style.alpha, self.style.blend, picture[rows])
+        return hatch_unseen(picture, grid.placement.seen, image, 0.5 if image is None else self.style.alpha)
 
     def _place(self, level: Level, placement: Placement) -> PlacedLevel:
         grid = Grid(level.values.shape, level.stride, placement, self.style.align, level.offset)

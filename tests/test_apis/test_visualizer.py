@@ -231,7 +231,7 @@ def test_a_picture_that_cannot_be_written_is_counted(tmp_path):
 
 def test_an_unexpected_error_skips_only_its_image(tmp_path, monkeypatch):
     visualizer = opened(tmp_path)
-    monkeypatch.setattr(Views, 'heat', lambda *args: 1 / 0)
+    monkeypatch.setattr(Views, 'paint', lambda *args: 1 / 0)
     visualizer.draw([make_pass(VALUES[:1], image_path=image_file(tmp_path, noise(*SIZE), 'bad.png'))])
     monkeypatch.undo()
     visualizer.draw([make_pass(VALUES[:1], image_path=image_file(tmp_path, noise(*SIZE), 'good.png'))])

@@ -175,15 +175,15 @@ def test_an_image_deleted_or_corrupted_during_the_run(tmp_path, data, harm, work
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_an_error_while_drawing(tmp_path, data, workers, monkeypatch):
-    heat, calls = Views.heat, []
+    paint, calls = Views.paint, []
 
     def raises_once(self, *args):
         calls.append(1)
         if len(calls) == 13:
             raise ValueError('the thirteenth level')
-        return heat(self, *args)
+        return paint(self, *args)
 
-    monkeypatch.setattr(Views, 'heat', raises_once)
+    monkeypatch.setattr(Views, 'paint', raises_once)
     line = summary_of_run(tmp_path, data, workers=workers)
     assert 'skipped: 1 image, ValueError while drawing (' in line
     assert len(pictures(tmp_path / 'out')) >= 5 * 6

@@ -27,7 +27,7 @@ IMAGES = 6
 BUSY = (
     'from mmdet_featviz.runs import schedule\n'
     'schedule._usable_cores = schedule._cores_of_detector = lambda: 2\n'
-    'schedule.SMALL_SHARE = -1\n'
+    'schedule.SMALL_SHARE, schedule.MEASURED_IMAGES, schedule.TRIED_IMAGES = -1, 2, 100\n'
 )
 
 
@@ -36,7 +36,8 @@ def busy(monkeypatch):
     """The detector keeps all cores busy, and drawing takes long: all images but the first three are drawn later."""
     monkeypatch.setattr(schedule, '_usable_cores', lambda: 2)
     monkeypatch.setattr(schedule, '_cores_of_detector', lambda: 2)
-    monkeypatch.setattr(schedule, 'SMALL_SHARE', -1)
+    for name, value in dict(SMALL_SHARE=-1, MEASURED_IMAGES=2, TRIED_IMAGES=100).items():
+        monkeypatch.setattr(schedule, name, value)
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_a_run_killed_while_it_draws_can_be_resumed(tmp_path, drawn_before):
 def test_two_ranks_draw_what_each_of_them_saved_and_resume_what_both_left(tmp_path):
     project(tmp_path, 'pass')
     with open(tmp_path / 'trouble.py', 'a') as file:
-        file.write('schedule.MEASURED_BATCHES = 1\n')
+        file.write('schedule.MEASURED_IMAGES = 1\n')
     one = test_project(tmp_path, '--featviz-dir', 'one')
     assert one.returncode == 0, one.stderr
     two = test_project(tmp_path, '--featviz-dir', 'two', ranks=2)
@@ -174,10 +175,10 @@ def test_two_ranks_draw_what_each_of_them_saved_and_resume_what_both_left(tmp_pa
         file.write(
             'from mmdet_featviz.runs.writer import RunWriter\n'
             'from mmengine.dist import barrier\n'
-            'def killed(self):\n'
+            'def killed(self, shows_progress):\n'
             '    barrier()\n'
             '    os.kill(os.getpid(), signal.SIGKILL)\n'
-            'RunWriter._draw_backlog = killed\n'
+            'RunWriter.draw_postponed = killed\n'
         )
     killed = test_project(tmp_path, '--featviz-dir', 'left', ranks=2)
     assert killed.returncode != 0
@@ -220,13 +221,13 @@ def test_an_interruption_while_drawing_says_what_is_left_and_is_not_begun_again(
 
 
 def test_an_image_deleted_before_it_is_drawn_is_counted(tmp_path, data, busy, monkeypatch):
-    draw = RunWriter._draw_backlog
+    draw = RunWriter.draw_postponed
 
-    def delete_and_draw(self):
+    def delete_and_draw(self, shows_progress):
         (data / 'images' / '4.png').unlink()
-        draw(self)
+        draw(self, shows_progress)
 
-    monkeypatch.setattr(RunWriter, '_draw_backlog', delete_and_draw)
+    monkeypatch.setattr(RunWriter, 'draw_postponed', delete_and_draw)
     line = run(tmp_path, data, 'out')
     assert line == f'45 pictures of 5 images in {tmp_path / "out"}; skipped: 1 image, image not readable (4.png)'
 

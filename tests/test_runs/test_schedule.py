@@ -10,15 +10,23 @@ from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
 from mmdet_featviz.visualization.views import Views
 
 
-def measured(detector, drawing, batches=3, **options):
-    """A schedule that has seen batches which took the detector and drawing these seconds, and its log."""
+def measured(detector, drawing, later=0.0, batches=6, images=4, **options):
+    """A schedule that has seen batches which took the detector, drawing at once and drawing later these seconds."""
     now = [0.0]
     options = {'has_end': True, 'cores': 4, 'busy_cores': 4, 'clock': lambda: now[0], **options}
-    result = Schedule(AUTO, **options)
+    result, postponed = Schedule(AUTO, **options), []
+
+    def draw_postponed():
+        now[0] += later * len(postponed)
+        postponed.clear()
+
     for _ in range(batches):
         now[0] += detector
-        with result.batch():
-            now[0] += drawing
+        with result.batch(images, draw_postponed):
+            if result.postpones:
+                postponed.append(None)
+            else:
+                now[0] += drawing
     return result
 
 
@@ -50,19 +58,28 @@ def test_a_single_core_draws_at_once(log):
     assert log == ["workers='auto': pictures are drawn at once: there is a single processor core."]
 
 
-def test_busy_cores_and_expensive_pictures_are_drawn_after_the_loop(log):
-    chosen = measured(detector=0.75, drawing=0.25)
-    assert (chosen.threads, chosen.threads_at_end, chosen.postpones) == (0, 4, True)
+def test_busy_cores_and_faster_drawing_on_all_cores_draw_after_the_loop(log):
+    chosen = measured(detector=0.8, drawing=0.2, later=0.1)
+    assert (chosen.threads, chosen.threads_at_end, chosen.postpones, chosen.encodes_beside) == (0, 4, True, True)
     assert log == [
-        "workers='auto': pictures are drawn after the loop, on 4 processor cores, from maps saved during it: the "
-        'detector keeps the cores busy, and drawing took 25% of the time of the first batches.'
+        "workers='auto': pictures are drawn after the loop, on 4 processor cores, from maps saved during it: drawing "
+        'takes 50.0 ms per image at once, and 25.0 ms after the loop.'
+    ]
+
+
+def test_busy_cores_and_no_faster_drawing_on_all_cores_draw_at_once(log):
+    chosen = measured(detector=0.8, drawing=0.2, later=0.19)
+    assert (chosen.threads, chosen.postpones) == (0, False)
+    assert log == [
+        "workers='auto': pictures are drawn at once: drawing takes 50.0 ms per image at once, and 47.5 ms after the "
+        'loop.'
     ]
 
 
 def test_busy_cores_and_cheap_pictures_are_drawn_at_once(log):
-    chosen = measured(detector=0.96, drawing=0.04)
+    chosen = measured(detector=0.96, drawing=0.04, batches=3)
     assert (chosen.threads, chosen.postpones) == (0, False)
-    assert log == ["workers='auto': pictures are drawn at once: drawing took 4% of the time of the first batches."]
+    assert log == ["workers='auto': pictures are drawn at once: drawing took 4% of the time of the first images."]
 
 
 def test_the_first_batch_which_fills_caches_does_not_count():
@@ -70,13 +87,20 @@ def test_the_first_batch_which_fills_caches_does_not_count():
     chosen = Schedule(AUTO, has_end=True, cores=2, busy_cores=2, clock=lambda: now[0])
     for drawing in (50.0, 0.01, 0.01):
         now[0] += 1.0
-        with chosen.batch():
+        with chosen.batch(4, pytest.fail):
             now[0] += drawing
     assert not chosen.postpones
 
 
-def test_nothing_is_decided_before_it_was_measured(log):
-    assert not measured(1.0, 1.0, batches=2).postpones
+def test_batches_without_a_drawn_image_do_not_count(log):
+    assert not measured(1.0, 1.0, batches=20, images=0).postpones
+    assert not log
+
+
+@pytest.mark.parametrize(('batches', 'postpones'), [(2, False), (3, True), (4, True)])
+def test_nothing_is_decided_before_it_was_measured(batches, postpones, log):
+    """One batch fills caches, two have the eight images drawn at once, and two more those that are drawn later."""
+    assert measured(1.0, 1.0, batches=batches).postpones == postpones
     assert not log
 
 
