@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from typing import Sequence
 
 from mmengine.logging import print_log
 
 from mmdet_featviz.capture.activation_map import Pass
-from mmdet_featviz.structures.input_match import agreement
+from mmdet_featviz.structures.misplacement import misplacement
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.images import ImageError
 
 IMAGES = 3  # of each stage that are checked: a pipeline does the same to all
-LEAST_AGREEMENT = 0.6  # changes of color leave more, a rotation by 10 degrees or a crop by a fifth leaves less
 
 
 class InputCheck:
@@ -40,13 +40,14 @@ class InputCheck:
                 image = snapshot.image()
             except ImageError:  # reported when it should be drawn
                 return
-            found = agreement(pass_.inputs[index].detach().float().cpu().numpy(), image, snapshot.placement)
-            if found < LEAST_AGREEMENT:
+            distance = misplacement(pass_.inputs[index].detach().float().cpu().numpy(), image, snapshot.placement)
+            if distance:
                 self._checked[stage] = IMAGES
+                where = f'{distance:.1%} of its longer side away' if math.isfinite(distance) else 'it was not found'
                 message = (
-                    f"the network's input does not show {snapshot.path} where the meta information places it (R² "
-                    f'{max(found, 0):.2f} of 1), so its heat, and that of other {stage} images, may lie elsewhere. '
-                    'Transforms that rotate, shear, crop or resize once more need a homography: for those of mmdet add '
+                    f"the network's input does not show {snapshot.path} where the meta information places it "
+                    f'({where}), so its heat, and that of other {stage} images, may lie elsewhere. Transforms that '
+                    'rotate, shear, crop or resize once more need a homography: for those of mmdet add '
                     "'homography_matrix' to meta_keys of PackDetInputs; others, such as Albu, must be removed from the "
                     f'{stage} pipeline'
                 )
