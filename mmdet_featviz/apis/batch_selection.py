@@ -67,7 +67,7 @@ class BatchSelection:
             augmented: Whether a test-time augmentation model makes this pass; else it is a prediction of its own.
         """
         last = self._last.__dict__
-        batch = folder, *(image_path(s.metainfo) or str(s.metainfo.get('ori_shape')) for s in samples)
+        batch = folder, *(_image(sample.metainfo) for sample in samples)
         transform = _transform(inputs, samples) if augmented else None
         if not augmented or batch != last.get('batch') or transform in last['transforms']:
             # Not so in training, which continues to count after a validation.
@@ -77,6 +77,11 @@ class BatchSelection:
             last.update(batch=batch, transforms=[], positions=self.select_new(samples, stage))
         last['transforms'].append(transform)
         return Selection(last['positions'], len(last['transforms']) - 1)
+
+
+def _image(meta: dict) -> tuple:
+    """Return what the passes over one image have in common; an image may have several samples in a data set."""
+    return image_path(meta) or str(meta.get('ori_shape')), meta.get('img_id')
 
 
 def _transform(inputs: Tensor, samples: Sequence[Any]) -> tuple:
