@@ -76,7 +76,8 @@ def explain(
         >>> first.score, first.levels, first.heatmap.shape, first.overlay().shape
     """
     detector = check_detector(model, 'explain()')
-    return explain_batch(detector, _batch_of(detector, image), method, targets, layers, of, **options)[0]
+    array = image if isinstance(image, np.ndarray) else None
+    return explain_batch(detector, _batch_of(detector, image), method, targets, layers, of, array=array, **options)[0]
 
 
 def explain_batch(
@@ -87,6 +88,7 @@ def explain_batch(
     layers: str | Sequence[str] | None = None,
     of: str = 'score',
     dataset_meta: dict | None = None,
+    array: np.ndarray | None = None,
     **options: Any,
 ) -> list[list[Explanation]]:
     """Explain detections in all images of a batch.
@@ -95,6 +97,7 @@ def explain_batch(
         model: The detector, or a wrapper around it.
         data: The batch as a data loader returns it: lists ``inputs`` and ``data_samples``.
         dataset_meta: ``classes`` and ``palette`` (RGB) of the data set. Default: those of the model.
+        array: The image of the batch itself, (H, W, 3), BGR, if it was given as an array.
 
     The other arguments are those of :func:`mmdet_featviz.explain`.
 
@@ -119,7 +122,7 @@ def explain_batch(
         for suppressed, batch in batches.items():
             own = list(dict.fromkeys(target for target, is_suppressed in chosen if is_suppressed == suppressed))
             maps.update(zip(own, explainer(batch, own, **options) if own else []))
-    snapshots = _snapshots(batches[chosen[0][1]], dataset_meta)
+    snapshots = _snapshots(batches[chosen[0][1]], dataset_meta, array)
     explanations: list[list[Explanation]] = [[] for _ in snapshots]
     for target in dict.fromkeys(target for target, _ in chosen):
         snapshot = replace(snapshots[target.image], levels=maps[target], boxes=explained_boxes(target))
@@ -174,9 +177,9 @@ def _choose(selections: Sequence[Selection], batches: Mapping[bool, DetectorBatc
     return chosen
 
 
-def _snapshots(batch: DetectorBatch, dataset_meta: dict | None) -> list[Snapshot]:
+def _snapshots(batch: DetectorBatch, dataset_meta: dict | None, array: np.ndarray | None) -> list[Snapshot]:
     """Return a snapshot of each image of a batch, without maps."""
-    builder, source = SnapshotBuilder(Style.align), ImageSource(ImageKeys(None), None, dataset_meta)
+    builder, source = SnapshotBuilder(Style.align), ImageSource(ImageKeys(None), None, dataset_meta, array)
     return [builder.build(batch.model, [batch.plain_pass], index, source)[0] for index in range(len(batch))]
 
 

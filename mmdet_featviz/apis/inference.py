@@ -153,7 +153,8 @@ def take_snapshot(
     pipeline = pipeline or build_pipeline(model, isinstance(image, np.ndarray))
     with visualizer.taps as taps, without_drawing(model):
         result = inference_detector(model, image, pipeline)
-    (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result)
+    array = image if isinstance(image, np.ndarray) else None
+    (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result, array=array)
     return snapshot
 
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass
 from mmdet_featviz.runs.compact_table import CompactTable
 from mmdet_featviz.runs.image_keys import ImageKeys
-from mmdet_featviz.structures.boxes import Boxes, collect_boxes, ignored_boxes
+from mmdet_featviz.structures.boxes import collect_boxes, ignored_boxes
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement, identity_placement, placement_from_metas
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.utils.image_path import image_path
-from mmdet_featviz.visualization.images import match_with_file, read_image, rebuild_image
+from mmdet_featviz.visualization.images import match_with_image, read_image, rebuild_image
 from mmdet_featviz.visualization.value_ranges import finite_heat
 
 
@@ -30,11 +30,13 @@ class ImageSource:
         keys: Gives each image its key.
         backend_args: Arguments of the file backend that reads the images.
         dataset_meta: ``classes`` and ``palette`` (RGB) of the data set.
+        array: The image itself, (H, W, 3), BGR, if it was given as an array.
     """
 
     keys: ImageKeys
     backend_args: dict | None
     dataset_meta: dict | None
+    array: np.ndarray | None = None
 
 
 class SnapshotBuilder:
@@ -81,7 +83,6 @@ class SnapshotBuilder:
                 on the image is drawn into a folder of its own, such as ``test_2``. None counts the passes.
         """
         sample = passes[0].samples[index]
-        boxes = collect_boxes(sample, result, mirrored=len(passes) == 1)
         path = image_path(sample.metainfo)
         key = posixpath.join(folder, source.keys.key_of(path, position))
         data_sample = source.keys.sample_of(path, position)
@@ -93,12 +94,13 @@ class SnapshotBuilder:
             again = self._prediction_folder(f'{key}//{number}', folder, pass_number)
             key, folder = posixpath.join(again, key[len(folder) :].lstrip('/')), again
         snapshots = [
-            self._build_one(model, pass_, index, key, number, folder, source, boxes, stage == 'train', position)
+            self._build_one(model, pass_, index, key, number, folder, source, stage == 'train', position)
             for number, pass_ in enumerate(passes, first)
         ]
+        boxes = collect_boxes(sample, result, None if passes[0].is_augmented else snapshots[0].placement)
         # All passes share one image, which is read once.
         image = lru_cache(maxsize=None)(snapshots[0].image)
-        snapshots = [replace(snapshot, image=image) for snapshot in snapshots]
+        snapshots = [replace(snapshot, boxes=boxes, image=image) for snapshot in snapshots]
         if self.average_passes and len(passes) > 1:
             mean = average_snapshots(snapshots, self.align)
             snapshots.append(replace(mean, augmentation=f'mean_{first}') if first else mean)
@@ -132,13 +134,12 @@ class SnapshotBuilder:
         number: int,
         folder: str,
         source: ImageSource,
-        boxes: Boxes,
         training: bool,
         position: int | None,
     ) -> Snapshot:
         inputs, meta = pass_.inputs[index], pass_.samples[index].metainfo
         path = image_path(meta)
-        placement = _placement(inputs, meta, training, source.backend_args)
+        placement = _placement(inputs, meta, training, source)
         image = rebuild = partial(rebuild_image, inputs, getattr(model, 'data_preprocessor', None), placement)
         is_file = path is not None and not training
         if is_file:
@@ -150,13 +151,12 @@ class SnapshotBuilder:
             placement,
             [_level(activation, index) for activation in pass_.maps],
             [_level(activation, index) for activation in pass_.attention],
-            boxes,
-            ignored_boxes(pass_.samples[index]),
-            image,
-            is_file,
-            source.dataset_meta,
-            folder,
-            position,
+            ignored=ignored_boxes(pass_.samples[index]),
+            image=image,
+            is_file=is_file,
+            dataset_meta=source.dataset_meta,
+            folder=folder,
+            position=position,
         )
 
 
@@ -189,13 +189,14 @@ def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
     return replace(snapshots[0], augmentation='mean', placement=whole_image, levels=averaged, attention=())
 
 
-def _placement(inputs: Tensor, meta: dict, training: bool, backend_args: dict | None) -> Placement:
+def _placement(inputs: Tensor, meta: dict, training: bool, source: ImageSource) -> Placement:
     """Return where the image lies in the network's input (C, H, W).
 
     A training image is the input itself without padding: random crops and mosaics have no place in an original image.
     """
     if not training:
-        return placement_from_metas(meta, inputs, match_with_file(image_path(meta), inputs, backend_args))
+        image = image_path(meta) if source.array is None else source.array
+        return placement_from_metas(meta, inputs, match_with_image(image, inputs, source.backend_args))
     input_size = tuple(inputs.shape[1:])
     size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
     return identity_placement(size, input_size)

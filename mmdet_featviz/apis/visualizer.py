@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Iterable, Mapping, Sequence
 
+import numpy as np
 from mmengine.dist import get_dist_info, is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.logging import print_log
@@ -423,6 +424,7 @@ class FeatureVisualizer:
         stage: str = 'test',
         position: int | None = None,
         pass_number: int | None = None,
+        array: np.ndarray | None = None,
     ) -> list[Snapshot]:
         """Build the snapshots of one image of a batch: one per pass and, with `average_passes`, their mean.
 
@@ -434,11 +436,12 @@ class FeatureVisualizer:
             stage: ``train``, ``val`` or ``test``.
             position: Position of the image in the order of the data set, if known.
             pass_number: Number of the pass in its prediction, for detectors that draw by themselves.
+            array: The image itself, (H, W, 3), BGR, if it was given as an array; only without a run.
         """
         source = self._sources.get(stage)
         if source is None:  # not opened for a run: the detector may know its classes
             dataset_meta = getattr(self.taps.model, 'dataset_meta', None)
-            source = ImageSource(ImageKeys(self.image_root), self.backend_args, dataset_meta)
+            source = ImageSource(ImageKeys(self.image_root), self.backend_args, dataset_meta, array)
         snapshots = self._builder.build(
             self.taps.model, passes, index, source, result, folder, stage, position, pass_number
         )

@@ -59,6 +59,7 @@ class Pass:
         attention: Activation maps of channel-attention modules; the channel weights are in their `details`.
         grids: {layer: [(rows, columns) of each level]} of the default layers (backbone, neck, ...), tapped or not.
         outputs_seen: {layer: number of its outputs so far}; the next output gets this number as its level.
+        is_augmented: Whether the pass belongs to test-time augmentation, which merges the predictions of all passes.
         failed: Layers of which no map is kept, because capturing one of their outputs raised an error.
     """
 
@@ -68,4 +69,5 @@ class Pass:
     attention: list[ActivationMap] = field(default_factory=list)
     grids: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     outputs_seen: dict[str, int] = field(default_factory=dict)
+    is_augmented: bool = False
     failed: set[str] = field(default_factory=set)

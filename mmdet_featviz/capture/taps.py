@@ -167,7 +167,7 @@ class Taps:
     def begin(self, inputs: Tensor, samples: Sequence[Any]) -> Pass:
         """Begin a pass over inputs (N, C, H, W) and their N data samples; drops passes over earlier batches."""
         self._begun += 1
-        self._current = Pass(inputs, samples)
+        self._current = Pass(inputs, samples, is_augmented=self._augmented)
         if not self._augmented or _images_of(self._passes[:1]) != _images_of([self._current]):
             self._passes.clear()
         self._passes.append(self._current)

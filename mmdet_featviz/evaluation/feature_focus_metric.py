@@ -19,12 +19,12 @@ from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, UNDEFINED, Focus, group_by_size, measure_focus
 from mmdet_featviz.structures.boxes import Boxes, class_names, collect_boxes, has_all, ignored_boxes
 from mmdet_featviz.structures.grid import ALIGNMENTS
-from mmdet_featviz.structures.placement import placement_from_metas
+from mmdet_featviz.structures.placement import Placement, placement_from_metas
 from mmdet_featviz.structures.snapshot import Level
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number
 from mmdet_featviz.utils.call_stack import calling
 from mmdet_featviz.utils.image_path import image_path
-from mmdet_featviz.visualization.images import match_with_file
+from mmdet_featviz.visualization.images import match_with_image
 
 ALL = ''  # group of all boxes: adds nothing to the keys
 
@@ -163,20 +163,22 @@ class FeatureFocusMetric(BaseMetric):
             for activation in latest_pass.maps
         )
         inputs = latest_pass.inputs[index]
-        match = match_with_file(image_path(sample.metainfo), inputs)
+        match = match_with_image(image_path(sample.metainfo), inputs)
         placement = placement_from_metas(sample.metainfo, inputs, match)
-        return measure_focus(levels, placement, self.align, self._groups(sample), ignored_boxes(sample), self.tolerance)
+        return measure_focus(
+            levels, placement, self.align, self._groups(sample, placement), ignored_boxes(sample), self.tolerance
+        )
 
-    def _groups(self, sample: Any) -> dict[str, np.ndarray]:
+    def _groups(self, sample: Any, placement: Placement) -> dict[str, np.ndarray]:
         """Corners of all boxes, of each size and, with `classwise`, of each class, by the suffix of their keys."""
-        boxes = self._boxes(sample)
+        boxes = self._boxes(sample, placement)
         groups = {ALL: boxes.corners, **{f'_{size}': part for size, part in group_by_size(boxes.corners).items()}}
         if self.classwise:
             for label in set(boxes.labels.tolist()):
                 groups[f'/{self._class_name(label)}'] = boxes.corners[boxes.labels == label]
         return groups
 
-    def _boxes(self, sample: Any) -> Boxes:
+    def _boxes(self, sample: Any, placement: Placement) -> Boxes:
         """The boxes that are measured against."""
         truth = getattr(sample, 'gt_instances', None)
         if self.boxes == 'gt' and not has_all(truth, 'bboxes', 'labels'):
@@ -184,7 +186,7 @@ class FeatureFocusMetric(BaseMetric):
                 'the data samples have no ground-truth boxes to measure: add '
                 "dict(type='LoadAnnotations', with_bbox=True) before PackDetInputs to the pipeline, or set boxes='pred'"
             )
-        boxes = collect_boxes(sample, sample, mirrored=True)
+        boxes = collect_boxes(sample, sample, placement)
         if self.boxes == 'gt':
             return boxes[boxes.are_truth]
         boxes = boxes[~boxes.are_truth]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
-from mmdet_featviz.structures.placement import flipped_axes
+from mmdet_featviz.structures.placement import Placement, flipped_axes, removed_offset
 
 NO_BOXES = np.zeros((0, 4))
 
@@ -41,7 +41,7 @@ class Boxes:
         return Boxes(self.corners[index], self.labels[index], self.scores[index])
 
 
-def collect_boxes(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
+def collect_boxes(sample: Any, result: Any, placement: Placement | None = None) -> Boxes:
     """Collect the ground truth of a data sample and the predictions of a result; the highest score comes last.
 
     Boxes without labels or scores are left out, and so are boxes with NaN or infinite corners or scores (an overflow in
@@ -50,8 +50,8 @@ def collect_boxes(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
     Args:
         sample: Data sample of the image, with its meta information.
         result: Data sample with predictions, or None.
-        mirrored: Whether the predictions are flipped like the network's input: True for those of a single pass, False
-            for those merged by test-time augmentation.
+        placement: Where the image lies in the network's input, for predictions of a single pass: these are flipped like
+            the input. None for those merged by test-time augmentation, which are flipped back.
     """
     corners, labels, scores = [NO_BOXES], [np.zeros(0, np.int64)], [np.zeros(0)]
     truth = getattr(sample, 'gt_instances', None)
@@ -64,7 +64,9 @@ def collect_boxes(sample: Any, result: Any, mirrored: bool = False) -> Boxes:
         predicted_scores = predictions.scores.detach().cpu().numpy().astype(np.float64)
         order = predicted_scores.argsort(kind='stable')
         predicted_corners = corners_of(predictions.bboxes)[order]
-        corners.append(_flip_back(predicted_corners, sample.metainfo) if mirrored else predicted_corners)
+        corners.append(
+            predicted_corners if placement is None else _flip_back(predicted_corners, sample.metainfo, placement)
+        )
         labels.append(predictions.labels.cpu().numpy()[order])
         scores.append(predicted_scores[order])
         corners[-1][~np.isfinite(scores[-1])] = np.nan  # a score of NaN would pass for ground truth
@@ -84,12 +86,17 @@ def has_all(instances: Any, *fields: str) -> bool:
     return instances is not None and all(field in instances for field in fields)
 
 
-def _flip_back(corners: np.ndarray, meta: dict) -> np.ndarray:
-    """Move corners (N, 4) from the flipped image to the original one."""
-    height, width = meta['ori_shape'][:2]
-    corners = corners.copy()
-    for flipped, (low, high), size in zip(flipped_axes(meta), ((0, 2), (1, 3)), (width, height)):
+def _flip_back(corners: np.ndarray, meta: dict, placement: Placement) -> np.ndarray:
+    """Move corners (N, 4) from the flipped image to the original one.
+
+    Detectors only divide by the scale, so padding that came before the flip is still in their boxes.
+    """
+    corners, offset = corners.copy(), removed_offset(meta)
+    for axis, flipped in enumerate(flipped_axes(meta)):
         if flipped:
+            low, high, size = axis, axis + 2, float(placement.image_size[1 - axis])
+            if placement.is_separable:
+                size = (placement.matrix[axis, 2] - offset[axis]) / -placement.matrix[axis, axis]
             corners[:, [low, high]] = size - corners[:, [high, low]]
     return corners
 

@@ -147,9 +147,7 @@ def placement_from_metas(
     scale = np.array(meta.get('scale_factor', (1.0, 1.0))[:2], np.float64)
     content = scale * image_size[::-1]  # (width, height), like all sizes below
     top, bottom, left, right = (float(v) for v in meta.get('pad_param', (0, 0, 0, 0)))
-    offset = np.array([left, top])
-    if 'border' in meta:  # RandomCenterCropPad: (top, bottom, left, right) edge of the unscaled content in the input
-        offset = np.array(meta['border'], np.float64)[[2, 0]]
+    offset = removed_offset(meta)
     if 'pad_param' in meta:
         padded = offset + content + (right, bottom)
     else:
@@ -172,6 +170,14 @@ def placement_from_metas(
         if matches[0] != matches[1]:
             return candidates[int(matches.argmax())]
     return candidates[int(np.argmin(variations))]
+
+
+def removed_offset(meta: Mapping[str, Any]) -> np.ndarray:
+    """Where the content begins in the input (x, y), if the meta information says so. Boxes are without it."""
+    if 'border' in meta:  # RandomCenterCropPad: (top, bottom, left, right) edge of the unscaled content in the input
+        return np.array(meta['border'], np.float64)[[2, 0]]
+    top, _, left, _ = meta.get('pad_param', (0, 0, 0, 0))
+    return np.array([left, top], np.float64)
 
 
 def flipped_axes(meta: Mapping[str, Any]) -> tuple[bool, bool]:

@@ -80,11 +80,13 @@ def is_upright(path: str) -> bool:
         return False
 
 
-def match_with_file(path: str | None, inputs: Tensor, backend_args: dict | None = None) -> Callable[[Placement], float]:
-    """Return a function that measures how well the network's input shows an image file under a placement.
+def match_with_image(
+    image: str | np.ndarray | None, inputs: Tensor, backend_args: dict | None = None
+) -> Callable[[Placement], float]:
+    """Return a function that measures how well the network's input shows an image under a placement.
 
     Args:
-        path: Path or URL of the image; None for an array.
+        image: Path or URL of the image, or the image itself (H, W, 3); None if it is not known.
         inputs: The network's input (C, H, W), normalized and padded.
         backend_args: Arguments of the file backend.
 
@@ -95,14 +97,16 @@ def match_with_file(path: str | None, inputs: Tensor, backend_args: dict | None 
 
     @lru_cache(maxsize=None)
     def image_of(size: tuple[int, int]) -> np.ndarray | None:
+        if image is None or isinstance(image, np.ndarray):
+            return image
         try:
-            return None if path is None else read_image(path, size, backend_args)
+            return read_image(image, size, backend_args)
         except ImageError:  # reported when it should be drawn
             return None
 
     def match(placement: Placement) -> float:
-        image = image_of(placement.image_size)
-        return math.nan if image is None else agreement(inputs.detach().float().cpu().numpy(), image, placement)
+        shown = image_of(placement.image_size)
+        return math.nan if shown is None else agreement(inputs.detach().float().cpu().numpy(), shown, placement)
 
     return match
 

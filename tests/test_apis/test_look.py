@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import keep_ratio_pipeline, noise, pool_detector, resnet_detector
+from conftest import FLIP_KEYS, keep_ratio_pipeline, noise, pool_detector, resnet_detector
 from explained import narrow_retinanet
 from mmdet.apis import DetInferencer, inference_detector
 from mmdet.registry import MODELS
@@ -139,3 +139,21 @@ def test_a_look_explains_detections_in_its_colors(image):
     np.testing.assert_array_equal(one.overlay(), expected.overlay())
     (other,) = look(model, image, colormap='bone').explain(targets='top 1', colormap='jet')
     assert (other.style.colormap, other.style.normalize, other.method) == ('jet', 'max', 'odam')
+
+
+@pytest.mark.parametrize('steps', [('Pad', 'RandomFlip'), ('RandomFlip', 'Pad')])
+def test_an_array_decides_whether_the_flip_came_after_the_padding(tmp_path, steps):
+    """Its margins are as even as the padding, so that the network's input alone does not show it."""
+    pixels = cv2.copyMakeBorder(noise(40, 50), 12, 12, 20, 26, cv2.BORDER_CONSTANT)
+    options = dict(Pad=dict(size=(128, 64)), RandomFlip=dict(prob=1.0))
+    model = detector(pool_detector((8,)))
+    pipeline = [dict(type=f'mmdet.{name}', **options[name]) for name in steps]
+    model.cfg.test_dataloader.dataset.pipeline[2:2] = pipeline
+    model.cfg.test_dataloader.dataset.pipeline[-1].meta_keys += FLIP_KEYS
+    cv2.imwrite(str(tmp_path / 'a.png'), pixels)
+    of_file, of_array = (look(model, source) for source in (str(tmp_path / 'a.png'), pixels))
+    assert of_array.snapshot.placement.matrix[0, 2] == (128 if steps[0] == 'Pad' else 96)
+    np.testing.assert_array_equal(of_array.heatmap('backbone_0'), of_file.heatmap('backbone_0'))
+    for source in (str(tmp_path / 'a.png'), pixels):
+        (explained,) = explain(model, source, 'eigencam', targets='top 1', layers='backbone')
+        np.testing.assert_array_equal(explained.snapshot.placement.matrix, of_file.snapshot.placement.matrix)

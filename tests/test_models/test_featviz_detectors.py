@@ -42,6 +42,7 @@ from mmengine.structures import InstanceData
 from mmengine.visualization import Visualizer
 
 from mmdet_featviz import FeatVizMixin
+from mmdet_featviz.runs.maps_file import load_snapshot
 
 SINGLE_STAGE = [
     'retinanet/retinanet_r18_fpn_1x_coco.py',
@@ -366,6 +367,24 @@ def test_each_prediction_with_augmentation_has_its_own_passes(tmp_path):
     assert found == [(key, number) for key in ('a', 'test_2/a') for number in range(3)] + [('test_3/a', 0)]
 
 
+def test_two_samples_of_an_image_in_sequence_have_passes_of_their_own(tmp_path):
+    """Only their ids tell them apart, as with several expressions for one image."""
+    model = drawing_pools(tmp_path)
+
+    class Augmenting(BaseTTAModel):
+        def merge_preds(self, data_samples_list):
+            return [samples[0] for samples in data_samples_list]
+
+    meta = dict(img_shape=(64, 64), ori_shape=(64, 64), scale_factor=(1.0, 1.0), img_path='/i/a.png')
+    for number in range(2):
+        samples = [[DetDataSample(metainfo=dict(meta, img_id=number))] for _ in range(2)]
+        inputs = [[torch.full((3, 64, 64), value)] for value in (10.0, 20.0)]
+        with torch.no_grad():
+            Augmenting(model).test_step(dict(inputs=inputs, data_samples=samples))
+    found = [(e['key'], e['augmentation']) for e in manifest(tmp_path / 'heatmaps') if e['level'] == 0]
+    assert found == [(key, number) for key in ('a', 'test_2/a') for number in range(2)]
+
+
 def test_threads_keep_their_stage(tmp_path):
     """A validation in one thread does not make the test in another one a validation."""
     model = drawing_pools(tmp_path, stages=('val', 'test'))
@@ -454,3 +473,19 @@ def test_several_ranks_under_other_tools_are_refused_what_needs_all_images(tmp_p
         with pytest.raises(ValueError, match=f'{message} needs the images of all ranks.*use featviz test'):
             predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
     assert not (tmp_path / 'heatmaps').exists()
+
+
+def test_a_single_augmented_pass_is_merged_already(tmp_path, data):
+    """DetTTAModel flips the boxes of its passes back, also if there is only one pass."""
+    pipeline = keep_ratio_pipeline((160, 120), meta_keys=FLIP_KEYS)
+    pack = [dict(type='PackDetInputs', meta_keys=pipeline[-1]['meta_keys'])]
+    pipeline[-2:] = [dict(type='TestTimeAug', transforms=[[dict(type='RandomFlip', prob=1.0)], pack])]
+    tta_cfg = ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
+    model = dict(type='DetTTAModel', tta_cfg=tta_cfg, module=resnet_detector())
+    hook = dict(out_dir=str(tmp_path / 'out'), save='maps', image_root=str(data / 'images'))
+    predictions, _, _ = test_predictions(runner_config(data, tmp_path / 'work', model, pipeline, hook=hook))
+    for number, predicted in enumerate(predictions):
+        boxes = load_snapshot(str(tmp_path / 'out' / str(number) / 'maps.npz')).boxes
+        corners = boxes.corners[~boxes.are_truth]
+        assert len(corners)
+        np.testing.assert_array_equal(corners, predicted['bboxes'][predicted['scores'].argsort(kind='stable')])

@@ -6,6 +6,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from mmdet_featviz.structures.boxes import _note_kind, class_names, collect_boxes, ignored_boxes
+from mmdet_featviz.structures.placement import Placement, placement_from_metas
 
 
 def test_ground_truth_comes_first_and_the_best_prediction_last():
@@ -29,9 +30,40 @@ def test_predictions_on_a_flipped_input_are_flipped_back():
     result.pred_instances = InstanceData(
         bboxes=torch.tensor([[1.0, 2, 11, 22]]), labels=torch.tensor([0]), scores=torch.tensor([1.0])
     )
-    np.testing.assert_array_equal(collect_boxes(sample, result, mirrored=True).corners, [[49, 18, 59, 38]])
-    np.testing.assert_array_equal(collect_boxes(sample, result, mirrored=False).corners, [[1, 2, 11, 22]])
+    placement = placement_from_metas(sample.metainfo, torch.zeros(3, 40, 60))
+    np.testing.assert_array_equal(collect_boxes(sample, result, placement).corners, [[49, 18, 59, 38]])
+    np.testing.assert_array_equal(collect_boxes(sample, result).corners, [[1, 2, 11, 22]])
     assert len(collect_boxes(DetDataSample(), None)) == 0
+
+
+@pytest.mark.parametrize('padding', ['none', 'letterbox', 'border'])
+@pytest.mark.parametrize('steps', ['flip, pad', 'pad, flip'])
+def test_padding_before_a_flip_is_not_in_the_boxes(steps, padding):
+    """Boxes as mmdet's heads return them (without padding that the meta information names) and their true place."""
+    scale, (width, height), (left, top), padded = (2.0, 0.5), (60, 40), (8, 4), (150, 60)
+    content = width * scale[0], height * scale[1]
+    box = np.array([10.0, 8, 30, 20])
+    meta = dict(ori_shape=(40, 60), img_shape=padded[::-1], scale_factor=scale, flip=True, flip_direction='diagonal')
+    if padding == 'none':
+        left = top = 0
+    elif padding == 'letterbox':
+        meta['pad_param'] = (top, padded[1] - content[1] - top, left, padded[0] - content[0] - left)
+    else:
+        meta['border'] = (top, top + content[1], left, left + content[0])
+    whole, before, after = (content, (0, 0), (left, top)) if steps == 'flip, pad' else (padded, (left, top), (0, 0))
+    found = []
+    for axis in range(2):
+        low, high = (edge * scale[axis] + before[axis] for edge in box[[axis, axis + 2]])
+        inside = np.array([whole[axis] - high, whole[axis] - low]) + after[axis]  # in the input
+        found.append((inside - (left, top)[axis]) / scale[axis])
+    inputs = torch.rand(3, padded[1], padded[0])
+    matrix = np.diag([-scale[0], -scale[1], 1.0])
+    matrix[:2, 2] = np.subtract(whole, before) + after
+    placement = Placement(matrix, (40, 60), tuple(inputs.shape[1:]))
+    sample = DetDataSample(metainfo=meta)
+    corners = torch.tensor([[found[0][0], found[1][0], found[0][1], found[1][1]]])
+    sample.pred_instances = InstanceData(bboxes=corners, labels=torch.tensor([0]), scores=torch.tensor([1.0]))
+    np.testing.assert_allclose(collect_boxes(sample, sample, placement).corners, [box])
 
 
 def test_incomplete_boxes_are_left_out():
@@ -81,7 +113,8 @@ def test_rotated_boxes_become_the_upright_boxes_around_them(messages):
         expected.append([*points.min(0), *points.max(0)])
     np.testing.assert_allclose(found.corners, expected, atol=1e-3)
     np.testing.assert_allclose(ignored_boxes(sample), expected, atol=1e-3)
-    flipped = collect_boxes(sample, sample, mirrored=True).corners
+    placement = placement_from_metas(sample.metainfo, torch.zeros(3, 400, 600))
+    flipped = collect_boxes(sample, sample, placement).corners
     np.testing.assert_allclose(flipped[:, [0, 2]], 600 - np.array(expected)[:, [2, 0]], atol=1e-3)
     assert messages == ['rotated boxes are drawn and counted as the upright boxes around them']
 

@@ -14,7 +14,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine.runner import Runner
 
 from mmdet_featviz.structures.placement import identity_placement, placement_from_metas
-from mmdet_featviz.visualization.images import match_with_file
+from mmdet_featviz.visualization.images import match_with_image
 
 SIZE = (231, 310)  # height, width: odd on purpose
 
@@ -216,14 +216,14 @@ def test_a_flip_beside_padding_and_an_even_margin_of_the_image(tmp_path, directi
     for axis in range(2):
         if direction in (('horizontal', 'vertical')[axis], 'diagonal'):
             expected[axis, axis], expected[axis, 2] = -0.8, size[axis]
-    found = placement_from_metas(packed['data_samples'].metainfo, inputs, match_with_file(path, inputs))
+    found = placement_from_metas(packed['data_samples'].metainfo, inputs, match_with_image(path, inputs))
     np.testing.assert_allclose(found.matrix, expected)
 
 
 def test_without_the_image_file_even_margins_are_no_error(tmp_path):
     meta = dict(ori_shape=(8, 8), img_shape=(8, 16), scale_factor=(1, 1), flip=True)
     for path in (None, str(tmp_path / 'missing.png')):
-        found = placement_from_metas(meta, torch.zeros(3, 8, 16), match_with_file(path, torch.zeros(3, 8, 16)))
+        found = placement_from_metas(meta, torch.zeros(3, 8, 16), match_with_image(path, torch.zeros(3, 8, 16)))
         assert found.matrix[0, 2] in (8, 16)
 
 
