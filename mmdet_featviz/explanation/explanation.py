@@ -124,8 +124,8 @@ class Explanation:
         level = Level('explanation', 0, 1, (1.0, 1.0), heatmap)
         snapshot, views = replace(self.snapshot, levels=[level]), Views(self.style)
         # One cell per pixel of the image; the placement of the snapshot is where the network saw it.
-        placed = views.place(replace(snapshot, placement=identity_placement(size, size)))
-        (picture,) = views.draw(snapshot, placed)
+        (placed,) = views.place(replace(snapshot, placement=identity_placement(size, size)))
+        (picture,) = views.draw(snapshot, [replace(placed, seen=self.snapshot.placement.seen)])
         return picture.pixels
 
     def _repr_png_(self) -> bytes:

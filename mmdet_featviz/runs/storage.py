@@ -109,8 +109,9 @@ class DiskStorage:
 
         Raises:
             OSError: If it cannot be written; an earlier file of that name is kept.
+            ValueError: If a subfolder is a link that leads out of the folder.
         """
-        path = self.path(name)
+        path = self._own_path(name)
         os.makedirs(osp.dirname(path), exist_ok=True)
         writer = f'{os.getpid()}.{threading.get_ident()}.{next(_write_count)}'  # no two writers share a file
         temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{writer}.part')
@@ -137,7 +138,10 @@ class DiskStorage:
 
         Raises:
             OSError: If they cannot be written completely.
+            ValueError: If the file is a link.
         """
+        if osp.islink(self.path(name)):
+            raise ValueError(f'{self.path(name)} is a link, and its target is no file of the run: remove the link')
         data = b'\n' * (name in self._torn) + lines
         with open(self.path(name), 'ab', buffering=0) as file:
             written = file.write(data)
@@ -148,10 +152,20 @@ class DiskStorage:
 
     def remove(self, name: str) -> None:
         """Remove a file if it exists; not if a subfolder is a link that leads out of the folder."""
-        path, folder = self.path(name), osp.realpath(self.folder)
-        is_inside_folder = osp.join(osp.realpath(osp.dirname(path)), '').startswith(osp.join(folder, ''))
-        if osp.isfile(path) and is_inside_folder:
+        path = self.path(name)
+        if osp.isfile(path) and self._is_own(path):
             os.remove(path)
+
+    def _own_path(self, name: str) -> str:
+        """Return the full path of a file, unless a subfolder is a link that leads out of the folder."""
+        path = self.path(name)
+        if not self._is_own(path):
+            raise ValueError(f'{osp.dirname(path)} is a link that leads out of {self.folder}: remove the link')
+        return path
+
+    def _is_own(self, path: str) -> bool:
+        folder = osp.join(osp.realpath(osp.dirname(path)), '')
+        return folder.startswith(osp.join(osp.realpath(self.folder), ''))
 
     def flush(self) -> None:
         """Do nothing: appended lines are on disk already."""

@@ -62,14 +62,3 @@ def latest_visualizer() -> Visualizer:
     if visualizer is None:
         raise ValueError('log_to_visualizer=True needs the visualizer of a runner, and there is none')
     return visualizer
-
-
-def current_log_folder() -> str | None:
-    """Return the log folder of the latest runner, on every rank; None if its visualizer stores nothing."""
-    visualizer = current_visualizer()
-    # A runner gives its visualizer {log folder}/vis_data; a log file exists on the first rank only.
-    for backend in getattr(visualizer, '_vis_backends', {}).values():
-        folder, name = osp.split(getattr(backend, '_save_dir', '') or '')
-        if name == 'vis_data':
-            return folder
-    return None

@@ -96,9 +96,14 @@ class Snapshot:
     position: int | None = None
 
     @property
+    def is_mean(self) -> bool:
+        """Whether this is the mean of passes."""
+        return is_mean(self.augmentation)
+
+    @property
     def suffix(self) -> str:
         """Part of file names after the level's name: empty for the first pass."""
-        if is_mean(self.augmentation):
+        if self.is_mean:
             return f'.{self.augmentation}'
         return f'.pass_{self.augmentation}' if self.augmentation else ''
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Iterator, Sequence
 
@@ -57,11 +57,19 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class PlacedLevel:
-    """A level laid over its image, with the range of its finite values visible in the image, if it has any."""
+    """A level laid over its image.
+
+    Attributes:
+        level: The level.
+        grid: Its cells on the image.
+        visible_range: Range of its finite values that are visible in the image, if it has any.
+        seen: (height, width) bool: which pixels of the image the network saw; the others are hatched.
+    """
 
     level: Level
     grid: Grid
     visible_range: tuple[float, float] | None
+    seen: np.ndarray
 
     @property
     def range(self) -> tuple[float, float]:
@@ -116,7 +124,13 @@ class Views:
 
     def place(self, snapshot: Snapshot) -> list[PlacedLevel]:
         """Lay the levels of a snapshot over its image."""
-        return [self._place(level, snapshot.placement) for level in snapshot.levels]
+        placed, size = (
+            [self._place(level, snapshot.placement) for level in snapshot.levels],
+            snapshot.placement.image_size,
+        )
+        # The mean of passes has one value per pixel, and none where no pass saw the image.
+        is_per_pixel = snapshot.is_mean and all(level.values.shape == size for level in snapshot.levels)
+        return [replace(one, seen=~np.isnan(one.level.values)) for one in placed] if is_per_pixel else placed
 
     def draw(self, snapshot: Snapshot, placed: Sequence[PlacedLevel]) -> Iterator[Picture]:
         """Draw all pictures that the style selects, one at a time.
@@ -153,12 +167,14 @@ class Views:
         for placed_level in placed:
             level, limits = placed_level.level, self.limits_of(placed_level, placed)
             if image is not None:
-                laid = self.paint(level.values, placed_level.grid, limits, image)
+                laid = self.paint(level.values, placed_level.grid, limits, placed_level.seen, image)
             if 'overlay' in kinds:
                 finished = self._with_colorbar(self.draw_boxes(laid, snapshot), limits)
                 yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
             if 'heatmap' in kinds:
-                heat = self._with_colorbar(self.paint(level.values, placed_level.grid, limits), limits)
+                heat = self._with_colorbar(
+                    self.paint(level.values, placed_level.grid, limits, placed_level.seen), limits
+                )
                 yield Picture(f'{level.name}{suffix}.heatmap.png', heat, [level.name])
             if {'panel', 'overview'} & kinds:
                 tile = self._caption(placed_level, limits), shrink_to_tile(laid)
@@ -267,19 +283,26 @@ class Views:
     def _draw_channel(
         self, values: np.ndarray, grid: Grid, limits: tuple[float, float], image: np.ndarray | None
     ) -> np.ndarray:
-        return self.paint(values, grid, limits, image if self.style.channel_tiles == 'overlay' else None)
+        return self.paint(
+            values, grid, limits, grid.placement.seen, image if self.style.channel_tiles == 'overlay' else None
+        )
 
     def overlay_level(self, image: np.ndarray, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
         """The overlay (height, width, 3) of one of the placed levels on the image."""
         limits = self.limits_of(placed_level, placed)
-        return self.paint(placed_level.level.values, placed_level.grid, limits, image)
+        return self.paint(placed_level.level.values, placed_level.grid, limits, placed_level.seen, image)
 
     def paint(
-        self, values: np.ndarray, grid: Grid, limits: tuple[float, float], image: np.ndarray | None = None
+        self,
+        values: np.ndarray,
+        grid: Grid,
+        limits: tuple[float, float],
+        seen: np.ndarray,
+        image: np.ndarray | None = None,
     ) -> np.ndarray:
         """Draw the colored heatmap (height, width, 3) of the values of cells (rows, columns), or lay it over an image.
 
-        Pixels that the network did not see are hatched.
+        Pixels that are not `seen` (height, width) are hatched.
         """
         if self.style.normalize == 'max':  # as published code does: negative cells are 0, also to their neighbors
             values = np.maximum(values, 0)
@@ -288,11 +311,11 @@ class Views:
             colors = cv2.applyColorMap(quantize(heat), self.style.table, picture[rows] if image is None else None)
             if image is not None:
                 overlay(image[rows], colors, self.style.alpha, self.style.blend, picture[rows])
-        return hatch_unseen(picture, grid.placement.seen, image, 0.5 if image is None else self.style.alpha)
+        return hatch_unseen(picture, seen, image, 0.5 if image is None else self.style.alpha)
 
     def _place(self, level: Level, placement: Placement) -> PlacedLevel:
         grid = Grid(level.values.shape, level.stride, placement, self.style.align, level.offset)
-        return PlacedLevel(level, grid, find_visible_range(level.values, grid))
+        return PlacedLevel(level, grid, find_visible_range(level.values, grid), placement.seen)
 
     def _picked(self, level: Level) -> ChannelMaps | None:
         """The channels for channel pictures: from the whole feature map if there is one, else as recorded."""
@@ -316,9 +339,9 @@ class Views:
         return channel_limits(self.style.normalize, [find_visible_range(values, grid) for values in channels.maps])
 
     def _caption(self, placed_level: PlacedLevel, limits: tuple[float, float]) -> list[str]:
-        level, seen = placed_level.level, placed_level.grid.placement.seen
+        level = placed_level.level
         facts = f'{level.channels} channels, stride {level.stride_text}'
-        return [level.name, facts, *self._range_text(limits), *unseen_caption(seen)]
+        return [level.name, facts, *self._range_text(limits), *unseen_caption(placed_level.seen)]
 
     def _range_text(self, limits: tuple[float, float]) -> list[str]:
         return [f'{limits[0]:.4g} to {limits[1]:.4g}'] if self.style.colorbar else []

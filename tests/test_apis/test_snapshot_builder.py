@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -23,8 +24,11 @@ from mmengine.runner import Runner
 
 from mmdet_featviz.apis.snapshot_builder import average_snapshots
 from mmdet_featviz.cli.test import add_tta
+from mmdet_featviz.runs.maps_file import dump_snapshot, parse_snapshot
 from mmdet_featviz.structures.placement import Placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.views import Views
 
 SCALES = [(160, 120), (100, 100)]
 FLIPS = [1.0, 0.0]
@@ -112,3 +116,26 @@ def test_the_mean_of_passes_has_the_mean_of_their_values():
     upright = np.stack([maps[0], maps[1], maps[2][:, ::-1]]).astype(np.float64)
     heats = [cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR) for values in upright]
     np.testing.assert_allclose(mean.levels[0].values, sum(heats) / 3, atol=1e-5)
+
+
+def test_pixels_that_no_pass_saw_are_hatched_in_the_mean(tmp_path):
+    """The passes saw columns 16 to 47 and 24 to 63 of 96; also when drawn from saved maps."""
+    image, values = noise(64, 96), np.arange(32, dtype=np.float32).reshape(8, 4)
+    passes = [
+        Snapshot('a', None, number, Placement(matrix, (64, 96), (64, width)), [Level('neck', 0, 4, (8.0, 8.0), values)])
+        for number, (matrix, width) in enumerate([(shifted(-16), 32), (shifted(-24), 40)])
+    ]
+    mean = replace(average_snapshots(passes, 'center'), image=lambda: image, is_file=True)
+    saved = replace(parse_snapshot(dump_snapshot(mean), 'a'), image=lambda: image)
+    for snapshot in (mean, saved):
+        views = Views(Style(save=('overlay', 'heatmap', 'panel')))
+        overlay, heatmap, _ = (picture.pixels for picture in views.draw(snapshot, views.place(snapshot)))
+        for picture, below in ((overlay, image), (heatmap, 255)):
+            same = (picture == below).all(2)
+            assert 0.6 < same[:, :16].mean() < 0.9
+            assert 0.6 < same[:, 64:].mean() < 0.9
+            assert same[:, 16:64].mean() < 0.1
+
+
+def shifted(columns):
+    return np.array([[1.0, 0, columns], [0, 1, 0], [0, 0, 1]])

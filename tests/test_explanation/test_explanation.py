@@ -16,7 +16,12 @@ def test_what_the_network_did_not_see_is_hatched():
     placement = Placement(np.array([[1.0, 0, -24], [0, 1, -16], [0, 0, 1]]), (64, 96), (48, 72))
     snapshot = Snapshot('a', None, 0, placement, [Level('neck', 0, 4, (8.0, 8.0), values)], image=lambda: image)
     drawn = Explanation(None, 'odam', snapshot, Style(image_format='png')).draw()
-    same = (drawn == image).all(2)
+    check_hatching(drawn, image)
+    check_hatching(Explanation(None, 'odam', snapshot, Style(save='heatmap')).draw(), 255)
+
+
+def check_hatching(drawn, below):
+    same = (drawn == below).all(2)
     assert 0.6 < same[:16].mean() < 0.9
     assert 0.6 < same[:, :24].mean() < 0.9
     assert same[16:, 24:].mean() < 0.1

@@ -102,11 +102,14 @@ def test_resuming_on_two_ranks_keeps_what_both_had(tmp_path):
     assert len(entries) == len({tuple(entry['files']) for entry in entries}) == 4 * 2
 
 
-def test_a_runner_that_knows_nothing_of_heatmaps_gets_them_in_its_log_folder(tmp_path):
+@pytest.mark.parametrize('backends', [[dict(type='LocalVisBackend')], []], ids=['local', 'none'])
+def test_a_runner_that_knows_nothing_of_heatmaps_gets_them_in_its_log_folder(tmp_path, backends):
     data = write_dataset(tmp_path / 'data', {f'{number}.png': noise(64, 96, seed=number) for number in range(5)})
     featviz = dict(save='heatmap', image_root=str(data / 'images'))
     model = dict(pool_detector((8, 16)), type='SingleStageDetectorHp', featviz=featviz)
-    runner_config(data, tmp_path / 'work', model).dump(str(tmp_path / 'config.py'))
+    cfg = runner_config(data, tmp_path / 'work', model)
+    cfg.visualizer = dict(type='Visualizer', vis_backends=backends)
+    cfg.dump(str(tmp_path / 'config.py'))
     written(run_two_ranks(tmp_path, RUNNER))
     (run,) = (tmp_path / 'work').glob('*/featviz')
     assert not (tmp_path / 'work_dirs').exists()

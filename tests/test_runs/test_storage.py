@@ -222,3 +222,24 @@ def test_a_file_is_created_only_once(tmp_path, place):
     assert store.create('run.json', b'first')
     assert not store.create('run.json', b'second')
     assert store.read('run.json') == b'first'
+
+
+def test_nothing_is_written_through_links(tmp_path):
+    """A run folder from elsewhere may have links that lead out of it; the folder itself may be one."""
+    for name in ('run', 'outside'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'outside' / 'manifest.jsonl').write_bytes(b'theirs')
+    (tmp_path / 'run' / 'link').symlink_to(tmp_path / 'outside')
+    (tmp_path / 'run' / 'manifest.jsonl').symlink_to(tmp_path / 'outside' / 'manifest.jsonl')
+    (tmp_path / 'folder').symlink_to(tmp_path / 'run')
+    for folder in ('run', 'folder'):
+        store = get_storage(tmp_path / folder)
+        for name in ('link/a.png', 'link/b/c.png'):
+            with pytest.raises(ValueError, match='is a link that leads out of'):
+                store.write(name, b'x')
+        with pytest.raises(ValueError, match='is a link, and its target is no file of the run'):
+            store.append('manifest.jsonl', b'x')
+        store.write('b/c.png', b'ours')
+    assert (tmp_path / 'run' / 'b' / 'c.png').read_bytes() == b'ours'
+    assert [path.name for path in (tmp_path / 'outside').rglob('*')] == ['manifest.jsonl']
+    assert (tmp_path / 'outside' / 'manifest.jsonl').read_bytes() == b'theirs'

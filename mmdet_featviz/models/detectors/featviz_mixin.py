@@ -9,11 +9,13 @@ from typing import Any
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.runner import BaseLoop
 from torch import Tensor
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.linear_skeleton import is_share
-from mmdet_featviz.runs.visualizer_backends import current_log_folder, current_visualizer
+from mmdet_featviz.runs.visualizer_backends import current_visualizer
+from mmdet_featviz.utils.call_stack import calling
 
 _stage: ContextVar[str] = ContextVar('stage', default='test')  # of the prediction that runs, in each thread
 
@@ -72,11 +74,12 @@ class FeatVizMixin:
 def _position_in_run(stage: str) -> tuple[str, str]:
     """Return the subfolder for the pictures, named as by FeatVizHook, and the log folder of the run.
 
-    A detector does not know its runner, so both come from mmengine's message hub, log file and visualizer.
+    A detector does not know its runner, so both come from the loop that calls it, mmengine's message hub and log file.
     """
     handlers = MMLogger.get_current_instance().handlers
     log_files = [handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)]
-    run_dir = osp.dirname(log_files[0]) if log_files else current_log_folder() or 'work_dirs'
+    loop = calling('run', BaseLoop)  # a log file exists on the first rank only
+    run_dir = loop.runner.log_dir if loop else osp.dirname(log_files[0]) if log_files else 'work_dirs'
     if stage == 'test':
         return '', run_dir
     info = MessageHub.get_current_instance().runtime_info
