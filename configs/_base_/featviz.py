@@ -2,8 +2,9 @@
 
     _base_ = ['./my_detector.py', 'mmdet_featviz::_base_/featviz.py']
 
-mmengine does not allow two bases to set the same variable. If your config already sets `custom_hooks`, add these lines
-to it instead (`default_hooks` is merged key by key, so your own hooks stay):
+mmengine does not allow two bases to set the same variable. If your config already sets `custom_hooks` or
+`custom_imports`, add these lines to it instead (`default_hooks` is merged key by key, so your own hooks stay; name your
+own modules among the imports again):
 
     custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
     default_hooks = dict(featviz=dict(type='FeatVizHook'))

@@ -78,7 +78,10 @@ class Report:
         self._shown = 0  # number of images
         self._skipped: list[str] = []
         self._without_image: list[str] = []
-        self.run_folder = RunFolder(osp.join(run.folder, REPORT), overwrite=True)
+        folder = osp.join(run.folder, REPORT)
+        if osp.islink(folder):  # its target is no part of the run, and may be another run
+            raise ValueError(f'{folder} is a link, so no report is written there: remove the link')
+        self.run_folder = RunFolder(folder, overwrite=True)
 
     @property
     def _runs(self) -> list[Run]:

@@ -46,7 +46,7 @@ def misplacement(inputs: np.ndarray, image: np.ndarray, placement: Placement) ->
     seen, expected, inside = _part_with_image(seen, expected, inside)
     seen, expected = (_edges(pixels, inside) for pixels in (seen, expected))
     # Nothing of the padding around a turned image; beside an upright one there is none in this part.
-    inside = cv2.erode(inside.astype(np.uint8), np.ones((2 * BLUR + 1,) * 2, np.uint8), borderValue=1)
+    inside = _without_border(inside.astype(np.uint8), 1)
     seen = seen * inside
     if not seen.any():
         return math.inf
@@ -77,17 +77,25 @@ def _edges(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _distance_to_better_place(seen: np.ndarray, expected: np.ndarray, inside: np.ndarray) -> float | None:
     """Mean distance, as part of the longer side, to a place nearby that fits far better; None without one."""
-    warp = _best_warp(seen, expected, inside)
-    if warp is None:
-        return None
+    # A moved image may leave a gap at its old border, filled with a color, whose edge may mislead the first search.
+    core = _without_border(inside, 0)
     size, flags = inside.shape[::-1], cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(expected, warp, size, flags=flags | cv2.INTER_LINEAR)
-    overlap = cv2.warpAffine(inside, warp, size, flags=flags | cv2.INTER_NEAREST) & inside
-    if _unexplained(seen, moved, overlap) >= LEAST_GAIN * _unexplained(seen, expected, inside):
-        return None
-    rows, columns = np.nonzero(inside)
-    steps = warp @ np.stack([columns, rows, np.ones_like(rows)]) - np.stack([columns, rows])
-    return float(np.hypot(*steps).mean() / max(size))
+    for searched in (inside, core):
+        warp = _best_warp(seen, expected, searched)
+        if warp is None:
+            continue
+        moved = cv2.warpAffine(expected, warp, size, flags=flags | cv2.INTER_LINEAR)
+        overlap = cv2.warpAffine(core, warp, size, flags=flags | cv2.INTER_NEAREST) & inside
+        if _unexplained(seen, moved, overlap) < LEAST_GAIN * _unexplained(seen, expected, overlap):
+            rows, columns = np.nonzero(inside)
+            steps = warp @ np.stack([columns, rows, np.ones_like(rows)]) - np.stack([columns, rows])
+            return float(np.hypot(*steps).mean() / max(size))
+    return None
+
+
+def _without_border(inside: np.ndarray, beyond: int) -> np.ndarray:
+    """The cells inside that no edge at their border reaches; what is `beyond` the grid is inside (1) or not (0)."""
+    return cv2.erode(inside, np.ones((2 * BLUR + 1,) * 2, np.uint8), borderValue=beyond)
 
 
 def _best_warp(seen: np.ndarray, expected: np.ndarray, inside: np.ndarray) -> np.ndarray | None:

@@ -56,6 +56,17 @@ def test_an_earlier_report_is_deleted(tmp_path):
     assert not {'000001.js', '000001.jpg'} & names
 
 
+def test_no_report_is_written_through_a_link(tmp_path):
+    other = write_run(tmp_path / 'other', [make_snapshot('a', tmp_path / 'a.png')])
+    before = {path: path.read_bytes() for path in (tmp_path / 'other').rglob('*') if path.is_file()}
+    run = write_run(tmp_path / 'run', [make_snapshot('a', tmp_path / 'a.png')])
+    (tmp_path / 'run' / 'report').symlink_to(tmp_path / 'other')
+    with pytest.raises(ValueError, match='report is a link, so no report is written there'):
+        write_report(run)
+    assert {path: path.read_bytes() for path in (tmp_path / 'other').rglob('*') if path.is_file()} == before
+    assert other.folder != run.folder
+
+
 def test_missing_images_and_maps_are_reported(tmp_path):
     run = write_run(tmp_path / 'run', [make_snapshot(f'p{n}', tmp_path / f'{n}.png', n) for n in range(3)])
     (tmp_path / '1.png').unlink()
