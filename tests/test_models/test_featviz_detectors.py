@@ -228,6 +228,18 @@ def test_the_default_folder_is_that_of_the_run(tmp_path, data):
     assert len(drawn) == 4 * 9
 
 
+def test_the_default_folder_needs_neither_a_log_file_nor_a_visualizer_backend(tmp_path, data, in_tmp_path):
+    """As on further ranks, which have no log file."""
+    cfg = runner_config(data, tmp_path / 'work', resnet_detector('SingleStageDetectorHp', featviz=dict(save='heatmap')))
+    cfg.visualizer = dict(type='Visualizer', vis_backends=[])
+    runner = Runner.from_cfg(cfg)
+    for handler in [one for one in runner.logger.handlers if hasattr(one, 'baseFilename')]:
+        runner.logger.removeHandler(handler)
+    runner.test()
+    assert len(pictures(tmp_path / 'work' / runner.timestamp / 'featviz')) == 4 * 9
+    assert not (tmp_path / 'work_dirs').exists()
+
+
 def test_two_lines_make_a_custom_detector_draw(tmp_path):
     @MODELS.register_module(force=True)
     class MyDetectorHp(FeatVizMixin, YOLOX):
