@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import os.path as osp
 import re
@@ -13,18 +12,8 @@ from typing import Iterable
 from mmengine.dist import get_dist_info
 
 from mmdet_featviz.runs.compact_table import CompactTable, hash64
+from mmdet_featviz.utils.file_names import safe_name, short_hash
 
-MAX_NAME_BYTES = 180  # file systems allow 255, and suffixes are added
-WINDOWS_DEVICES = {
-    'CON',
-    'CONIN$',
-    'CONOUT$',
-    'PRN',
-    'AUX',
-    'NUL',
-    *(f'{port}{number}' for port in ('COM', 'LPT') for number in '123456789\u00b9\u00b2\u00b3'),
-}
-WINDOWS_CHARACTERS = re.compile('[<>:"|?*\\\\]')
 OWN_NAMES = re.compile(r'run\.json|manifest\.jsonl|manifest\.rank\d+\.jsonl', re.IGNORECASE)  # of a run's own files
 OWN_FOLDERS = re.compile(r'report|test_\d+', re.IGNORECASE)  # only directly inside a run
 
@@ -82,10 +71,10 @@ class ImageKeys:
         key = self._short_key(path)
         has_unknown_samples = sample is None and path in self._repeated
         if self._several_ranks and position is not None and (has_unknown_samples or not self._knows_paths):
-            return f'{key}~{_hash(f"{path}:{position}")}'
+            return f'{key}~{short_hash(f"{path}:{position}")}'
         folded, hashed = _folded(key), hash64(path) % 2**32
         if folded in self._ambiguous or self._path_of.setdefault(folded, hashed) != hashed:
-            key = f'{key}~{_hash(path)}'
+            key = f'{key}~{short_hash(path)}'
         return key
 
     def sample_of(self, path: str | None, position: int | None) -> tuple[int, int] | None:
@@ -103,9 +92,11 @@ class ImageKeys:
     def _short_key(self, path: str) -> str:
         inside = self.root is not None and path.startswith(self.root.rstrip('/') + '/')
         relative = (path[len(self.root) :] if inside else path).lstrip('/')
-        parts = [_safe_name(part) for part in osp.splitext(relative)[0].split('/')]
+        parts = [
+            safe_name(part, OWN_NAMES.fullmatch(part) is not None) for part in osp.splitext(relative)[0].split('/')
+        ]
         if OWN_FOLDERS.fullmatch(parts[0]):
-            parts[0] = f'{parts[0]}~{_hash(parts[0])}'
+            parts[0] = f'{parts[0]}~{short_hash(parts[0])}'
         return '/'.join(parts)
 
 
@@ -118,20 +109,6 @@ def _normalize(path: str) -> str:
     return drive.replace(':', '') + rest.replace(os.sep, '/')
 
 
-def _safe_name(part: str) -> str:
-    """Return one part of a path as a folder name that every file system accepts and that no file of a run has."""
-    encoded = part.encode('utf-8', 'surrogateescape')
-    name = part if len(encoded) <= MAX_NAME_BYTES else encoded[:MAX_NAME_BYTES].decode('utf-8', 'ignore')
-    name = WINDOWS_CHARACTERS.sub('_', name).rstrip('. ')
-    device = part.partition('.')[0].rstrip(' ').upper()
-    is_reserved = device in WINDOWS_DEVICES or OWN_NAMES.fullmatch(part) is not None
-    return part if name == part and not is_reserved else f'{name}~{_hash(part)}'
-
-
 def _folded(key: str) -> str:
     """Return what two keys have in common that are one name on some file systems."""
     return unicodedata.normalize('NFC', unicodedata.normalize('NFC', key).casefold())
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]
