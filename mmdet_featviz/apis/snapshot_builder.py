@@ -10,13 +10,13 @@ from typing import Any, Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.runs.compact_table import CompactTable
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.structures.boxes import collect_boxes, ignored_boxes
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement, identity_placement, placement_from_metas
-from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.images import match_with_image, read_image, rebuild_image
 from mmdet_featviz.visualization.value_ranges import finite_heat
@@ -149,8 +149,9 @@ class SnapshotBuilder:
             path,
             number,
             placement,
-            [_level(activation, index) for activation in pass_.maps],
-            [_level(activation, index) for activation in pass_.attention],
+            [activation.of_image(index) for activation in pass_.maps]
+            + [activation.of_image(0) for maps in pass_.scores[index : index + 1] for activation in maps],
+            [activation.of_image(index) for activation in pass_.attention],
             ignored=ignored_boxes(pass_.samples[index]),
             image=image,
             is_file=is_file,
@@ -200,18 +201,3 @@ def _placement(inputs: Tensor, meta: dict, training: bool, source: ImageSource) 
     input_size = tuple(inputs.shape[1:])
     size = tuple(min(side) for side in zip(meta.get('img_shape', input_size), input_size))
     return identity_placement(size, input_size)
-
-
-def _level(activation: ActivationMap, index: int) -> Level:
-    """Return the level of one image of a batch."""
-    details = activation.details[index] if activation.details is not None else {}
-    values = activation.values[index].numpy()
-    return Level(
-        activation.layer,
-        activation.level,
-        activation.channels,
-        activation.stride,
-        values,
-        offset=activation.offset,
-        **details,
-    )

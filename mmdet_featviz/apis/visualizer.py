@@ -12,7 +12,7 @@ import threading
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from typing import Any, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import get_dist_info, is_main_process
@@ -26,7 +26,7 @@ from mmdet_featviz.apis.input_check import InputCheck
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder, numbered_folder
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channel_choice
-from mmdet_featviz.capture.detector import is_augmented_call
+from mmdet_featviz.capture.detector import is_augmented_call, unwrap_detector
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.runs import early_exit
@@ -37,12 +37,15 @@ from mmdet_featviz.runs.run_info import jsonable_dataset_meta
 from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
 from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visualizer
 from mmdet_featviz.runs.writer import RunWriter
-from mmdet_featviz.structures.boxes import has_all
+from mmdet_featviz.structures.boxes import class_names, find_label, has_all
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
 from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
+
+if TYPE_CHECKING:
+    from mmdet_featviz.capture.score_maps import ScoreMaps
 
 STAGES = ('train', 'val', 'test')
 DEFAULT_DIR = osp.join('work_dirs', 'featviz')
@@ -148,6 +151,7 @@ class FeatureVisualizer:
         self.strict = strict
 
         self._warned = False
+        self._class_names: list[str] = []
         self._number = next(_numbers)
         self._copies = itertools.count(2)  # shared by a visualizer and its copies
         self._copy_number = 1
@@ -249,6 +253,7 @@ class FeatureVisualizer:
     ) -> None:
         self._check_ranks(in_run)
         picture_log = PictureLogger(log or latest_visualizer()) if self.log_to_visualizer else None
+        self._class_names = class_names(source.dataset_meta)
         taps = self.make_taps(model)
         info = dict(
             layers=list(taps.modules),
@@ -296,7 +301,7 @@ class FeatureVisualizer:
         """Return taps that capture what this visualizer draws of a detector.
 
         Raises:
-            ValueError: If a layer does not exist or can never fire.
+            ValueError: If a layer does not exist or can never fire, or there are no class-score maps.
         """
         save = self.style.save
         recorder = DetailRecorder(
@@ -306,13 +311,34 @@ class FeatureVisualizer:
         )
         return Taps(
             model,
-            self.layers,
+            () if self._draws_only_scores else self.layers,
             self.reduction,
             self.strict,
-            self.layer_type,
+            None if self._draws_only_scores else self.layer_type,
             recorder if {'channels', 'attention', 'raw'} & set(save) else None,
             'attention' in save,
+            score_maps=self._make_score_maps(unwrap_detector(model)) if 'scores' in save else None,
         )
+
+    @property
+    def _draws_only_scores(self) -> bool:
+        """Whether no layer is captured: only score maps are asked for, or saved as well without any `layers`."""
+        others = set(self.style.save) - {'scores'}
+        return 'scores' in self.style.save and (not others or (others == {'maps'} and self.layers is None))
+
+    def _make_score_maps(self, detector: nn.Module) -> ScoreMaps:
+        from mmdet_featviz.capture import score_maps  # imports the heads of mmdet
+
+        names = self._class_names or class_names(getattr(detector, 'dataset_meta', None))
+        if self.style.classes is None:
+            choose = partial(score_maps.predicted_classes, self.style.score_thr)
+        else:
+            labels = sorted({find_label(name, names) for name in self.style.classes})
+
+            def choose(sample: Any, result: Any) -> list[int]:
+                return labels
+
+        return score_maps.ScoreMaps(detector, names, choose)
 
     def __enter__(self) -> FeatureVisualizer:
         return self

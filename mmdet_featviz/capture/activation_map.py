@@ -8,6 +8,8 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor
 
+from mmdet_featviz.structures.snapshot import Level
+
 
 @dataclass(frozen=True)
 class ActivationMap:
@@ -23,6 +25,8 @@ class ActivationMap:
         offset: (vertical, horizontal) center of the first cell's receptive field, in pixels of the network's input;
             None if it is not known.
         is_folded: Whether the map was folded from tokens, which may be queries that only happen to fill a grid.
+        score_of: For a map of probabilities, of what: the name of a class, ``the best class`` or ``an object``.
+        label: Index of that class, if it is one.
     """
 
     layer: str
@@ -33,10 +37,19 @@ class ActivationMap:
     details: Sequence[Any] | None = None
     offset: tuple[float, float] | None = None
     is_folded: bool = False
+    score_of: str | None = None
+    label: int | None = None
 
     @property
     def name(self) -> str:
         return f'{self.layer}_{self.level}'
+
+    def of_image(self, index: int) -> Level:
+        """Return the level of one image of the batch; the values must be in CPU memory."""
+        names = 'layer', 'level', 'channels', 'stride', 'offset', 'score_of', 'label'
+        facts = {name: getattr(self, name) for name in names}
+        details = self.details[index] if self.details is not None else {}
+        return Level(values=self.values[index].numpy(), **facts, **details)
 
 
 def to_host(maps: Sequence[ActivationMap]) -> list[ActivationMap]:
@@ -61,6 +74,8 @@ class Pass:
         outputs_seen: {layer: number of its outputs so far}; the next output gets this number as its level.
         is_augmented: Whether the pass belongs to test-time augmentation, which merges the predictions of all passes.
         failed: Layers of which no map is kept, because capturing one of their outputs raised an error.
+        head_scores: {path of a head: the scores of its levels}, until the maps are made of them.
+        scores: For each image its class-score maps, with the values of this image only: (1, H, W).
     """
 
     inputs: Tensor
@@ -71,3 +86,5 @@ class Pass:
     outputs_seen: dict[str, int] = field(default_factory=dict)
     is_augmented: bool = False
     failed: set[str] = field(default_factory=set)
+    head_scores: dict[str, list[Any]] = field(default_factory=dict)
+    scores: list[list[ActivationMap]] = field(default_factory=list)

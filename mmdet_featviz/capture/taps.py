@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -24,6 +24,9 @@ from mmdet_featviz.capture.module_outputs import describe_tensor, feature_maps_i
 from mmdet_featviz.capture.reductions import Reduction, reduce_feature_map
 from mmdet_featviz.capture.strides import stride_of
 from mmdet_featviz.capture.tokens import window_shift
+
+if TYPE_CHECKING:  # it imports the heads of mmdet, which is not needed without score maps
+    from mmdet_featviz.capture.score_maps import ScoreMaps
 
 
 class Taps:
@@ -48,6 +51,7 @@ class Taps:
         attention: Whether to capture channel-attention modules inside the layers too, with their channel weights.
         quiet: Whether to skip layers without a warning.
         find_centers: Whether to find the centers of the cells' receptive fields.
+        score_maps: Makes class-score maps of what the heads return.
 
     Raises:
         ValueError: If a layer does not exist or can never fire.
@@ -64,6 +68,7 @@ class Taps:
         attention: bool = False,
         quiet: bool = False,
         find_centers: bool = True,
+        score_maps: ScoreMaps | None = None,
     ) -> None:
         self.model = unwrap_detector(model)
         self._augmented = has_test_time_augmentation(model)
@@ -72,13 +77,16 @@ class Taps:
         self.strict = strict
         self.detail_recorder = detail_recorder
         self.modules = find_layers(self.model, layers)
+        self._score_maps = score_maps
         self._attention = (
             ChannelAttentionFinder(self.model, list(self.modules), self._on_attention) if attention else None
         )
         if layer_type is not None:
             self.modules = find_modules_of_type(self.modules, layer_type)
         self._centers = (
-            CenterFinder(self.model, self._taps_of, self._warn, self._report_not_map) if find_centers else None
+            CenterFinder(self.model, self._taps_of, self._warn, self._report_not_map)
+            if find_centers and self.modules
+            else None
         )
         self._shifts = {name: window_shift(self.model, name) for name in self.modules}
         self.not_maps: dict[str, str] = {}  # layer: description of its output, which is not a feature map
@@ -140,6 +148,9 @@ class Taps:
             self._handles.append(module.register_forward_hook(partial(self._on_output, name)))
         if self._attention is not None:
             self._handles += [module.register_forward_hook(hook) for module, hook in self._attention.hooks()]
+        if self._score_maps is not None:
+            for name, head in self._score_maps.heads.items():
+                self._handles.append(head.register_forward_hook(partial(self._on_head, name)))
         if not self._checked:  # note which children fire, to suggest them if a layer never does
             for parent in self._must_fire:
                 for name, module in self.modules[parent].named_modules(prefix=parent):
@@ -152,6 +163,11 @@ class Taps:
             self._attached.discard(threading.get_ident())
             while self._handles and not self._attached:
                 self._handles.pop().remove()
+
+    @property
+    def are_empty(self) -> bool:
+        """Whether there is nothing to capture."""
+        return not self.modules and self._score_maps is None
 
     def keep_branch(self, branch: str) -> None:
         """Drop the layers outside a branch, given as the start of their paths, such as ``student.``."""
@@ -185,10 +201,13 @@ class Taps:
         if isinstance(inputs, Tensor):
             self.begin(inputs, samples)
 
-    def take(self) -> list[Pass]:
+    def take(self, results: Sequence[Any] = ()) -> list[Pass]:
         """Return the passes over the latest batch, with their maps in CPU memory, and forget them.
 
         There are none if none began since the last call or :meth:`attach`, and several under test-time augmentation.
+
+        Args:
+            results: Data samples with the predictions of the latest pass, if the detector's forward has not ended.
 
         Raises:
             ValueError: If a layer that was selected by its path, not by a glob, did not fire in the first pass.
@@ -197,7 +216,17 @@ class Taps:
         if passes and not self._checked:
             self._check_fired()
             self._checked = True
-        passes = [replace(taken, maps=to_host(taken.maps), attention=to_host(taken.attention)) for taken in passes]
+        if passes:
+            self._make_score_maps(passes[-1], results)
+        passes = [
+            replace(
+                taken,
+                maps=to_host(taken.maps),
+                attention=to_host(taken.attention),
+                scores=[to_host(maps) for maps in taken.scores],
+            )
+            for taken in passes
+        ]
         if self._centers is not None:
             for taken in passes:
                 self._centers.add_to(taken)
@@ -221,7 +250,36 @@ class Taps:
         self.begin_preprocessed(output)
 
     def _on_forward_end(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self._current is not None:
+            self._make_score_maps(self._current, output)
         self._current = None
+
+    def _on_head(self, head: str, module: nn.Module, args: Any, output: Any) -> None:
+        current = self._current
+        if current is not None and f'{head}.scores' not in current.failed:
+            with self._losing_only(f'{head}.scores', current):
+                pixels = tuple(current.inputs.shape[2:])
+                current.head_scores[head] = self._score_maps.read(head, output, pixels)
+
+    @torch.no_grad()
+    def _make_score_maps(self, current: Pass, output: Any) -> None:
+        """Make the class-score maps of a pass, unless they are made, given what the detector returned."""
+        if self._score_maps is None or current.scores:
+            return
+        results = list(output) if isinstance(output, (list, tuple)) else []
+        results = [frame for result in results for frame in getattr(result, 'video_data_samples', [result])]
+        current.scores = [[] for _ in current.samples]
+        for head, module in self._score_maps.heads.items():
+            name = f'{head}.scores'
+            if name in current.failed:
+                continue
+            with self._losing_only(name, current):
+                if head not in current.head_scores:
+                    raise RuntimeError(f'the detector does not call {type(module).__name__}')
+                made = self._score_maps.maps(head, current.head_scores[head], current.samples, results)
+                for maps, new in zip(current.scores, made):
+                    maps += new
+        current.head_scores.clear()
 
     def _on_fired(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
         self._fired.add(layer)

@@ -9,6 +9,7 @@ import argparse
 import os.path as osp
 from dataclasses import replace
 from functools import partial
+from typing import Sequence
 
 import torch
 from tqdm import tqdm
@@ -19,6 +20,7 @@ from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.runs.writer import RunWriter
+from mmdet_featviz.structures.boxes import class_names, find_label
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.style import Style
 
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     def load(path: str) -> list[Snapshot]:
         nonlocal drawn
         snapshot = load_with_image(path, source.info).with_levels(is_level_wanted)
+        snapshot = _of_classes(snapshot, style.classes)
         if not is_image_wanted(snapshot.key) or not snapshot.levels:
             return []
         if not drawn:
@@ -87,12 +90,24 @@ def _style_of(source: Run, args: argparse.Namespace) -> Style:
     return style
 
 
+def _of_classes(snapshot: Snapshot, classes: Sequence[str] | None) -> Snapshot:
+    """Return a copy with the score maps of these classes, given by name or index, and all other levels."""
+    if classes is None:
+        return snapshot
+    names = class_names(snapshot.dataset_meta)
+    labels = [find_label(name, names) for name in classes]
+    levels = [level for level in snapshot.levels if level.label is None or level.label in labels]
+    return replace(snapshot, levels=levels)
+
+
 def _check_saved(snapshot: Snapshot, style: Style, has_choice: bool) -> None:
     """Raise SystemExit if the run did not save what a kind of picture or a choice of channels needs."""
     levels = [*snapshot.levels, *snapshot.attention]
     for kind, part in (('channels', 'picked'), ('attention', 'pooled')):
         if kind in style.save and not any(getattr(level, part) or level.raw is not None for level in levels):
             raise SystemExit(f'the run saved nothing to draw {kind} from: repeat it with --save raw')
+    if 'scores' in style.save and all(level.score_of is None for level in levels):
+        raise SystemExit('the run saved no class-score maps: repeat it with --save scores maps')
     if 'channels' not in style.save or not has_choice:
         return
     if not any(level.raw is not None for level in levels):
@@ -101,6 +116,7 @@ def _check_saved(snapshot: Snapshot, style: Style, has_choice: bool) -> None:
         )
     try:
         for level in snapshot.levels:
-            choose_channels(parse_channel_choice(style.channels), torch.zeros(level.channels), level.name)
+            if level.score_of is None:
+                choose_channels(parse_channel_choice(style.channels), torch.zeros(level.channels), level.name)
     except ChannelError as error:
         raise SystemExit(str(error)) from error

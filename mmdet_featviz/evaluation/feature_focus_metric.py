@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 import weakref
 from functools import partial
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from mmengine.runner import BaseLoop
+from torch import nn
 
 from mmdet_featviz.capture.activation_map import Pass
+from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.capture.pass_recorder import PassRecorder
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, UNDEFINED, Focus, group_by_size, measure_focus
-from mmdet_featviz.structures.boxes import Boxes, class_names, collect_boxes, has_all, ignored_boxes
+from mmdet_featviz.structures.boxes import NO_BOXES, Boxes, class_names, collect_boxes, has_all, ignored_boxes
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.placement import Placement, placement_from_metas
-from mmdet_featviz.structures.snapshot import Level
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number
 from mmdet_featviz.utils.call_stack import calling
 from mmdet_featviz.utils.image_path import image_path
@@ -64,8 +65,13 @@ class FeatureFocusMetric(BaseMetric):
     works with or without :class:`mmdet_featviz.FeatVizHook`. The detector has to run: predictions from a file cannot be
     evaluated.
 
+    With `scores`, the probabilities that the head gives its cells are measured too, as ``bbox_head.scores_0`` and so on
+    for its levels, and ``bbox_head.merged_scores_0`` for their maximum: those of the best class in all boxes. Values of
+    a class, with `classwise`, are those of its own probabilities in its boxes.
+
     Args:
-        layers: Modules whose outputs are measured, as in :class:`mmdet_featviz.FeatureVisualizer`.
+        layers: Modules whose outputs are measured, as in :class:`mmdet_featviz.FeatureVisualizer`. May be empty with
+            `scores`.
         layer_type: Measure the modules of this class inside the layers instead.
         reduction: How the channels of a feature map become one map: ``max``, ``mean``, ``sum``, ``l2``, ``select_max``
             or a registered name.
@@ -76,6 +82,7 @@ class FeatureFocusMetric(BaseMetric):
         tolerance: Largest distance of the maximum from a box, in pixels of the image, that still counts as a hit.
         measures: Which measures to report: any of ``energy``, ``gain`` and ``hit``.
         sizes: Which sizes of boxes to report besides all boxes: any of ``small``, ``medium`` and ``large``, or none.
+        scores: Whether to measure the class-score maps of the head as well.
         **kwargs: ``prefix``, ``collect_device`` and ``collect_dir``, as in mmengine's ``BaseMetric``.
 
     Raises:
@@ -102,6 +109,7 @@ class FeatureFocusMetric(BaseMetric):
         tolerance: float = TOLERANCE,
         measures: Sequence[str] | str = MEASURES,
         sizes: Sequence[str] | str = SIZES,
+        scores: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -113,8 +121,11 @@ class FeatureFocusMetric(BaseMetric):
         self.measures = _check_choices('measures', measures, MEASURES)
         self.sizes = _check_choices('sizes', sizes, SIZES, may_be_empty=True)
         self.reduction = reduction
-        names = None if layers is None else check_names('layers', layers)
+        self.scores = scores
+        names = None if layers is None else check_names('layers', layers, may_be_empty=scores)
         make_taps = partial(Taps, layers=names, layer_type=layer_type, reduction=get_reduction(reduction))
+        if scores:
+            make_taps = partial(_taps_with_scores, make_taps, _class_choice(classwise, boxes, score_thr))
         self._recorder = PassRecorder(make_taps, partial(_is_evaluated, weakref.ref(self)))
         weakref.finalize(self, self._recorder.close).atexit = False
 
@@ -122,7 +133,8 @@ class FeatureFocusMetric(BaseMetric):
     def settings(self) -> dict[str, Any]:
         """The arguments that the values depend on; ``layers`` are the modules found, empty before the first pass."""
         layers = [] if self._recorder.taps is None else list(self._recorder.taps.modules)
-        return dict(layers=layers, reduction=self.reduction, align=self.align, boxes=self.boxes)
+        settings = dict(layers=layers, reduction=self.reduction, align=self.align, boxes=self.boxes)
+        return {**settings, 'scores': True} if self.scores else settings
 
     def close(self) -> None:
         """Remove all hooks from the detector. The metric cannot be used afterwards."""
@@ -151,23 +163,21 @@ class FeatureFocusMetric(BaseMetric):
     def _focus(self, latest_pass: Pass, index: int) -> dict[str, dict[str, Focus]]:
         """The focus of one image of the batch: ``{level: {group: Focus}}``."""
         sample = latest_pass.samples[index]
-        levels = (
-            Level(
-                activation.layer,
-                activation.level,
-                activation.channels,
-                activation.stride,
-                activation.values[index].numpy(),
-                offset=activation.offset,
-            )
-            for activation in latest_pass.maps
-        )
+        scores = [activation.of_image(0) for maps in latest_pass.scores[index : index + 1] for activation in maps]
+        levels = [activation.of_image(index) for activation in latest_pass.maps]
+        levels += [level for level in scores if level.label is None]
         inputs = latest_pass.inputs[index]
         match = match_with_image(image_path(sample.metainfo), inputs)
         placement = placement_from_metas(sample.metainfo, inputs, match)
-        return measure_focus(
-            levels, placement, self.align, self._groups(sample, placement), ignored_boxes(sample), self.tolerance
-        )
+        measure = partial(measure_focus, ignored=ignored_boxes(sample), tolerance=self.tolerance)
+        groups = self._groups(sample, placement)
+        measured = measure(levels, placement, self.align, groups)
+        for level in scores:
+            if level.label is not None:
+                group = f'/{self._class_name(level.label)}'
+                own = measure([level], placement, self.align, {group: groups.get(group, NO_BOXES)})
+                measured[f'{level.layer.partition("scores.")[0]}scores_{level.level}'].update(own[level.name])
+        return measured
 
     def _groups(self, sample: Any, placement: Placement) -> dict[str, np.ndarray]:
         """Corners of all boxes, of each size and, with `classwise`, of each class, by the suffix of their keys."""
@@ -212,6 +222,25 @@ class FeatureFocusMetric(BaseMetric):
                 for measure in self.measures:
                     metrics[f'{level}/{measure}{group}'] = _mean([getattr(focus, measure) for focus in focuses])
         return metrics
+
+
+def _class_choice(classwise: bool, boxes: str, score_thr: float) -> Callable[[Any, Any], Sequence[int]]:
+    """Return a function that chooses the classes of an image whose score maps are measured."""
+
+    def choose(sample: Any, result: Any) -> Sequence[int]:
+        from mmdet_featviz.capture.score_maps import predicted_classes, true_classes
+
+        if not classwise:
+            return []
+        return true_classes(sample) if boxes == 'gt' else predicted_classes(score_thr, sample, result)
+
+    return choose
+
+
+def _taps_with_scores(make_taps: Callable[..., Taps], choose: Callable, model: nn.Module) -> Taps:
+    from mmdet_featviz.capture.score_maps import ScoreMaps  # imports the heads of mmdet
+
+    return make_taps(model, score_maps=ScoreMaps(unwrap_detector(model), (), choose))
 
 
 def _is_evaluated(metric: weakref.ref[FeatureFocusMetric]) -> bool:

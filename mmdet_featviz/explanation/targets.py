@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Sequence
@@ -10,7 +9,7 @@ from typing import Any, Callable, NamedTuple, Sequence
 import torch
 
 from mmdet_featviz.explanation.detections import Detections, overlaps
-from mmdet_featviz.structures.boxes import corners_of, has_all
+from mmdet_featviz.structures.boxes import corners_of, find_label, has_all
 from mmdet_featviz.utils.messages import first_names
 
 SIDES = ('left', 'top', 'right', 'bottom')
@@ -139,7 +138,7 @@ def _step(text: str, names: Sequence[str]) -> Step:
     except ValueError:
         pass  # the number is none
     if verb == 'class' and argument:
-        label = _label_of(argument, names)
+        label = find_label(argument, names)
         return lambda ranked, found, rows: _of_class(label, argument, found, rows, names)
     raise ValueError(f'target {text!r} is not understood: give {FORMS}')
 
@@ -183,7 +182,7 @@ def _drawn_chooser(words: Sequence[str], number: int, of: str, names: Sequence[s
         raise ValueError(f'a drawn box must be {FORMS.split(", ")[-2]}, but is {"box " + " ".join(words)!r}') from None
     if not (-math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf):
         raise ValueError(f'box {" ".join(words[:4])} has no area: give left, top, right, bottom in pixels')
-    label = _label_of(' '.join(words[4:]), names) if words[4:] else None
+    label = find_label(' '.join(words[4:]), names) if words[4:] else None
 
     def choose(image: int, found: Detections, sample: Any) -> tuple[list[Target], str]:
         target = _best_candidate(image, number, 'drawn box', found, box, label, of)
@@ -231,17 +230,6 @@ def _finite_rows(found: Detections) -> list[int]:
     finite = torch.isfinite(found.bboxes).all(1) & torch.isfinite(found.scores)
     order = found.scores.sort(descending=True, stable=True).indices
     return order[finite[order]].tolist()
-
-
-def _label_of(name: str, names: Sequence[str]) -> int:
-    if name in names:
-        return list(names).index(name)
-    if name.isdigit() and (not names or int(name) < len(names)):
-        return int(name)
-    close = difflib.get_close_matches(name, names, n=3) or list(names)
-    raise ValueError(
-        f'unknown class {name!r}: {"the closest are " if names else "no class names are known"}{first_names(close)}'
-    )
 
 
 def _name_of(label: int, names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from mmdet_featviz.evaluation.level_matching import match_levels
 from mmdet_featviz.evaluation.run_comparison import short_names
 from mmdet_featviz.report.image_passes import ImagePass, distinct_names, passes_by_image
 from mmdet_featviz.report.image_values import ImageValues
-from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, level_data, script_call
+from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels, script_call
 from mmdet_featviz.report.page_template import STATIC_FILES, render_page
 from mmdet_featviz.report.summary import summarize_runs
 from mmdet_featviz.runs.percentiles import run_ranges
@@ -206,7 +206,7 @@ class Report:
 
     def _side_data(self, snapshot: Snapshot, side: int) -> dict:
         """Levels and boxes of a pass; `side` is 0 for the run and 1 for the other run."""
-        levels = [level_data(level, snapshot.placement, self._aligns[side]) for level in snapshot.levels]
+        levels = page_levels(snapshot, self._aligns[side])
         return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=not snapshot.placement.seen.all())
 
     def _index_data(self, images: Sequence[dict]) -> dict:

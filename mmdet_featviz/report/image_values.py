@@ -58,7 +58,8 @@ class ImageValues:
         placement, scale = shrink_placement(snapshot.placement, IMAGE_SIZE)
         groups = {size: boxes * scale for size, boxes in {'all': truth, **group_by_size(truth)}.items()}
         ignored = NO_BOXES if snapshot.ignored is None else snapshot.ignored * scale
-        levels = measure_focus(snapshot.levels, placement, self._align, groups, ignored, TOLERANCE * scale)
+        measurable = [level for level in snapshot.levels if level.label is None]  # not against boxes of other classes
+        levels = measure_focus(measurable, placement, self._align, groups, ignored, TOLERANCE * scale)
         self.focus_means.add(levels)
         measured = {name: sizes['all'] for name, sizes in levels.items() if sizes}  # empty without a counted pixel
         if not measured:

@@ -13,9 +13,9 @@ import numpy as np
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement
-from mmdet_featviz.structures.snapshot import Level
+from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.colors import get_colormap
-from mmdet_featviz.visualization.value_ranges import visible_range
+from mmdet_featviz.visualization.value_ranges import score_limits, visible_range
 
 IMAGE_SIZE = 1000  # longest side, in pixels, of an image on the page
 MAX_CELLS = 1000  # of a map, along each axis
@@ -49,7 +49,7 @@ def level_data(level: Level, placement: Placement, align: str) -> dict:
     return dict(
         name=level.name,
         layer=level.layer,
-        channels=level.channels,
+        content=level.content,
         stride=level.stride_text,
         rows=cells.shape[0],
         columns=cells.shape[1],
@@ -58,6 +58,16 @@ def level_data(level: Level, placement: Placement, align: str) -> dict:
         bounds=corners[:2].T.ravel().tolist(),
         cells=base64.b64encode(cells.astype('<f4').tobytes()).decode('ascii'),
     )
+
+
+def page_levels(snapshot: Snapshot, align: str) -> list[dict]:
+    """All levels of an image as :func:`level_data`; the range of score maps is that of their pictures."""
+    levels = [level_data(level, snapshot.placement, align) for level in snapshot.levels]
+    ranges = [(level.score_of, data['range']) for level, data in zip(snapshot.levels, levels)]
+    for level, data in zip(snapshot.levels, levels):
+        if level.score_of is not None:
+            data['range'] = score_limits(level.score_of, ranges)
+    return levels
 
 
 def _shrink(cells: np.ndarray, most: int) -> np.ndarray:

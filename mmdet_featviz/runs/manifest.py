@@ -52,6 +52,8 @@ def level_entry(
         not_finite=int(np.count_nonzero(~np.isfinite(level.values))),
         files=[f'{snapshot.key}/{name}' for name in names],
     )
+    if level.score_of is not None:
+        entry.update(score_of=level.score_of, label=level.label)
     return {**entry, 'incomplete': True} if incomplete else entry
 
 

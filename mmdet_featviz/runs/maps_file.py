@@ -226,7 +226,11 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
             weights = _floats(weights, f'weights of {name}', (channels,))
             parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
     offset = _offset(facts.get('offset'), name)
-    return Level(layer, number, channels, (vertical, horizontal), values.astype(np.float32), offset=offset, **parts)
+    score_of, label = facts.get('score_of'), facts.get('label')
+    _require(score_of is None or isinstance(score_of, str), f'its level {name!r} has the scores of {score_of!r}')
+    _require(label is None or (type(label) is int and label >= 0), f'its level {name!r} has the label {label!r}')
+    parts.update(offset=offset, score_of=score_of, label=label)
+    return Level(layer, number, channels, (vertical, horizontal), values.astype(np.float32), **parts)
 
 
 def _offset(offset: Any, name: str) -> tuple[float, float] | None:
@@ -239,7 +243,9 @@ def _offset(offset: Any, name: str) -> tuple[float, float] | None:
 
 
 def _level_facts(level: Level) -> dict[str, Any]:
-    return dict(layer=level.layer, level=level.level, channels=level.channels, stride=level.stride, offset=level.offset)
+    names = 'layer', 'level', 'channels', 'stride', 'offset'
+    facts = {name: getattr(level, name) for name in names}
+    return facts if level.score_of is None else {**facts, 'score_of': level.score_of, 'label': level.label}
 
 
 def _cast(values: np.ndarray, dtype: str) -> np.ndarray:

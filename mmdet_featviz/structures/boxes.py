@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 from mmengine.logging import print_log
 
 from mmdet_featviz.structures.placement import Placement, flipped_axes, removed_offset
+from mmdet_featviz.utils.messages import first_names
 
 NO_BOXES = np.zeros((0, 4))
 
@@ -139,3 +141,19 @@ def class_names(dataset_meta: dict | None) -> list[str]:
     if isinstance(classes, str):
         return [classes]
     return [str(name) for name in classes] if isinstance(classes, (list, tuple, np.ndarray)) else []
+
+
+def find_label(name: str, names: Sequence[str]) -> int:
+    """Return the index of a class that is given by its name, or by its index as text.
+
+    Raises:
+        ValueError: If there is none; the message has the closest names.
+    """
+    if name in names:
+        return list(names).index(name)
+    if name.isdigit() and (not names or int(name) < len(names)):
+        return int(name)
+    close = difflib.get_close_matches(name, names, n=3) or list(names)
+    raise ValueError(
+        f'unknown class {name!r}: {"the closest are " if names else "no class names are known"}{first_names(close)}'
+    )

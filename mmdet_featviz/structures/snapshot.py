@@ -28,6 +28,9 @@ class Level:
         raw: (C, rows, columns), float16 or float32: the whole feature map.
         offset: (vertical, horizontal) center of the first cell's receptive field, in pixels of the network's input;
             None if it is not known.
+        score_of: For a map of probabilities, of what: the name of a class, ``the best class`` or ``an object``; None
+            for an activation map.
+        label: Index of that class, if it is one.
     """
 
     layer: str
@@ -39,10 +42,17 @@ class Level:
     pooled: ChannelMaps | None = None
     raw: np.ndarray | None = None
     offset: tuple[float, float] | None = None
+    score_of: str | None = None
+    label: int | None = None
 
     @property
     def name(self) -> str:
         return f'{self.layer}_{self.level}'
+
+    @property
+    def content(self) -> str:
+        """What the map is made from or shows, for captions."""
+        return f'{self.channels} channels' if self.score_of is None else f'probability of {self.score_of}'
 
     @property
     def stride_text(self) -> str:

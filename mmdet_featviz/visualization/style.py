@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Sequence
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from mmdet_featviz.visualization.encoding import ENCODINGS
 
 NORMALIZATIONS = ('image', 'max', 'layer', 'run')
 BLENDS = ('alpha', 'add')
-PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention')
+PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 'scores')
 KINDS = (*PICTURES, 'maps', 'raw')
 CHANNEL_TILES = ('overlay', 'heatmap')
 MAPS_DTYPES = ('float32', 'float16')
@@ -47,8 +47,9 @@ class Style:
         save: What to save, one or several of ``overlay`` (heatmap over the image), ``heatmap`` (colors only, always
             PNG), ``panel`` (image and all levels on one sheet), ``overview`` (all levels in forward order, on titled
             sheets), ``channels`` (single channels of each level), ``attention`` (weights of channel attention, or mean
-            activations of the channels without it), ``maps`` (activation maps, to draw later) and ``raw`` (whole
-            feature maps, with ``maps``).
+            activations of the channels without it), ``scores`` (what the head says at each cell, as the probability of
+            the best class and of each of `classes`, over the image), ``maps`` (activation maps, to draw later) and
+            ``raw`` (whole feature maps, with ``maps``).
         image_format: File format of pictures: ``jpg``, ``png`` or ``webp``.
         boxes: Boxes on overlays and panels: ``pred`` (predictions), ``gt`` (ground truth) or ``both``.
         score_thr: Lowest score of a predicted box that is drawn.
@@ -57,6 +58,8 @@ class Style:
             numbers, counted from 0.
         channel_tiles: Draw each channel as ``overlay`` on the image, or as ``heatmap`` only.
         channel_files: Write one file per channel instead of sheets of up to 64 channels.
+        classes: Classes that ``scores`` draws, as names or numbers. Default: in each image those of the predicted boxes
+            with a score of at least `score_thr`.
         attention_channels: How many channels ``attention`` shows, those with the largest weights.
         maps_dtype: Precision of saved activation maps: ``float32`` or ``float16``.
 
@@ -78,6 +81,7 @@ class Style:
     channel_tiles: str = 'overlay'
     channel_files: bool = False
     attention_channels: int = 8
+    classes: Sequence[str] | str | None = None
     maps_dtype: str = 'float32'
 
     def __post_init__(self) -> None:
@@ -94,6 +98,8 @@ class Style:
         check_choice('channel_tiles', self.channel_tiles, CHANNEL_TILES)
         check_choice('maps_dtype', self.maps_dtype, MAPS_DTYPES)
         check_whole_number('attention_channels', self.attention_channels)
+        if self.classes is not None:
+            assign('classes', check_names('classes', _as_texts(self.classes)))
         if self.boxes is not None:
             check_choice('boxes', self.boxes, BOX_KINDS)
         parse_channel_choice(self.channels)
@@ -108,6 +114,14 @@ class Style:
     def pictures(self) -> tuple[str, ...]:
         """The entries of `save` that are pictures, not map files."""
         return tuple(kind for kind in self.save if kind in PICTURES)
+
+
+def _as_texts(classes: Any) -> Any:
+    """The same with class indices as text; what is wrong stays so."""
+    classes = [classes] if isinstance(classes, (str, int)) else classes
+    return (
+        [str(label) if type(label) is int else label for label in classes] if isinstance(classes, Iterable) else classes
+    )
 
 
 STYLE_OPTIONS = tuple(field.name for field in fields(Style))

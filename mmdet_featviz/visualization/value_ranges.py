@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,18 @@ def picture_limits(
     if normalize == 'layer':
         return union_of_ranges(layer)
     return run if normalize == 'run' else normalize
+
+
+def score_limits(score_of: str, ranges: Iterable[tuple[str | None, tuple[float, float]]]) -> tuple[float, float]:
+    """The probabilities that are drawn in the first and the last color: 0, and the largest of all levels of a class.
+
+    So the levels of a head can be compared, and a class with a low score is still visible.
+
+    Args:
+        score_of: The class, as in :class:`Level`.
+        ranges: ``score_of`` and visible range of the levels of the image.
+    """
+    return 0.0, max([0.0, *(high for other, (_, high) in ranges if other == score_of)])
 
 
 def channel_limits(

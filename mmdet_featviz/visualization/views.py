@@ -34,6 +34,7 @@ from mmdet_featviz.visualization.value_ranges import (
     channel_limits,
     find_visible_range,
     picture_limits,
+    score_limits,
 )
 
 SHEET_TILES, SHEET_COLUMNS, SMALL_TILE = 64, 8, 240
@@ -144,7 +145,7 @@ class Views:
                 image = snapshot.image()
             except ImageError as reason:  # still draw the pictures that do not need the image
                 kinds, error = kinds - self._kinds_with_image, reason
-        if kinds & {'overlay', 'heatmap', 'panel', 'overview'}:
+        if kinds & {'overlay', 'scores', 'heatmap', 'panel', 'overview'}:
             yield from self._level_pictures(snapshot, placed, image, kinds)
         if 'channels' in kinds:
             for placed_level in placed:
@@ -157,7 +158,7 @@ class Views:
     @property
     def _kinds_with_image(self) -> set[str]:
         channels = {'channels', 'attention'} if self.style.channel_tiles == 'overlay' else set()
-        return {'overlay', 'panel', 'overview'} | channels
+        return {'overlay', 'scores', 'panel', 'overview'} | channels
 
     def _level_pictures(
         self, snapshot: Snapshot, placed: Sequence[PlacedLevel], image: np.ndarray | None, kinds: set[str]
@@ -168,18 +169,18 @@ class Views:
             level, limits = placed_level.level, self.limits_of(placed_level, placed)
             if image is not None:
                 laid = self.paint(level.values, placed_level.grid, limits, placed_level.seen, image)
-            if 'overlay' in kinds:
-                finished = self._with_colorbar(self.draw_boxes(laid, snapshot), limits)
+            if 'overlay' in kinds or (level.score_of is not None and 'scores' in kinds):
+                finished = self._with_colorbar(self.draw_boxes(laid, snapshot), level, limits)
                 yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
             if 'heatmap' in kinds:
-                heat = self._with_colorbar(
-                    self.paint(level.values, placed_level.grid, limits, placed_level.seen), limits
-                )
-                yield Picture(f'{level.name}{suffix}.heatmap.png', heat, [level.name])
+                heat = self.paint(level.values, placed_level.grid, limits, placed_level.seen)
+                name = f'{level.name}{suffix}.heatmap.png'
+                yield Picture(name, self._with_colorbar(heat, level, limits), [level.name])
             if {'panel', 'overview'} & kinds:
                 tile = self._caption(placed_level, limits), shrink_to_tile(laid)
             if 'panel' in kinds:
-                rows.setdefault(level.layer, []).append((level, *tile))
+                row = level.layer if level.score_of is None else (level.score_of,)  # a class has several layers
+                rows.setdefault(row, []).append((level, *tile))
             if 'overview' in kinds:
                 pages.add((level, *tile))
                 if pages.is_full:
@@ -193,8 +194,12 @@ class Views:
         style = BoxStyle(self.style.boxes, self.style.score_thr, snapshot.dataset_meta)
         return style.draw(picture, snapshot.boxes, scale)
 
-    def _with_colorbar(self, picture: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-        return add_colorbar(picture, self.style.table, limits) if self.style.colorbar else picture
+    def _with_colorbar(self, picture: np.ndarray, level: Level, limits: tuple[float, float]) -> np.ndarray:
+        return add_colorbar(picture, self.style.table, limits) if self._shows_values(level) else picture
+
+    def _shows_values(self, level: Level) -> bool:
+        """Whether the value range is shown: a color alone is no probability."""
+        return self.style.colorbar or level.score_of is not None
 
     def _panel(self, snapshot: Snapshot, rows: Sequence[Sequence[tuple]], image: np.ndarray) -> Picture:
         """One sheet with the image and all levels, one row per layer."""
@@ -224,7 +229,7 @@ class Views:
             for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
                 tile = self._draw_channel(values, placed_level.grid, limits, image)
                 name = f'{base}.channel_{number:0{digits}d}.{ending}'
-                yield Picture(name, self._with_colorbar(tile, limits), [level.name])
+                yield Picture(name, self._with_colorbar(tile, level, limits), [level.name])
             return
         pages = _Pages(f'{base}.channels{{}}.{ending}', len(channels.indices))
         for tile in self._channel_tiles(channels, placed_level.grid, ranges, image):
@@ -275,7 +280,8 @@ class Views:
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Draw captions and tiles of channels, one at a time."""
         for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
-            caption = [f'channel {number}', *self._range_text(limits), *unseen_caption(grid.placement.seen)]
+            values_text = self._range_text(limits) if self.style.colorbar else []
+            caption = [f'channel {number}', *values_text, *unseen_caption(grid.placement.seen)]
             if quantity:
                 caption.insert(1, f'{quantity} {channels.weights[number]:.4g}')
             yield caption, shrink_to_tile(self._draw_channel(values, grid, limits, image), SMALL_TILE)
@@ -328,6 +334,8 @@ class Views:
     def limits_of(self, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
         """The values drawn in the first and the last color, for one of the levels placed over an image."""
         normalize, level = self.style.normalize, placed_level.level
+        if level.score_of is not None and normalize in ('image', 'max', 'layer'):
+            return score_limits(level.score_of, ((other.level.score_of, other.range) for other in placed))
         same_layer = (other.visible_range for other in placed if other.level.layer == level.layer)
         layer = [limits for limits in same_layer if limits is not None]
         # A level without finite values in any image has no range over the run.
@@ -340,11 +348,13 @@ class Views:
 
     def _caption(self, placed_level: PlacedLevel, limits: tuple[float, float]) -> list[str]:
         level = placed_level.level
-        facts = f'{level.channels} channels, stride {level.stride_text}'
-        return [level.name, facts, *self._range_text(limits), *unseen_caption(placed_level.seen)]
+        facts = f'{level.content}, stride {level.stride_text}'
+        values = self._range_text(limits) if self._shows_values(level) else []
+        return [level.name, facts, *values, *unseen_caption(placed_level.seen)]
 
-    def _range_text(self, limits: tuple[float, float]) -> list[str]:
-        return [f'{limits[0]:.4g} to {limits[1]:.4g}'] if self.style.colorbar else []
+    @staticmethod
+    def _range_text(limits: tuple[float, float]) -> list[str]:
+        return [f'{limits[0]:.4g} to {limits[1]:.4g}']
 
 
 def _select_raw(level: Level, choice: ChannelChoice) -> ChannelMaps | None:

@@ -102,7 +102,7 @@ class FeatVizHook(MetricsHook):
             return
         if mode == 'val' and batch_idx == 0 and _validates_branches(runner):
             self._begin_branch(runner)
-        if self.visualizer.taps.modules and not self.visualizer.is_done(mode):  # a branch may have none of the layers
+        if not self.visualizer.taps.are_empty and not self.visualizer.is_done(mode):  # a branch may have no layers
             self.visualizer.taps.attach()
 
     def _begin_branch(self, runner: Runner) -> None:

@@ -67,7 +67,8 @@ class FeatVizMixin:
         with self.featviz.taps as taps:
             taps.begin(inputs, samples)
             outputs = run(inputs, samples, *args, **kwargs)
-        self.featviz.draw(taps.take(), outputs if stage != 'train' else (), folder, stage, selection)
+        results = outputs if stage != 'train' else ()
+        self.featviz.draw(taps.take(results), results, folder, stage, selection)
         return outputs
 
 

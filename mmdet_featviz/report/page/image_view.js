@@ -53,7 +53,7 @@ const imageView = (() => {
   }
 
   function wordsOn({ letter, level }) {
-    const facts = level ? `${level.channels} channels, stride ${level.stride}` : 'no level of this stride';
+    const facts = level ? `${level.content}, stride ${level.stride}` : 'no level of this stride';
     return [`${letter && `${letter}: `}${level ? level.name : '–'}`, facts];
   }
 
