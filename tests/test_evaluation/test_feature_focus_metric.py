@@ -187,6 +187,38 @@ def test_classwise_values(tmp_path, spots):
     assert found['focus/backbone_0/gain/dog'] == found['focus/backbone_0/gain_medium']
 
 
+def test_class_scores_are_measured_in_the_boxes_of_their_class(tmp_path, spots):
+    cfg = runner_config(spots, tmp_path / 'run', pool_detector((4, 8)), keep_ratio_pipeline((192, 128)))
+    runner = Runner.from_cfg(with_focus(cfg, layers=[], scores=True, classwise=True))
+    found = focus_in(runner.test())
+    names = {name.split('/')[1] for name in found} - {'images', 'images_without_boxes'}
+    assert names == {'bbox_head.merged_scores_0', 'bbox_head.scores_0', 'bbox_head.scores_1'}
+
+    def measure(image, box, scores, stride):
+        y, x = ((np.arange(size) + 0.5) / stride for size in image.shape[:2])  # in cells: anchors are at their corners
+        wide = np.stack([np.interp(x, np.arange(scores.shape[1]), row) for row in scores])
+        heat = np.stack([np.interp(y, np.arange(len(wide)), column) for column in wide.T]).T
+        left, top, width, height = box['bbox']
+        corners = [[left, top, left + width, top + height]]
+        return focus_by_hand(heat, corners, [], np.ones(heat.shape, bool), 15)[0]
+
+    energies = {'best': [], 'cat': [], 'dog': []}
+    content = json.loads((spots / 'annotations.json').read_text())
+    for entry, box in zip(content['images'], content['annotations']):
+        image = cv2.imread(str(spots / 'images' / entry['file_name']))
+        with torch.no_grad():
+            features = runner.model.backbone(torch.tensor(image).permute(2, 0, 1)[None].float())
+            scores = runner.model.bbox_head(features)[0][1][0].double().sigmoid().numpy()
+        label = box['category_id'] - 1
+        energies['best'].append(measure(image, box, scores.max(0), 8))
+        energies[('cat', 'dog')[label]].append(measure(image, box, scores[label], 8))
+    name = 'focus/bbox_head.scores_1/energy'
+    assert found[name] == pytest.approx(np.mean(energies['best']), rel=1e-4)
+    assert found[f'{name}/cat'] == pytest.approx(np.mean(energies['cat']), rel=1e-4)
+    assert found[f'{name}/dog'] == pytest.approx(np.mean(energies['dog']), rel=1e-4)
+    assert runner.test_evaluator.metrics[1].settings['scores']
+
+
 def test_predictions_as_boxes(tmp_path, spots):
     """A detector that predicts the ground truth of a flipped image gets the same values as the ground truth."""
 
