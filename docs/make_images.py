@@ -97,6 +97,10 @@ def main():
         keep(drawn / 'neck_1.channels.jpg', 'channels')
         keep(drawn / 'backbone_1.attention.jpg', 'attention')
 
+        scores = ['--save', 'scores', 'panel', '--boxes', 'pred']
+        run('image_demo.py', *nano[:3], '--out-dir', folder / 'scores', *scores)
+        keep(folder / 'scores' / 'astronaut' / 'panel.jpg', 'scores')
+
         layers = ['--layers', 'backbone', '--layer-type', 'ConvModule', '--save', 'overview']
         run('image_demo.py', *nano, '--out-dir', folder / 'layers', *layers)
         keep(folder / 'layers' / 'astronaut' / 'overview.jpg', 'overview', 1000)

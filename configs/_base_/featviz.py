@@ -34,6 +34,7 @@ custom_hooks = [
         channel_tiles='overlay',  # or heatmap
         channel_files=False,  # one file per channel instead of sheets
         attention_channels=8,
+        classes=None,
         maps_dtype='float32',  # or float16
         interval=1,
         max_images=None,
