@@ -134,3 +134,32 @@ def test_yolox_nano_draws_the_same_in_every_way(tmp_path):
         assert (tmp_path / 'option' / name).read_bytes() == (tmp_path / 'hook' / name).read_bytes()
         assert (tmp_path / 'option' / name).read_bytes() == (tmp_path / 'hp' / name).read_bytes()
         assert read(tmp_path / 'option' / name).shape == cv2.imread(str(root / f'{name.split("/")[0]}.jpg')).shape
+
+
+@needs_nano
+def test_a_trained_head_scores_objects_at_their_centers():
+    from mmdet.apis import init_detector
+
+    from mmdet_featviz import look
+
+    model = init_detector(str(NANO), str(WEIGHTS), device='cpu')
+    distances = []
+    for image in sorted((IMAGES / 'images').glob('*.jpg')):
+        seen = look(model, str(image), save='scores')
+        levels = [seen.level(name) for name in seen.names if '.scores.' in name]
+        boxes = seen.boxes[seen.boxes.scores >= 0.3]
+        for corners, label, score in zip(boxes.corners, boxes.labels, boxes.scores):
+            ((level, row, column),) = (
+                (level, row, column)
+                for level in levels
+                if level.label == label
+                for row, column in np.argwhere(np.abs(level.values - score) < 1e-6)
+            )
+            middle = np.array([*(corners[:2] + corners[2:]) / 2, 1])
+            x, y = (seen.snapshot.placement.matrix @ middle)[:2]
+            cell = level.offset[1] + column * level.stride[1], level.offset[0] + row * level.stride[0]
+            distances.append(np.subtract(cell, (x, y)) / level.stride[0])
+    assert len(distances) > 20
+    across, down = np.median(distances, axis=0)
+    assert abs(across) < 0.25  # strides; it would be half a stride if points were at the corners of cells
+    assert -0.5 < down < 0.25  # people are scored above the middles of their boxes
