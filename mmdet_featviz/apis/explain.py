@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import os
-from dataclasses import replace
+from functools import partial
 from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
@@ -14,25 +12,19 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from tqdm import tqdm
 
-from mmdet_featviz.apis.inference import build_pipeline, check_detector, check_image, is_unreadable, without_drawing
+from mmdet_featviz.apis.inference import batch_of_one, build_pipeline, check_detector, check_image, is_unreadable
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder
+from mmdet_featviz.apis.visualizer import without_drawing
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
-from mmdet_featviz.explanation.explanation import Explanation, explained_boxes
-from mmdet_featviz.explanation.targets import PARTS, NoTargetError, Selection, Target, is_found, parse_targets
-from mmdet_featviz.registry import EXPLAINERS
-from mmdet_featviz.runs.explanation_files import write_explanations
+from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
+from mmdet_featviz.explanation.request import ExplanationRequest
+from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.image_keys import ImageKeys
-from mmdet_featviz.runs.run_folder import RunFolder
+from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import class_names
-from mmdet_featviz.structures.snapshot import Level, Snapshot
-from mmdet_featviz.utils.arguments import check_choice, check_names
-from mmdet_featviz.utils.image_path import image_path
-from mmdet_featviz.utils.messages import count_noun, first_names
+from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
-
-# Zero heat has the first color of the color map, and all boxes of an explanation are drawn.
-STYLE = dict(normalize='max', boxes='both', score_thr=0.0, save=('overlay',))
 
 
 def explain(
@@ -89,6 +81,7 @@ def explain_batch(
     of: str = 'score',
     dataset_meta: dict | None = None,
     array: np.ndarray | None = None,
+    keys: ImageKeys | None = None,
     **options: Any,
 ) -> list[list[Explanation]]:
     """Explain detections in all images of a batch.
@@ -98,6 +91,7 @@ def explain_batch(
         data: The batch as a data loader returns it: lists ``inputs`` and ``data_samples``.
         dataset_meta: ``classes`` and ``palette`` (RGB) of the data set. Default: those of the model.
         array: The image of the batch itself, (H, W, 3), BGR, if it was given as an array.
+        keys: Gives each image its key. Default: its whole path.
 
     The other arguments are those of :func:`mmdet_featviz.explain`.
 
@@ -108,79 +102,18 @@ def explain_batch(
         NoTargetError: If no image has a target.
         TypeError, ValueError: As :func:`mmdet_featviz.explain`.
     """
-    explainer = get_explainer(method)
-    check_choice('of', of, tuple(PARTS))
-    style = Style(**{**STYLE, **{name: options.pop(name) for name in STYLE_OPTIONS if name in options}})
-    _check_options(method, explainer, options)
+    style = Style(**{**LOOK, **{name: options.pop(name) for name in STYLE_OPTIONS if name in options}})
+    request = ExplanationRequest(method, targets, layers, of, options)
     dataset_meta = dataset_meta or getattr(unwrap_detector(model), 'dataset_meta', None)
-    selections = parse_targets(targets, of, class_names(dataset_meta))
-    layers = None if layers is None else check_names('layers', layers)
-    batches = {suppressed: DetectorBatch(model, data, layers, suppressed) for suppressed in (True, False)}
-    with without_drawing(model):
-        chosen = _choose(selections, batches)
-        maps: dict[Target, list[Level]] = {}
-        for suppressed, batch in batches.items():
-            own = list(dict.fromkeys(target for target, is_suppressed in chosen if is_suppressed == suppressed))
-            maps.update(zip(own, explainer(batch, own, **options) if own else []))
-    snapshots = _snapshots(batches[chosen[0][1]], dataset_meta, array)
+    batch = DetectorBatch(model, data, request.layers)
+    with without_drawing():
+        maps = request.explain(batch, class_names(dataset_meta))
+    builder, source = SnapshotBuilder(Style.align), ImageSource(keys or ImageKeys(None), None, dataset_meta, array)
+    snapshots = [builder.build(batch.model, [batch.plain_pass], index, source)[0] for index in range(len(batch))]
     explanations: list[list[Explanation]] = [[] for _ in snapshots]
-    for target in dict.fromkeys(target for target, _ in chosen):
-        snapshot = replace(snapshots[target.image], levels=maps[target], boxes=explained_boxes(target))
-        explanations[target.image].append(Explanation(target, method, snapshot, style))
+    for target, levels in maps.items():
+        explanations[target.image].append(explanation_of(target, method, levels, snapshots[target.image], style))
     return explanations
-
-
-def get_explainer(name: str) -> Callable[..., list[list[Level]]]:
-    """Look up a registered explainer by name.
-
-    Raises:
-        ValueError: If no explainer of this name is registered.
-    """
-    explainer = EXPLAINERS.get(name) if isinstance(name, str) else None
-    if explainer is None:
-        names = sorted(EXPLAINERS.module_dict)
-        close = difflib.get_close_matches(str(name), names, n=1)
-        hint = f'did you mean {close[0]!r}? ' if close else ''
-        raise ValueError(f'unknown method {name!r}: {hint}Registered are {", ".join(names)}')
-    return explainer
-
-
-def _check_options(method: str, explainer: Callable, options: Mapping[str, Any]) -> None:
-    """Raise TypeError if the method does not take an option."""
-    known = list(inspect.signature(explainer).parameters)[2:]
-    for name in options:
-        if name not in known:
-            close = difflib.get_close_matches(name, [*known, *STYLE_OPTIONS], n=1)
-            hint = f'did you mean {close[0]!r}? ' if close else ''
-            own = f'{method} takes {", ".join(known)}' if known else f'{method} takes no options'
-            raise TypeError(f'unknown option {name!r}: {hint}{own}; the others are those of Style')
-
-
-def _choose(selections: Sequence[Selection], batches: Mapping[bool, DetectorBatch]) -> list[tuple[Target, bool]]:
-    """Return the targets in all images, and whether each is among the detections or the candidates.
-
-    Raises:
-        NoTargetError: If there are none.
-    """
-    chosen, reasons = [], []
-    for selection in selections:
-        for image, sample in enumerate(batches[True].data['data_samples']):
-            found = batches[selection.suppressed].detections[image]
-            targets, reason = selection.choose(image, found, sample)
-            if targets and targets[0].kind == 'ground truth':
-                detections = batches[True].detections[image]
-                targets = [replace(target, found=is_found(target, detections)) for target in targets]
-            chosen += [(target, selection.suppressed) for target in targets]
-            reasons += [] if targets else [f'{image_path(sample.metainfo) or "the image"}: {reason}']
-    if not chosen:
-        raise NoTargetError('; '.join(reasons))
-    return chosen
-
-
-def _snapshots(batch: DetectorBatch, dataset_meta: dict | None, array: np.ndarray | None) -> list[Snapshot]:
-    """Return a snapshot of each image of a batch, without maps."""
-    builder, source = SnapshotBuilder(Style.align), ImageSource(ImageKeys(None), None, dataset_meta, array)
-    return [builder.build(batch.model, [batch.plain_pass], index, source)[0] for index in range(len(batch))]
 
 
 def _batch_of(model: nn.Module, image: Any) -> dict[str, list]:
@@ -190,48 +123,41 @@ def _batch_of(model: nn.Module, image: Any) -> dict[str, list]:
             raise ValueError("a sample must be one item of a data set, with 'inputs' and 'data_samples'")
         return {key: [value] for key, value in image.items()}
     image = check_image(image)
-    info = dict(img=image, img_id=0) if isinstance(image, np.ndarray) else dict(img_path=image, img_id=0)
-    packed = build_pipeline(model, isinstance(image, np.ndarray))(info)
-    return {key: [value] for key, value in packed.items()}
+    return batch_of_one(build_pipeline(model, isinstance(image, np.ndarray)), image)
 
 
 def explain_images(
-    images: Sequence[str], root: str, model: nn.Module, run_folder: RunFolder, each_level: bool = False, **options: Any
-) -> str:
-    """Explain detections in images, and write one picture for each.
+    images: Sequence[str],
+    model: nn.Module,
+    writer: RunWriter,
+    keys: ImageKeys,
+    load: Callable[[str], Any] = str,
+    **options: Any,
+) -> None:
+    """Explain detections in images, and write their pictures and maps.
 
-    Images that cannot be read, and those without a target, are skipped.
+    Images that cannot be read or explained, and those without a target, are counted in the outcome of the writer.
 
     Args:
         images: Paths or URLs of the images.
-        root: Folder that their keys are relative to.
         model: The detector.
-        run_folder: Folder that the pictures are written to.
-        each_level: Whether to also write a picture of each level, if several have heat.
-        **options: Arguments of :func:`mmdet_featviz.explain`.
-
-    Returns:
-        One line: numbers of pictures and images, and the images that were skipped.
-
-    Raises:
-        NoTargetError: If no image has a target.
-        TypeError, ValueError: As :func:`mmdet_featviz.explain`.
+        writer: Writes to a run folder, with the look of its style.
+        keys: Gives each image its key.
+        load: Function from a path to what :func:`mmdet_featviz.explain` takes as an image.
+        **options: Further arguments of :func:`mmdet_featviz.explain`.
     """
-    keys, pictures, skipped, reason = ImageKeys(root), 0, [], None
-    for image in tqdm(images, unit='image'):
+    style = {name: getattr(writer.style, name) for name in STYLE_OPTIONS}
+
+    def explain_one(image: str) -> dict[int, list[Explanation]]:
         try:
-            explanations = explain(model, image, **options)
-            pictures += write_explanations(run_folder, keys.key_of(image), explanations, each_level)
-        except NoTargetError as error:
-            skipped, reason = [*skipped, image], error
+            return dict(enumerate(explain_batch(model, _batch_of(model, load(image)), keys=keys, **options, **style)))
+        except NoTargetError:
+            raise
         except Exception as error:  # mmcv's loading and the file backends raise errors of many types
-            if not is_unreadable(image):
-                raise
-            skipped, reason = [*skipped, image], NoTargetError(f'{image} cannot be read ({error})')
-    run_folder.flush()
-    run_folder.release()
-    if not pictures and reason is not None:
-        raise reason
-    done = f'{count_noun(pictures, "picture")} of {count_noun(len(images) - len(skipped), "image")}'
-    without = f'; skipped: {count_noun(len(skipped), "image")} ({first_names(skipped)}), {reason}' if skipped else ''
-    return f'{done} in {run_folder.out_dir}{without}'
+            if is_unreadable(image):
+                raise ImageError(f'{image} cannot be read ({error})') from error
+            raise
+
+    for image in tqdm(images, unit='image'):
+        writer.explain_and_write({0: image}, partial(explain_one, image))
+    writer.finish()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import glob
 import os
 import os.path as osp
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 from mmcv import imfrombytes
@@ -20,8 +19,7 @@ from mmengine.infer import BaseInferencer
 from torch import nn
 from tqdm import tqdm
 
-from mmdet_featviz.apis.visualizer import FeatureVisualizer
-from mmdet_featviz.capture.detector import unwrap_detector
+from mmdet_featviz.apis.visualizer import FeatureVisualizer, without_drawing
 from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
 from mmdet_featviz.runs import early_exit
 from mmdet_featviz.structures.snapshot import Snapshot
@@ -70,6 +68,17 @@ def build_pipeline(model: nn.Module, of_arrays: bool = False) -> Compose:
     if of_arrays:
         pipeline[0].type = 'mmdet.LoadImageFromNDArray'
     return Compose(pipeline)
+
+
+def batch_of_one(pipeline: Compose, image: str | np.ndarray) -> dict[str, list]:
+    """Return a batch with one image, as ``inference_detector()`` makes it.
+
+    Args:
+        pipeline: The test pipeline, see :func:`build_pipeline`.
+        image: Path or URL of the image, or the image itself (H, W, 3), BGR.
+    """
+    info = dict(img=image, img_id=0) if isinstance(image, np.ndarray) else dict(img_path=image, img_id=0)
+    return {key: [value] for key, value in pipeline(info).items()}
 
 
 def find_images(source: str | os.PathLike) -> tuple[list[str], str]:
@@ -124,7 +133,7 @@ def _draw_each(images: Sequence[str], model: nn.Module, visualizer: FeatureVisua
     for image in tqdm(images, unit='image'):
         visualizer.taps.attach()
         try:
-            with without_drawing(model):
+            with without_drawing():
                 result = inference_detector(model, image, pipeline)
         except Exception:  # mmcv's loading and the file backends raise errors of many types
             if visualizer.strict or not is_unreadable(image, visualizer.backend_args):
@@ -133,7 +142,8 @@ def _draw_each(images: Sequence[str], model: nn.Module, visualizer: FeatureVisua
             continue
         finally:
             visualizer.taps.detach()
-        visualizer.draw(visualizer.taps.take(), [result])
+        data = batch_of_one(pipeline, image) if visualizer.explanations is not None else None
+        visualizer.draw(visualizer.taps.take(), [result], data=data)
         if visualizer.is_done():
             break
     return unreadable
@@ -151,7 +161,7 @@ def take_snapshot(
         pipeline: The test pipeline; None builds it from the detector's config.
     """
     pipeline = pipeline or build_pipeline(model, isinstance(image, np.ndarray))
-    with visualizer.taps as taps, without_drawing(model):
+    with visualizer.taps as taps, without_drawing():
         result = inference_detector(model, image, pipeline)
     array = image if isinstance(image, np.ndarray) else None
     (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result, array=array)
@@ -167,22 +177,8 @@ def show_layers(model: nn.Module, image: str | np.ndarray, depth: int = DEPTH) -
         depth: Depth of the tree.
     """
     pipeline = build_pipeline(model, isinstance(image, np.ndarray))
-    with without_drawing(model):
+    with without_drawing():
         return layer_tree(model, lambda: inference_detector(model, image, pipeline), depth)
-
-
-@contextlib.contextmanager
-def without_drawing(model: nn.Module) -> Iterator[None]:
-    """Within the context, keep a detector that draws by itself from drawing."""
-    visualizer = getattr(unwrap_detector(model), 'featviz', None)
-    stages = getattr(visualizer, 'stages', ())
-    if visualizer is not None:
-        visualizer.stages = ()
-    try:
-        yield
-    finally:
-        if visualizer is not None:
-            visualizer.stages = stages
 
 
 def is_unreadable(image: str, backend_args: dict | None = None) -> bool:

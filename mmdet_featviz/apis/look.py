@@ -132,6 +132,7 @@ OPTIONS_OF_RUNS = (
     'workers',
     'log_to_visualizer',
     'report',
+    'explain',
     'image_format',
     'maps_dtype',
     'channel_tiles',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import itertools
@@ -9,10 +10,11 @@ import logging
 import os
 import os.path as osp
 import threading
+from contextvars import ContextVar
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import get_dist_info, is_main_process
@@ -29,6 +31,10 @@ from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channe
 from mmdet_featviz.capture.detector import is_augmented_call, unwrap_detector
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.explanation.detections import detections_of
+from mmdet_featviz.explanation.detector_batch import DetectorBatch
+from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
+from mmdet_featviz.explanation.request import REQUEST_OPTIONS, ExplanationRequest
 from mmdet_featviz.runs import early_exit
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
@@ -50,6 +56,18 @@ if TYPE_CHECKING:
 STAGES = ('train', 'val', 'test')
 DEFAULT_DIR = osp.join('work_dirs', 'featviz')
 _numbers = itertools.count()  # of visualizers, which all ranks create in the same order
+
+_draws: ContextVar[bool] = ContextVar('draws', default=True)  # whether detectors that draw by themselves do
+
+
+@contextlib.contextmanager
+def without_drawing() -> Iterator[None]:
+    """Within the context, detectors that draw by themselves do not draw, in this thread."""
+    token = _draws.set(False)
+    try:
+        yield
+    finally:
+        _draws.reset(token)
 
 
 class FeatureVisualizer:
@@ -86,8 +104,12 @@ class FeatureVisualizer:
             several ranks, only the first one sends.
         report: Whether to write a report page for the browser, ``report/index.html``, at the end of the run. Also saves
             the activation maps.
-        strict: Whether to stop at an image that cannot be read, a picture that cannot be written or a layer without
-            maps, instead of skipping and counting it.
+        explain: Also explain single detections of the drawn images, in a pass of its own over each batch of a test or
+            validation: a dict with the arguments `method`, `targets`, `layers` and `of` of
+            :func:`mmdet_featviz.explain`, those of the method, and `each_level`, whether to also draw each level alone.
+            Default: none are explained.
+        strict: Whether to stop at an image that cannot be read or explained, a picture that cannot be written or a
+            layer without maps, instead of skipping and counting it.
         **style: Arguments of :class:`mmdet_featviz.Style`: which pictures are made, and how they look.
 
     Raises:
@@ -114,6 +136,7 @@ class FeatureVisualizer:
         workers: int | str = AUTO,
         log_to_visualizer: bool = False,
         report: bool = False,
+        explain: dict | None = None,
         strict: bool = False,
         **style: Any,
     ) -> None:
@@ -126,6 +149,8 @@ class FeatureVisualizer:
             if 'maps' not in self.style.save:
                 self.style = replace(self.style, save=(*self.style.save, 'maps'))
         self.report = report
+        self.explanations = None if explain is None else _parse_explain(explain)
+        self._explain_each_level = explain is not None and bool(explain.get('each_level'))
         self.layers = None if layers is None else check_names('layers', layers)
         self.layer_type = layer_type
         self.reduction_name = reduction or ('mean' if 'overview' in self.style.save else 'max')
@@ -140,6 +165,8 @@ class FeatureVisualizer:
         self.stages = tuple(
             check_choice('stages', stage, STAGES) for stage in check_names('stages', stages, may_be_empty=True)
         )
+        if explain is not None and not {'val', 'test'} & set(self.stages):
+            raise ValueError(f"explain needs 'val' or 'test' among the stages, but they are {', '.join(self.stages)}")
         self.backend_args = _check_backend_args(backend_args)
         self.average_passes = average_passes
         if overwrite and resume:
@@ -240,6 +267,8 @@ class FeatureVisualizer:
         source = ImageSource(keys, self.backend_args or backend_args, dataset_meta)
         if self.taps is None:
             self._open_run(model, default_dir, source, info or {}, in_run, log)
+        if self.explanations is not None:
+            self.explanations.check(self.taps.model, class_names(source.dataset_meta))
         self._sources[stage] = source
 
     def _open_run(
@@ -263,6 +292,8 @@ class FeatureVisualizer:
             working_dir=os.getcwd(),  # relative paths of images start here
             **info,
         )
+        if self.explanations is not None:
+            info['explanations'] = dict(asdict(self.explanations), each_level=self._explain_each_level)
         self._in_run = in_run
         self._weights_note = info.get('weights')
         out_dir = os.fspath(self.out_dir or default_dir)
@@ -350,6 +381,10 @@ class FeatureVisualizer:
         else:
             self.stop_early()
 
+    def draws(self, stage: str) -> bool:
+        """Whether a detector that draws by itself draws a prediction of a stage that is made now."""
+        return _draws.get() and stage in self.stages
+
     def is_done(self, stage: str = 'test') -> bool:
         """Whether this test or validation, or the training, has reached `max_images`."""
         return self._images.is_over(stage)
@@ -390,8 +425,9 @@ class FeatureVisualizer:
         folder: str = '',
         stage: str = 'test',
         selection: Selection | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Draw the feature maps that the taps captured from one batch.
+        """Draw the feature maps that the taps captured from one batch, and explain its detections.
 
         Args:
             passes: The passes over the batch: one, or one per augmentation.
@@ -400,6 +436,7 @@ class FeatureVisualizer:
             stage: ``train``, ``val`` or ``test``. Training images are drawn over the network's input: random crops and
                 mosaics have no place in an original image.
             selection: Result of :meth:`select`; None selects now, for a batch that is new.
+            data: The batch as the data loader returned it, which explanations need.
         """
         if not passes:
             return
@@ -409,6 +446,7 @@ class FeatureVisualizer:
         if images:
             self._warn_without_truth(passes[0].samples)
         self._writer.postpones = self._schedule.postpones and self._is_source_of_run(stage)
+        drawn: dict[int, list[Snapshot]] = {}  # by index in the batch
         with self._schedule.batch(images, self._writer.draw_postponed):
             for index, position in enumerate(selected):
                 if position is None:
@@ -417,7 +455,46 @@ class FeatureVisualizer:
                 path = image_path(passes[0].samples[index].metainfo)
                 build = partial(self.snapshots, passes, index, result, folder, stage, position, number)
                 with self._lock:
-                    self._writer.build_and_write(path or 'an array', build)
+                    drawn[index] = self._writer.build_and_write(path or 'an array', build)
+        if self.explanations is not None and stage != 'train' and data is not None:
+            self._explain(passes, results, drawn, data)
+
+    def _explain(
+        self,
+        passes: Sequence[Pass],
+        results: Sequence[Any],
+        drawn: Mapping[int, Sequence[Snapshot]],
+        data: Mapping[str, Any],
+    ) -> None:
+        """Explain the images of a batch that were drawn, in the pass of test-time augmentation that is not flipped."""
+        plain = [number for number, pass_ in enumerate(passes) if not pass_.samples[0].metainfo.get('flip')]
+        if not plain:
+            return  # a detector that draws by itself knows one pass at a time
+        snapshots = {index: of_image[plain[0]] for index, of_image in drawn.items() if of_image}
+        snapshots = {index: one for index, one in snapshots.items() if not self._writer.has_explained(one)}
+        if not snapshots:
+            return
+        if len(passes) > 1:  # the results are those of all passes, merged
+            data, results = {name: values[plain[0]] for name, values in data.items()}, ()
+        names = {index: snapshot.path or 'an array' for index, snapshot in snapshots.items()}
+        with self._lock:
+            self._writer.explain_and_write(names, partial(self._explanations, snapshots, data, results))
+
+    def _explanations(
+        self, snapshots: Mapping[int, Snapshot], data: Mapping[str, Any], results: Sequence[Any]
+    ) -> dict[int, list[Explanation]]:
+        """Return the explanations of images of a batch, by their index."""
+        request, style = self.explanations, replace(self.style, **LOOK)
+        names = class_names(next(iter(snapshots.values())).dataset_meta)
+        detections = [detections_of(result) for result in results] or None
+        batch = DetectorBatch(self.taps.model, data, request.layers, detections=detections)
+        explanations: dict[int, list[Explanation]] = {index: [] for index in snapshots}
+        with without_drawing():
+            maps = request.explain(batch, names, list(snapshots))
+        for target, levels in maps.items():
+            snapshot = snapshots[target.image]
+            explanations[target.image].append(explanation_of(target, request.method, levels, snapshot, style))
+        return explanations
 
     def _is_source_of_run(self, stage: str) -> bool:
         """Whether ``run.json`` names the classes and the file backend of a stage, so that it can be drawn later."""
@@ -557,6 +634,22 @@ def _check_backend_args(backend_args: dict | None) -> dict | None:
                 f'no file backend can be made from backend_args={backend_args!r} ({type(error).__name__}: {error})'
             ) from error
     return backend_args
+
+
+def _parse_explain(explain: dict) -> ExplanationRequest:
+    """Return what the argument `explain` asks for.
+
+    Raises:
+        TypeError, ValueError: If it is no dict, or one of its values is wrong.
+    """
+    if not isinstance(explain, dict):
+        raise TypeError(f"explain must be a dict such as dict(method='odam', targets='top 3'), but is {explain!r}")
+    looks = [name for name in explain if name in STYLE_OPTIONS]
+    if looks:
+        raise TypeError(f'explain has no {looks[0]!r}: explanations look as the other pictures of the run')
+    own = {name: value for name, value in explain.items() if name in REQUEST_OPTIONS}
+    options = {name: value for name, value in explain.items() if name not in (*own, 'each_level')}
+    return ExplanationRequest(**own, options=options)
 
 
 def _check_option_names(style: dict) -> None:

@@ -9,13 +9,15 @@ import argparse
 import os.path as osp
 from dataclasses import replace
 from functools import partial
-from typing import Sequence
+from typing import Any, Sequence
 
 import torch
 from tqdm import tqdm
 
 from mmdet_featviz.capture.channel_selection import ChannelError, choose_channels, parse_channel_choice
 from mmdet_featviz.cli.options import add_drawing_options, drawing_options, name_filter
+from mmdet_featviz.explanation.explanation import LOOK
+from mmdet_featviz.runs.explanation_files import FOLDER, load_explanation
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
@@ -42,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='Only images with these keys; * matches any characters. Default: all.',
     )
     parser.add_argument(
-        '--levels', nargs='+', metavar='LEVEL', help='Only these levels, such as neck_0 or backbone_*. Default: all.'
+        '--levels',
+        nargs='+',
+        metavar='LEVEL',
+        help='Only these levels, such as neck_0 or backbone_*; explanations are called explain. Default: all.',
     )
     parser.add_argument('--overwrite', action='store_true', help="Replace another run's pictures in DIR.")
     add_drawing_options(parser, Style, show_defaults=False)
@@ -74,6 +79,14 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
     for path in tqdm(source.paths, unit='image'):
         writer.build_and_write(osp.dirname(path), partial(load, path))
+    look = replace(style, **{**LOOK, 'normalize': _normalize_of(args)})
+    wanted = [key for key in source.explanations if is_level_wanted(FOLDER) and is_image_wanted(key)]
+    for key in wanted:
+        paths = source.explanations[key]
+        writer.explain_and_write(
+            {0: key}, lambda paths=paths: {0: [load_explanation(path, source.info, look) for path in paths]}
+        )
+    drawn += len(wanted)
     writer.finish()
     if not drawn and not writer.outcome.skipped:
         raise SystemExit('--images and --levels match nothing: manifest.jsonl of the run lists keys, layers and levels')
@@ -98,6 +111,12 @@ def _of_classes(snapshot: Snapshot, classes: Sequence[str] | None) -> Snapshot:
     labels = [find_label(name, names) for name in classes]
     levels = [level for level in snapshot.levels if level.label is None or level.label in labels]
     return replace(snapshot, levels=levels)
+
+
+def _normalize_of(args: argparse.Namespace) -> Any:
+    """Return the value range of explanations; that of the run is for activation maps."""
+    given = getattr(args, 'normalize', 'run')
+    return LOOK['normalize'] if given == 'run' else given
 
 
 def _check_saved(snapshot: Snapshot, style: Style, has_choice: bool) -> None:

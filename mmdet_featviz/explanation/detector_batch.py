@@ -50,15 +50,23 @@ class DetectorBatch:
             detectors without a neck.
         suppressed: Whether to predict as in a test. Otherwise every candidate is predicted, also those that NMS or the
             score threshold removes.
+        detections: What the detector has predicted for each image of this batch, if it has. The explained boxes are
+            then those, bit for bit; None predicts once more.
     """
 
     def __init__(
-        self, model: nn.Module, data: Mapping[str, Any], layers: Sequence[str] | None = None, suppressed: bool = True
+        self,
+        model: nn.Module,
+        data: Mapping[str, Any],
+        layers: Sequence[str] | None = None,
+        suppressed: bool = True,
+        detections: Sequence[Detections] | None = None,
     ) -> None:
         self.model = unwrap_detector(model)
         self.data = data
         self.layers = _default_layers(self.model) if layers is None else layers
         self.suppressed = suppressed
+        self._given = detections
 
     def __len__(self) -> int:
         return len(self.data['data_samples'])
@@ -71,14 +79,20 @@ class DetectorBatch:
         return detections, pass_
 
     @property
-    def detections(self) -> list[Detections]:
+    def detections(self) -> Sequence[Detections]:
         """What the detector predicts for each image, without gradients."""
-        return self._plain_pass[0]
+        return self._plain_pass[0] if self._given is None else self._given
+
+    @cached_property
+    def candidates(self) -> DetectorBatch:
+        """The same batch, with every candidate predicted."""
+        return DetectorBatch(self.model, self.data, self.layers, suppressed=False) if self.suppressed else self
 
     @property
     def plain_pass(self) -> Pass:
-        """The pass that predicted :attr:`detections`: the network's inputs and the meta information."""
-        return self._plain_pass[1]
+        """A pass without gradients, for the network's inputs and the meta information."""
+        has_passed = '_plain_pass' in vars(self)
+        return (self if has_passed else self.candidates)._plain_pass[1]
 
     def predict(self, inputs: Sequence[Tensor], samples: Sequence[Any]) -> list[Detections]:
         """Predict on other images, without gradients.

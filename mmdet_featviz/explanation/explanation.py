@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Sequence
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Views
+
+# What differs from other pictures: zero heat has the first color of the color map, and the explained box is drawn.
+LOOK = dict(normalize='max', boxes='both', score_thr=0.0, save=('overlay',))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +156,14 @@ class Explanation:
 def _area(level: Level) -> float:
     """Area of a cell, in square pixels of the network's input."""
     return level.stride[0] * level.stride[1]
+
+
+def explanation_of(
+    target: Target, method: str, levels: Sequence[Level], snapshot: Snapshot, style: Style
+) -> Explanation:
+    """Return the explanation of a target in the image of a snapshot, whose own maps and boxes are left out."""
+    own = replace(snapshot, levels=levels, attention=(), boxes=explained_boxes(target), ignored=None)
+    return Explanation(target, method, own, style)
 
 
 def explained_boxes(target: Target) -> Boxes:

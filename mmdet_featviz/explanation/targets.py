@@ -78,7 +78,7 @@ class Selection(NamedTuple):
     choose: Callable[[int, Detections, Any], tuple[list[Target], str]]
 
 
-def parse_targets(targets: Any, of: str, names: Sequence[str]) -> list[Selection]:
+def parse_targets(targets: Any, of: str, names: Sequence[str] | None) -> list[Selection]:
     """Parse what the user wants to be explained.
 
     Args:
@@ -88,7 +88,7 @@ def parse_targets(targets: Any, of: str, names: Sequence[str]) -> list[Selection
             BOTTOM CLASS`` (a drawn box in pixels of the image, of any class without a name); a whole number (position
             in order of score, from 0).
         of: What is explained of each: a key of `PARTS`.
-        names: Names of the classes, if known.
+        names: Names of the classes, if known. None accepts any class: it only checks the grammar.
 
     Raises:
         TypeError, ValueError: If a target cannot be understood, or a class does not exist.

@@ -109,3 +109,15 @@ def finished_levels(store: Storage) -> dict[tuple, set[str]]:
         is_complete = not entry.get('incomplete') and existing.issuperset(entry['files'])
         (levels.add if is_complete else levels.discard)(name)
     return finished
+
+
+def explained_passes(store: Storage) -> set[tuple]:
+    """Return (image key, pass) of all images whose explanations are complete."""
+    existing = store.all_names()
+    complete: dict[tuple, bool] = {}
+    for entry in read_entries(store):
+        if 'method' in entry:
+            known = entry['key'], entry['pass']
+            is_complete = not entry.get('incomplete') and existing.issuperset(entry['files'])
+            complete[known] = complete.get(known, True) and is_complete
+    return {known for known, is_complete in complete.items() if is_complete}

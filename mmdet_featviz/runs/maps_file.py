@@ -30,7 +30,7 @@ class MapsError(ValueError):
     """A maps file that cannot be read, or whose content does not fit."""
 
 
-def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
+def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32', **facts: Any) -> bytes:
     """Return the content of an ``.npz`` file with a snapshot's activation maps and their placement on the image.
 
     Arrays in the file: one map (rows, columns) per level, under the level's name (``neck_0``); selected channels
@@ -40,6 +40,7 @@ def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
     Args:
         snapshot: The snapshot.
         dtype: ``float32`` or ``float16`` for the maps. In float16, values beyond +-65504 are clipped.
+        **facts: Further entries of ``meta``.
     """
     arrays = {}
     for level in snapshot.levels:
@@ -64,6 +65,7 @@ def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32') -> bytes:
         input_size=snapshot.placement.input_size,
         levels=[_level_facts(level) for level in snapshot.levels],
         attention=[_level_facts(level) for level in snapshot.attention],
+        **facts,
     )
     buffer = io.BytesIO()
     np.savez(buffer, meta=np.array(json.dumps(meta, ensure_ascii=False)), **arrays)
@@ -80,7 +82,7 @@ def load_snapshot(path: str) -> Snapshot:
         MapsError: If the file cannot be read, or holds no maps in this package's format: a file from outside may have
             a name that leads out of the folder of the run, or arrays and sizes that do not fit each other.
     """
-    with _errors_of(path):
+    with errors_of(path):
         snapshot = parse_snapshot(fileio.get(path), path)
         return replace(snapshot, levels=[_with_raw(level, snapshot, path) for level in snapshot.levels])
 
@@ -95,17 +97,22 @@ def parse_snapshot(data: bytes, name: str) -> Snapshot:
     Raises:
         MapsError: As :func:`load_snapshot`.
     """
-    with _errors_of(name):
+    return parse_maps(data, name)[0]
+
+
+def parse_maps(data: bytes, name: str) -> tuple[Snapshot, dict[str, Any]]:
+    """As :func:`parse_snapshot`; also returns ``meta``, whose further entries are not checked."""
+    with errors_of(name):
         arrays = _load_arrays(data)
         meta = json.loads(str(arrays['meta']))
         version = meta['format']
         if version != FORMAT:
             raise MapsError(f'{name} was written by another version of this package (format {version})')
-        return _parse_snapshot(meta, arrays)
+        return _parse_snapshot(meta, arrays), meta
 
 
 @contextlib.contextmanager
-def _errors_of(name: str) -> Iterator[None]:
+def errors_of(name: str) -> Iterator[None]:
     """Within the context, an error of any kind becomes a MapsError that names the file."""
     try:
         yield
@@ -121,7 +128,7 @@ def _load_arrays(data: bytes) -> dict[str, np.ndarray]:
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         # What is not compressed is not larger than the file: no archive fills the memory.
         is_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.zip.infolist())
-        _require(is_plain, 'its arrays are compressed')
+        require(is_plain, 'its arrays are compressed')
         return dict(archive)
 
 
@@ -134,15 +141,15 @@ def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
     """
     key, path, augmentation, is_file = (meta[name] for name in ('key', 'path', 'augmentation', 'is_file'))
     folder, position = meta.get('folder', ''), meta.get('position')  # not in runs of earlier versions
-    _require(isinstance(key, str) and is_inside(key), f'its image key {key!r} leads out of the folder of the run')
-    _require(isinstance(folder, str) and isinstance(is_file, bool), f'its folder is {folder!r}, is_file {is_file!r}')
-    _require(path is None or isinstance(path, str), f'its image path is {path!r}')
+    require(isinstance(key, str) and is_inside(key), f'its image key {key!r} leads out of the folder of the run')
+    require(isinstance(folder, str) and isinstance(is_file, bool), f'its folder is {folder!r}, is_file {is_file!r}')
+    require(path is None or isinstance(path, str), f'its image path is {path!r}')
     is_pass = is_mean(augmentation) or (type(augmentation) is int and augmentation >= 0)
-    _require(is_pass, f'its pass is {augmentation!r}')
-    _require(position is None or type(position) is int, f'its position in the data set is {position!r}')
+    require(is_pass, f'its pass is {augmentation!r}')
+    require(position is None or type(position) is int, f'its position in the data set is {position!r}')
     matrix = np.array(meta['matrix'], np.float64)
     is_placed = matrix.shape == (3, 3) and np.isfinite(matrix).all() and np.linalg.cond(matrix) < 1e15
-    _require(is_placed, f'its placement {meta["matrix"]!r} is no matrix with an inverse')
+    require(is_placed, f'its placement {meta["matrix"]!r} is no matrix with an inverse')
     boxes = ignored = None
     if 'boxes' in arrays:
         rows = _floats(arrays['boxes'], 'boxes', (None, 6))
@@ -164,7 +171,7 @@ def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
     )
 
 
-def _require(fits: bool, problem: str) -> None:
+def require(fits: bool, problem: str) -> None:
     if not fits:
         raise ValueError(problem)
 
@@ -173,7 +180,7 @@ def _size(size: Any) -> tuple[int, int]:
     """Check a size (height, width) of an image or of the network's input, in pixels."""
     height, width = size
     fits = type(height) is int and type(width) is int and min(height, width) > 0 and height * width <= MAX_PIXELS
-    _require(fits, f'a size of {width!r}x{height!r} pixels')
+    require(fits, f'a size of {width!r}x{height!r} pixels')
     return height, width
 
 
@@ -181,7 +188,7 @@ def _floats(array: np.ndarray, name: str, shape: tuple) -> np.ndarray:
     """Check the type and the shape of an array; None in `shape` is any number of rows."""
     fits = array.dtype.kind == 'f' and array.ndim == len(shape)
     fits = fits and all(expected in (None, size) for size, expected in zip(array.shape, shape))
-    _require(fits, f'its {name} are {array.dtype} {array.shape}')
+    require(fits, f'its {name} are {array.dtype} {array.shape}')
     return array
 
 
@@ -209,11 +216,11 @@ def _level_arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
 def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.ndarray]) -> Level:
     layer, number, channels, stride = (facts[name] for name in ('layer', 'level', 'channels', 'stride'))
     name = f'{layer}_{number}'
-    _require(is_inside(f'{image_key}/{name}'), f'its level {name!r} leads out of the folder of the run')
+    require(is_inside(f'{image_key}/{name}'), f'its level {name!r} leads out of the folder of the run')
     is_counted = type(number) is int and type(channels) is int and number >= 0 and channels > 0
-    _require(isinstance(layer, str) and is_counted, f'its level {name!r} has {channels!r} channels')
+    require(isinstance(layer, str) and is_counted, f'its level {name!r} has {channels!r} channels')
     vertical, horizontal = stride
-    _require(0 < vertical < math.inf and 0 < horizontal < math.inf, f'its level {name!r} has a stride of {stride!r}')
+    require(0 < vertical < math.inf and 0 < horizontal < math.inf, f'its level {name!r} has a stride of {stride!r}')
     key, parts = f'{prefix}{name}', {}
     values = _floats(arrays[key], name, (None, None))
     for part in CHANNEL_PARTS:
@@ -221,14 +228,14 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
             indices, maps, weights = (arrays[f'{key}.{part}.{field}'] for field in ('indices', 'maps', 'weights'))
             are_channels = indices.dtype.kind in 'iu' and indices.ndim == 1
             are_channels = are_channels and ((indices >= 0) & (indices < channels)).all()
-            _require(are_channels, f'the channels of {name} are not among its {channels}')
+            require(are_channels, f'the channels of {name} are not among its {channels}')
             maps = _floats(maps, f'channels of {name}', (len(indices), *values.shape))
             weights = _floats(weights, f'weights of {name}', (channels,))
             parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
     offset = _offset(facts.get('offset'), name)
     score_of, label = facts.get('score_of'), facts.get('label')
-    _require(score_of is None or isinstance(score_of, str), f'its level {name!r} has the scores of {score_of!r}')
-    _require(label is None or (type(label) is int and label >= 0), f'its level {name!r} has the label {label!r}')
+    require(score_of is None or isinstance(score_of, str), f'its level {name!r} has the scores of {score_of!r}')
+    require(label is None or (type(label) is int and label >= 0), f'its level {name!r} has the label {label!r}')
     parts.update(offset=offset, score_of=score_of, label=label)
     return Level(layer, number, channels, (vertical, horizontal), values.astype(np.float32), **parts)
 
@@ -238,7 +245,7 @@ def _offset(offset: Any, name: str) -> tuple[float, float] | None:
     if offset is None:
         return None
     vertical, horizontal = offset
-    _require(math.isfinite(vertical) and math.isfinite(horizontal), f'its level {name!r} has an offset of {offset!r}')
+    require(math.isfinite(vertical) and math.isfinite(horizontal), f'its level {name!r} has an offset of {offset!r}')
     return vertical, horizontal
 
 

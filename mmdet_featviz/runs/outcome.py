@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, field
 
+from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.compact_table import CompactTable
 from mmdet_featviz.runs.maps_file import MapsError
 from mmdet_featviz.structures.snapshot import Snapshot
@@ -51,18 +52,32 @@ class Outcome:
             self.skipped.setdefault(reason, []).extend(names)
         self.messages = {**other.messages, **self.messages}
 
-    def add_error(self, error: Exception, name: str) -> None:
-        """Count an image with something missing because of an error."""
-        if isinstance(error, ImageError):
+    def add_error(self, error: Exception, name: str, explaining: bool = False) -> None:
+        """Count an image with something missing because of an error.
+
+        Args:
+            error: The error.
+            name: Name of the image.
+            explaining: Whether its explanations are missing, otherwise its maps.
+        """
+        doing = 'explaining' if explaining else 'drawing'
+        if isinstance(error, NoTargetError):
+            reason, message = 'nothing to explain', str(error)
+        elif isinstance(error, ImageError):
             reason, message = 'image not readable', str(error)
         elif isinstance(error, MapsError):
             reason, message = 'maps not readable', str(error)
         elif isinstance(error, OSError):
             reason, message = f'picture not written, {error.strerror or error}', str(error)
+        elif explaining and isinstance(error, ValueError):  # the message of an explainer says what to do
+            reason, message = f'{type(error).__name__} while {doing}', str(error)
         else:
-            reason, message = f'{type(error).__name__} while drawing', traceback.format_exc()
+            reason, message = f'{type(error).__name__} while {doing}', traceback.format_exc()
+        if explaining and not isinstance(error, NoTargetError):
+            reason = f'explanations: {reason}'
+        lost = 'Its detections are not explained' if explaining else 'The image is skipped'
         self.skipped.setdefault(reason, []).append(name)
-        self.messages.setdefault(reason, message)
+        self.messages.setdefault(reason, f'{message}. {lost}; further ones are only counted.')
 
     def summary(self, folder: str) -> str:
         """Return one line: pictures, images, output folder, and skipped images with the reason."""

@@ -26,6 +26,7 @@ class Run:
         info: Content of ``run.json``.
         entries: {(image key, pass, layer, level): manifest entry}, in the order of the data set.
         paths: Paths of its maps files.
+        explanations: {image key: paths of the files of its explanations}.
 
     Raises:
         FileNotFoundError: If the folder has no manifest.
@@ -41,14 +42,20 @@ class Run:
             )
         self.info = read_run_info(store)
         self.entries: dict[tuple, dict] = {}  # of equal keys, the last entry
+        explanations: dict[str, str] = {}  # file: image key
         for entry in read_entries(store):
+            if 'method' in entry:
+                explanations.update({file: entry['key'] for file in entry['files'] if file.endswith('.npz')})
             if 'augmentation' in entry:  # not in the manifest of a report or of a comparison
                 self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
         self.entries = dict(sorted(self.entries.items(), key=lambda item: run_order(item[1])))
         files = {file: None for entry in self.entries.values() for file in entry['files']}
         names = [file for file in files if osp.basename(file).startswith('maps') and file.endswith('.npz')]
         self.paths = [store.path(name) for name in names]
-        if not names:
+        self.explanations: dict[str, list[str]] = {}
+        for file, key in explanations.items():
+            self.explanations.setdefault(key, []).append(store.path(file))
+        if not names and not explanations:
             raise ValueError(f"{self.folder} holds no maps to draw from: run with save=('maps',)")
 
     def snapshots(self) -> Iterator[Snapshot]:

@@ -18,6 +18,7 @@ from mmdet_featviz.runs.backlog import BACKLOG, IS_BACKLOG, Backlog
 from mmdet_featviz.runs.manifest import (
     MANIFEST,
     PART,
+    explained_passes,
     finished_levels,
     manifest_names,
     read_entries,
@@ -58,6 +59,7 @@ class RunFolder:
         is_first: Whether this rank prepared the folder, and so writes ``run.json``.
         in_run: As the argument.
         finished: With `resume`: {(image key, pass): names of the levels whose files exist}.
+        explained: With `resume`: (image key, pass) of the images whose explanations exist.
 
     Raises:
         FileExistsError: If the folder holds another run, and neither `overwrite` nor `resume` is set; or if a run of
@@ -92,12 +94,14 @@ class RunFolder:
         self._place = _location(self.out_dir)
         self.id = decision['id'] if decision else read_run_info(self._store).get('id')
         self.finished: dict[tuple, set[str]] = {}
+        self.explained: set[tuple] = set()
         if resume:
             self.find_finished()
 
     def find_finished(self) -> None:
-        """Find out which levels have been finished by all ranks."""
+        """Find out what has been finished by all ranks."""
         self.finished = finished_levels(self._store)
+        self.explained = explained_passes(self._store)
 
     @property
     def is_remote(self) -> bool:

@@ -31,6 +31,9 @@ def check_same_settings(folder: str, before: dict, now: dict) -> None:
     old_style, new_style = ({**default, **(info.get('style') or {})} for info in (before, now))
     pairs = {name: (before.get(name), now.get(name)) for name in ('layers', 'reduction')}
     pairs.update({f'style.{name}': (old_style[name], new_style[name]) for name in default})
+    old_request, new_request = (info.get('explanations') or {} for info in (before, now))
+    for name in {**old_request, **new_request}:
+        pairs[f'explanations.{name}'] = (old_request.get(name), new_request.get(name))
     for name in ('config', 'checkpoint'):
         if before.get(name) is not None and now.get(name) is not None:  # not every way to run names them
             old, new = (_whole_path(info[name], info.get('working_dir')) for info in (before, now))

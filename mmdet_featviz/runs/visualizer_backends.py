@@ -12,6 +12,8 @@ from mmengine.visualization import Visualizer
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.views import Picture
 
+REMEMBERED = 64  # images; more than a batch
+
 
 class PictureLogger:
     """Sends pictures to all backends of an mmengine visualizer.
@@ -27,23 +29,29 @@ class PictureLogger:
     def __init__(self, visualizer: Visualizer) -> None:
         self.visualizer = visualizer
         self._image_count = 0
+        self._numbers: dict[str, int] = {}  # of the latest images, by key: explanations follow the maps of a batch
 
     def add(self, pictures: Sequence[tuple[Snapshot, Picture]]) -> None:
         """Send the pictures of one image, from all its passes."""
+        key = pictures[0][0].key
+        if key not in self._numbers:
+            self._numbers[key] = self._image_count
+            self._image_count += 1
         for snapshot, picture in pictures:
             pixels = np.ascontiguousarray(picture.pixels[..., ::-1])
             self.visualizer.add_image(self._name(snapshot, picture), pixels, self._step(snapshot))
-        self._image_count += 1
+        for old in list(self._numbers)[:-REMEMBERED]:
+            del self._numbers[old]
 
     def _name(self, snapshot: Snapshot, picture: Picture) -> str:
         key = snapshot.key
         if snapshot.folder and self.visualizer.get_backend('MLflowVisBackend') is None:
             key = key[len(snapshot.folder) + 1 :]
-        return f'{key.replace("/", "__")}.{osp.splitext(picture.name)[0]}.png'
+        return f'{key}.{osp.splitext(picture.name)[0]}.png'.replace('/', '__')
 
     def _step(self, snapshot: Snapshot) -> int:
         number = re.search(r'\d+', snapshot.folder)  # of epoch_3, epoch_3/student or epoch_3_2
-        return int(number.group()) if number else self._image_count
+        return int(number.group()) if number else self._numbers[snapshot.key]
 
 
 def current_visualizer() -> Visualizer | None:

@@ -16,7 +16,16 @@ import numpy as np
 from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.logging import print_log
 
+from mmdet_featviz.explanation.explanation import Explanation
+from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.backlog import BACKLOG, Backlog, can_wait
+from mmdet_featviz.runs.explanation_files import (
+    FOLDER,
+    dump_explanation,
+    explanation_entry,
+    explanation_name,
+    explanation_pictures,
+)
 from mmdet_featviz.runs.manifest import MANIFEST, level_entry
 from mmdet_featviz.runs.maps_file import dump_snapshot, parse_snapshot
 from mmdet_featviz.runs.outcome import Outcome
@@ -89,6 +98,7 @@ class RunWriter:
         self._workers_at_end = workers if workers_at_end is None else workers_at_end
         self.postpones = False
         self._is_drawing_backlog = False
+        self._each_level = bool((info.get('explanations') or {}).get('each_level'))
         self._run_info = dict(version=__version__, style=asdict(style), **info)
         if run_folder.finished or run_folder.backlogs():
             before = read_run_info(get_storage(run_folder.out_dir))
@@ -120,17 +130,63 @@ class RunWriter:
         self._record_centers(snapshots)
         self._workers.submit(self._postpone if self._can_postpone(snapshots) else self._write_all, snapshots)
 
-    def build_and_write(self, name: str, build: Callable[[], Sequence[Snapshot]]) -> None:
+    def build_and_write(self, name: str, build: Callable[[], Sequence[Snapshot]]) -> list[Snapshot]:
         """Build the snapshots of one image and write them; an error in building counts as one in drawing the image.
 
         Args:
             name: Name of the image, for messages.
             build: Returns the snapshots.
+
+        Returns:
+            The snapshots, or nothing after an error.
         """
-        outcome = Outcome()
+        outcome, built = Outcome(), []
+
+        def build_all(_: Outcome) -> None:
+            built.extend(build())
+            self.write(*built)
+
         self.is_finished = False
-        self._attempt(outcome, name, lambda _: self.write(*build()))
+        self._attempt(outcome, name, build_all)
         self._count(outcome)
+        return built
+
+    def explain_and_write(
+        self, names: Mapping[int, str], explain: Callable[[], Mapping[int, Sequence[Explanation]]]
+    ) -> None:
+        """Explain the images of a batch, and write the pictures and saved maps of the explanations.
+
+        An error in explaining costs the explanations, and nothing else.
+
+        Args:
+            names: Name of each image, by its index in the batch, for messages.
+            explain: Returns the explanations of each image.
+
+        Raises:
+            Exception: With `strict`, any error but :class:`NoTargetError`.
+        """
+        outcome, missing = Outcome(), NoTargetError('an image has no target')
+        self.is_finished = False
+        explanations: Mapping[int, Sequence[Explanation]] = {}
+        try:
+            explanations = explain()
+        except NoTargetError as error:
+            missing = error
+        except Exception as error:  # of the detector, or of the user's explainer
+            if self.strict:
+                raise
+            missing = error
+        for index, name in names.items():
+            if explanations.get(index):
+                self.run_folder.take(self._run_info)
+                self._workers.submit(self._draw_explanations, explanations[index])
+            else:
+                outcome.add_error(missing, osp.basename(name), explaining=True)
+        self._count(outcome)
+
+    def has_explained(self, snapshot: Snapshot) -> bool:
+        """Whether the run that is resumed has all explanations of an image."""
+        return (snapshot.key, snapshot.augmentation) in self.run_folder.explained
 
     def record_metrics(
         self, metrics: dict[str, Any], folder: str = '', focus: Mapping[str, dict] | None = None
@@ -228,8 +284,7 @@ class RunWriter:
     def _count(self, outcome: Outcome) -> None:
         """Add the outcome of a task, and log each reason for skipping when it first occurs."""
         for reason in outcome.skipped.keys() - self.outcome.skipped.keys():
-            message = f'{outcome.messages[reason]}. The image is skipped; further ones are only counted.'
-            print_log(message, 'current', logging.WARNING)
+            print_log(outcome.messages[reason], 'current', logging.WARNING)
         self.outcome.add(outcome)
 
     def _receive(self, outcome: Outcome) -> None:
@@ -408,6 +463,37 @@ class RunWriter:
         name = f'{snapshot.key}/{picture.name}'
         self.run_folder.write(name, encode_picture(picture.pixels, name))
         return outcome, snapshot, picture if self._log is not None else replace(picture, pixels=None), files
+
+    def _draw_explanations(self, explanations: Sequence[Explanation]) -> Outcome:
+        """Draw and save the explanations of one image; their entries are recorded together."""
+        outcome, entries = Outcome(), []
+        try:
+            for explanation in explanations:
+                entries.append(explanation_entry(explanation))
+                self._write_explanation(outcome, explanation, entries[-1]['files'])
+        except Exception as error:
+            entries = [{**entry, 'incomplete': True} for entry in entries]
+            outcome.add_error(error, osp.basename(explanations[0].snapshot.path or 'an array'), explaining=True)
+            if self.strict:
+                raise
+        finally:
+            self._attempt(outcome, MANIFEST, lambda _: self.run_folder.record(entries))
+        return outcome
+
+    def _write_explanation(self, outcome: Outcome, explanation: Explanation, files: list[str]) -> None:
+        """Write what the style asks for, and append the names of the files to `files`."""
+        snapshot = explanation.snapshot
+        for picture in explanation_pictures(explanation, self._each_level) if self.style.pictures else ():
+            files.append(f'{snapshot.key}/{picture.name}')
+            self.run_folder.write(files[-1], encode_picture(picture.pixels, picture.name))
+            outcome.pictures += 1
+            if self._log is not None:
+                outcome.logged.append((snapshot, picture))
+        if {'maps', 'raw'} & set(self.style.save):
+            name = f'{FOLDER}/{explanation_name(explanation)}.npz'
+            files.append(f'{snapshot.key}/{name}')
+            self._write_maps(outcome, snapshot, name, dump_explanation(explanation))
+        outcome.drawn.add(snapshot.key)
 
     def _record(
         self,

@@ -143,12 +143,14 @@ def class_names(dataset_meta: dict | None) -> list[str]:
     return [str(name) for name in classes] if isinstance(classes, (list, tuple, np.ndarray)) else []
 
 
-def find_label(name: str, names: Sequence[str]) -> int:
-    """Return the index of a class that is given by its name, or by its index as text.
+def find_label(name: str, names: Sequence[str] | None) -> int:
+    """Return the index of a class that is given by its name, or by its index as text; -1 where names come later (None).
 
     Raises:
         ValueError: If there is none; the message has the closest names.
     """
+    if names is None:
+        return -1
     if name in names:
         return list(names).index(name)
     if name.isdigit() and (not names or int(name) < len(names)):

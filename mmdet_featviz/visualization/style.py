@@ -58,8 +58,8 @@ class Style:
             numbers, counted from 0.
         channel_tiles: Draw each channel as ``overlay`` on the image, or as ``heatmap`` only.
         channel_files: Write one file per channel instead of sheets of up to 64 channels.
-        classes: Classes that ``scores`` draws, as names or numbers. None draws those of the predicted boxes of each image
-            with a score of at least `score_thr`.
+        classes: Classes that ``scores`` draws, as names or numbers. None draws those of the predicted boxes of each
+            image with a score of at least `score_thr`.
         attention_channels: How many channels ``attention`` shows, those with the largest weights.
         maps_dtype: Precision of saved activation maps: ``float32`` or ``float16``.
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from commands import featviz, run_process
-from conftest import manifest, pictures, read, resnet_detector
+from conftest import manifest, noise, pictures, read, resnet_detector, write_dataset
 from explained import SIZE, narrow_retinanet, write_image
 from mmdet.apis import init_detector
 from mmengine.config import Config
@@ -34,7 +34,8 @@ def test_a_folder_of_images(project):
     done = run_process('explain.py', *arguments, cwd=project)
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
-    assert last.startswith(f'4 pictures of 2 images in {project / "why"}; skipped: 1 image (images/broken.jpg)')
+    skipped = '1 image, explanations: image not readable (broken.jpg)'
+    assert last == f'4 pictures of 2 images in {project / "why"}; skipped: {skipped}'
     files, model = [], init_detector(project / 'config.py', str(project / 'weights.pth'), device='cpu')
     for seed in (0, 1):
         image = str(project / 'images' / f'{seed}.png')
@@ -74,6 +75,8 @@ def test_a_folder_of_images(project):
         (['--layers', 'nekc'], "unknown layer 'nekc'"),
         (['--method-options', 'masks=7'], "unknown option 'masks': "),
         (['--colormap', 'purplish'], "unknown color map 'purplish'"),
+        (['--save', 'panel'], "save='panel' is not known: choose from overlay, maps"),
+        (['--targets', 'gt', '--annotations', 'nowhere.json'], 'annotations nowhere.json do not exist'),
     ],
 )
 def test_mistakes(project, tmp_path, options, message):
@@ -93,3 +96,36 @@ def test_options_of_a_method(project, tmp_path):
     (picture,) = pictures(tmp_path)
     assert picture.startswith('0/explain/001_')
     assert picture.endswith('.drise.jpg')
+
+
+def test_ground_truth_of_a_file_and_of_the_config(tmp_path):
+    """Boxes in pixels of the image, which the pipeline scales by a half; one image is not in the annotations."""
+    images = {f'{seed}.png': noise(128, 192, seed=seed) for seed in (0, 1)}
+    write_dataset(tmp_path, images, {'0.png': [[10, 20, 60, 70], [90, 40, 50, 50]], '1.png': [[30, 10, 80, 90]]})
+    write_image(tmp_path / 'images', 2)
+    model = narrow_retinanet()
+    cfg = Config(dict(model=resnet_detector(), test_cfg=dict(), **model.cfg))
+    cfg.test_dataloader.dataset.update(
+        type='CocoDataset',
+        ann_file=str(tmp_path / 'annotations.json'),
+        data_prefix=dict(img=str(tmp_path / 'images')),
+        metainfo=dict(classes=('cat', 'dog')),
+    )
+    cfg.dump(tmp_path / 'config.py')
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)), tmp_path / 'w.pth')
+    found = {}
+    for name, options in dict(file=['--annotations', 'annotations.json'], config=[]).items():
+        arguments = 'images', 'config.py', 'w.pth', '--out-dir', name, '--targets', 'gt', '--save', 'maps', *options
+        done = featviz('explain', *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert 'skipped: 1 image, nothing to explain (2.png)' in done.stdout
+        found[name] = [
+            (entry['key'], entry['number'], entry['wanted'], entry['files']) for entry in manifest(tmp_path / name)
+        ]
+    assert found['file'] == found['config']
+    assert [row[:3] for row in found['file']] == [
+        ('0', 0, [10, 20, 70, 90]),
+        ('0', 1, [90, 40, 140, 90]),
+        ('1', 0, [30, 10, 110, 100]),
+    ]
+    assert all(files == [f'{key}/explain/{files[0].split("/")[-1]}'] for key, _, _, files in found['file'])

@@ -10,6 +10,7 @@ from typing import Any, Callable, Sequence
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from mmengine.runner.amp import autocast
 
 from mmdet_featviz.apis.snapshot_builder import numbered_folder
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
@@ -125,12 +126,12 @@ class FeatVizHook(MetricsHook):
         folder = self.validation_folder(runner)
         if _validates_branches(runner):
             folder += f'/{predicting_branch(unwrap_detector(runner.model)).rstrip(".")}'
-        self._draw('val', outputs, folder)
+        self._draw('val', outputs, folder, data_batch, runner.val_loop)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] = ()
     ) -> None:
-        self._draw('test', outputs, self.visualizer.test_folder)
+        self._draw('test', outputs, self.visualizer.test_folder, data_batch, runner.test_loop)
 
     def after_train(self, runner: Runner) -> None:
         self._is_training = False
@@ -150,12 +151,15 @@ class FeatVizHook(MetricsHook):
         if stage in self.visualizer.stages:
             open_for_run(self.visualizer, runner, stage)
 
-    def _draw(self, stage: str, outputs: Sequence[Any], folder: str) -> None:
+    def _draw(
+        self, stage: str, outputs: Sequence[Any], folder: str, data_batch: Any = None, loop: BaseLoop | None = None
+    ) -> None:
         if stage not in self.visualizer.stages:
             return
         taps = self.visualizer.taps
         taps.detach()
-        self.visualizer.draw(taps.take(), outputs, folder, stage)
+        with autocast(enabled=getattr(loop, 'fp16', False)):  # explanations predict as the loop does
+            self.visualizer.draw(taps.take(), outputs, folder, stage, data=data_batch)
 
     def _close(self, runner: Runner, stage: str) -> None:
         if stage in self.visualizer.stages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os.path as osp
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Callable
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.logging import MessageHub, MMLogger
@@ -17,7 +17,8 @@ from mmdet_featviz.capture.linear_skeleton import is_share
 from mmdet_featviz.runs.visualizer_backends import current_visualizer
 from mmdet_featviz.utils.call_stack import calling
 
-_stage: ContextVar[str] = ContextVar('stage', default='test')  # of the prediction that runs, in each thread
+# Stage of the prediction that runs in each thread, and its batch before preprocessing, which explanations need.
+_step: ContextVar[tuple[str, Any]] = ContextVar('step', default=('test', None))
 
 
 class FeatVizMixin:
@@ -43,21 +44,27 @@ class FeatVizMixin:
         self.featviz = FeatureVisualizer(**(featviz or {}))
 
     def val_step(self, data: Any) -> list:
-        token = _stage.set('val')
+        return self._run_step('val', super().val_step, data)
+
+    def test_step(self, data: Any) -> list:
+        return self._run_step('test', super().test_step, data)
+
+    def _run_step(self, stage: str, step: Callable[[Any], list], data: Any) -> list:
+        token = _step.set((stage, data))
         try:
-            return super().val_step(data)
+            return step(data)
         finally:
-            _stage.reset(token)
+            _step.reset(token)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> list:
-        return self._run_and_draw(_stage.get(), super().predict, batch_inputs, batch_data_samples, *args, **kwargs)
+        return self._run_and_draw(_step.get()[0], super().predict, batch_inputs, batch_data_samples, *args, **kwargs)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> Any:
         return self._run_and_draw('train', super().loss, batch_inputs, batch_data_samples, *args, **kwargs)
 
     def _run_and_draw(self, stage: str, run: Any, inputs: Tensor, samples: list, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the detector, and draw what its layers output during the call."""
-        if stage not in self.featviz.stages or not isinstance(inputs, Tensor) or is_share(inputs):
+        if not self.featviz.draws(stage) or not isinstance(inputs, Tensor) or is_share(inputs):
             return run(inputs, samples, *args, **kwargs)
         folder, run_dir = _position_in_run(stage)
         selection = self.featviz.select(inputs, samples, folder, stage)
@@ -67,8 +74,8 @@ class FeatVizMixin:
         with self.featviz.taps as taps:
             taps.begin(inputs, samples)
             outputs = run(inputs, samples, *args, **kwargs)
-        results = outputs if stage != 'train' else ()
-        self.featviz.draw(taps.take(results), results, folder, stage, selection)
+        results, data = ((), None) if stage == 'train' else (outputs, _step.get()[1])
+        self.featviz.draw(taps.take(results), results, folder, stage, selection, data)
         return outputs
 
 
