@@ -12,11 +12,14 @@ from mmengine.logging import print_log
 
 from mmdet_featviz.evaluation.level_matching import match_levels
 from mmdet_featviz.evaluation.run_comparison import short_names
+from mmdet_featviz.explanation.explanation import LOOK, Explanation
+from mmdet_featviz.report.explanation_data import explanation_data, partner_ids
 from mmdet_featviz.report.image_passes import ImagePass, distinct_names, passes_by_image
 from mmdet_featviz.report.image_values import ImageValues
 from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels, script_call
 from mmdet_featviz.report.page_template import STATIC_FILES, render_page
 from mmdet_featviz.report.summary import summarize_runs
+from mmdet_featviz.runs.explanation_files import load_explanation
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import REPORT, RunFolder
@@ -191,6 +194,9 @@ class Report:
             names = {pair.a.name: pair.b.name for pair in pairs}
             partners = [names.get(level.name) for level in snapshot.levels]
             sides.append(self._side_data(other, 1))
+            explained = [self._explanations(one, side) for side, one in enumerate((snapshot, other))]
+            for data, partner in zip(sides[0]['explanations'], partner_ids(*explained)):
+                data['partner'] = partner
         scale = min(1, IMAGE_SIZE / max(height, width))
         canvas = [max(1, round(width * scale)), max(1, round(height * scale))]
         return dict(size=[width, height], canvas=canvas, photo=image, sides=sides, partners=partners, resized=resized)
@@ -207,7 +213,20 @@ class Report:
     def _side_data(self, snapshot: Snapshot, side: int) -> dict:
         """Levels and boxes of a pass; `side` is 0 for the run and 1 for the other run."""
         levels = page_levels(snapshot, self._aligns[side])
-        return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=not snapshot.placement.seen.all())
+        explanations = [explanation_data(one, snapshot.boxes) for one in self._explanations(snapshot, side)]
+        cropped = not snapshot.placement.seen.all()
+        return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=cropped, explanations=explanations)
+
+    def _explanations(self, snapshot: Snapshot, side: int) -> list[Explanation]:
+        """The saved explanations of a pass; those that cannot be read are left out."""
+        run, explanations = self._runs[side], []
+        style = Style(**{**LOOK, 'align': self._aligns[side]})
+        for path in run.explanations.get(snapshot.key, ()):
+            try:
+                explanations.append(load_explanation(path, run.info, style))
+            except ValueError as error:
+                print_log(f'{error}. It is not in the report.', 'current', logging.WARNING)
+        return [one for one in explanations if one.snapshot.augmentation == snapshot.augmentation]
 
     def _index_data(self, images: Sequence[dict]) -> dict:
         """The data that the page needs when it opens.

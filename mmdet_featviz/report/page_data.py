@@ -21,13 +21,14 @@ IMAGE_SIZE = 1000  # longest side, in pixels, of an image on the page
 MAX_CELLS = 1000  # of a map, along each axis
 
 
-def level_data(level: Level, placement: Placement, align: str) -> dict:
+def level_data(level: Level, placement: Placement, align: str, most: int = MAX_CELLS) -> dict:
     """A level as the page draws it: the values of the cells over the image, and where they are.
 
     Args:
         level: The level.
         placement: Where the image is in the network's input.
         align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
+        most: Most cells of the map along each axis; more are averaged.
 
     Returns:
         Among others: ``cells``, the values as little-endian float32 in base64, row by row (the page interpolates before
@@ -39,7 +40,7 @@ def level_data(level: Level, placement: Placement, align: str) -> dict:
     grid = Grid(level.values.shape, level.stride, placement, align, level.offset)
     rows, columns = grid.window()
     whole = level.values[rows, columns]
-    cells = _shrink(whole, MAX_CELLS)
+    cells = _shrink(whole, most)
     scales = [cells.shape[axis] / whole.shape[axis] for axis in (1, 0)]
     to_window = np.diag([*scales, 1.0])
     to_window[:2, 2] = [(0.5 - window.start) * scale - 0.5 for window, scale in zip((columns, rows), scales)]

@@ -17,6 +17,7 @@ SCRIPTS = (  # in the order in which the page loads them
     'controls.js',
     'pairs.js',
     'picture.js',
+    'explanations.js',
     'image_view.js',
     'strip.js',
     'readout.js',

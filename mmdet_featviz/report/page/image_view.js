@@ -28,7 +28,8 @@ const imageView = (() => {
    */
   function show(shot, chosen) {
     const all = pairs.of(shot);
-    const pair = all.find(({ a }) => a.name === chosen.level) || all[0];
+    const why = chosen.all ? null : explanations.find(shot, chosen.why);
+    const pair = why || all.find(({ a }) => a.name === chosen.level) || all[0];
     const groups = (chosen.all ? all : [pair].filter(Boolean))
       .map((one) => ({ pair: one, made: picture.ofPair(run, shot, one, chosen.all) }));
     pictures = groups.flatMap(({ made }) => made);
@@ -37,7 +38,9 @@ const imageView = (() => {
     bar = chosen.all ? null : picture.colorBar();
     if (bar) legend.replaceChildren(bar.bar);
     legend.hidden = chosen.all || !pair;
-    dom.find('notes').textContent = notesOn(shot, pair, chosen.level).join(' ');
+    dom.find('notes').textContent = notesOn(shot, pair, why ? pair.a.name : chosen.level).join(' ');
+    explanations.show(shot, chosen.all ? '' : chosen.why);
+    if (!chosen.all && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
     dress(chosen);
     return chosen.all ? [] : pictures;
   }
@@ -50,11 +53,12 @@ const imageView = (() => {
     legend.hidden = true;
     legend.replaceChildren();
     dom.find('notes').textContent = '';
+    explanations.clear();
   }
 
   function wordsOn({ letter, level }) {
-    const facts = level ? `${level.content}, stride ${level.stride}` : 'no level of this stride';
-    return [`${letter && `${letter}: `}${level ? level.name : '–'}`, facts];
+    const facts = level ? level.facts || `${level.content}, stride ${level.stride}` : 'nothing to compare with';
+    return [`${letter && `${letter}: `}${level ? `${level.explains ? 'Why ' : ''}${level.name}` : '–'}`, facts];
   }
 
   function figureOf(one, number) {

@@ -26,17 +26,18 @@ const featviz = (() => {
     chosen = address.read();
     gallery.start({
       total: run.images.length,
-      link: (one) => address.link({ ...chosen, image: one.key, shot: '' }),
+      link: (one) => address.link({ ...chosen, image: one.key, shot: '', why: '' }),
       caption: (one) => orders.caption(order(), one, chosen.level),
       onUse: address.write, // a link that is followed or copied has the settings of now
     });
     controls.start({ run, choices, onChange: set, flip, go });
     imageView.start(run, (level) => set({ level, all: false }));
+    explanations.start((why) => set({ why, all: false }));
     strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
     keys.start({
       levels: () => shot && shot.sides[0].levels.map(({ name }) => name),
       level: () => chosen.level,
-      choose: (level) => set({ level }),
+      choose: (level) => set({ level, why: '' }),
       go,
       flip,
       canFlip: controls.isEnabled,
@@ -48,7 +49,10 @@ const featviz = (() => {
   }
 
   /** Change settings, and update what depends on them. */
-  function set(changes) {
+  function set(given) {
+    // An explanation is of one pass over one image, and in place of a level.
+    const isOther = ['image', 'shot', 'level', 'all'].some((name) => name in given && given[name] !== chosen[name]);
+    const changes = isOther ? { why: '', ...given } : given;
     const changed = Object.keys(changes).filter((name) => changes[name] !== chosen[name]);
     const has = (...names) => names.some((name) => changed.includes(name));
     if (!changed.length) return;
@@ -56,7 +60,7 @@ const featviz = (() => {
     if (has('search', 'sort', 'down') || (has('level') && order().ofLevel)) arrange();
     showControls();
     if (has('image', 'shot')) open();
-    else if (has('level', 'all')) build();
+    else if (has('level', 'all', 'why')) build();
     else if (has('colormap', 'range', 'threshold')) paint();
     imageView.dress(chosen);
     address.writeSoon(chosen);

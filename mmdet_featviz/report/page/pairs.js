@@ -15,7 +15,7 @@ const pairs = (() => {
   function range(run, shot, pair, kind) {
     const both = ({ a, b }) => (b ? [a.range, b.range] : [a.range]);
     const [low, high] = union(both(pair));
-    if (kind === 'max') return [0, Math.max(high, 0)]; // empty if all values are negative
+    if (kind === 'max' || pair.a.explains) return [0, Math.max(high, 0)]; // empty if all values are negative
     if (kind === 'layer') return union(of(shot).filter(({ a }) => a.layer === pair.a.layer).map(both).flat());
     if (kind === 'run') {
       const spans = [run.ranges[0][pair.a.name], pair.b && run.ranges[1][pair.b.name]].filter(Boolean);

@@ -16,8 +16,9 @@ const picture = (() => {
    * @param shot - the data of a shot, from store.shot()
    * @param pair - one of pairs.of(shot)
    * @param isSmall - whether to make small pictures without boxes
-   * @returns a list of { frame, level, letter, size, range, paint }: the element, the level (null without a matching
-   *   level), 'A' or 'B' ('' with one run), the size of the image, the value range with a look, and painting
+   * @returns a list of { frame, boxes, level, letter, size, range, paint }: the element, the outlines of the boxes of
+   *   the image, the level (null without a matching level), 'A' or 'B' ('' with one run), the size of the image, the
+   *   value range with a look, and painting
    */
   function ofPair(run, shot, pair, isSmall) {
     const range = ({ range: kind }) => pairs.range(run, shot, pair, kind);
@@ -45,7 +46,10 @@ const picture = (() => {
     canvas.setAttribute('aria-label', level ? `Heat of ${level.name}` : 'No such level');
     frame.append(canvas);
     const boxes = dom.element('div', 'boxes');
-    if (!isSmall) boxes.append(...side.boxes.map((row) => outline(run, row, shot.size)));
+    const outlines = isSmall ? [] : side.boxes.map((row) => outline(run, row, shot.size));
+    const isNew = (row) => !side.boxes.some((other) => String(other) === String(row));
+    const explained = isSmall || !level || !level.explains ? [] : level.boxes.filter(isNew);
+    boxes.append(...outlines, ...explained.map((row) => outline(run, row, shot.size)));
     frame.append(boxes);
 
     function paint(look) {
@@ -54,7 +58,7 @@ const picture = (() => {
       const now = look();
       heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max');
     }
-    return { frame, level, letter, size: shot.size, range, paint };
+    return { frame, boxes: outlines, level, letter, size: shot.size, range, paint };
   }
 
   /** The outline of a box, placed in percent of the picture, so that it grows and shrinks with it. */

@@ -4,7 +4,8 @@
  * Settings: what the user can choose, by name. A set of settings is a plain object with a value for each name, and is
  * called `chosen` where it is passed to a function.
  *
- * image, shot: key of the image, label of its epoch or pass ('' is the default one). search, sort, down: the list of
+ * image, shot: key of the image, label of its epoch or pass ('' is the default one). why: the explanation that is shown
+ * in place of the level, '' if none is. search, sort, down: the list of
  * images; the order descends if `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
  * threshold: how heat is drawn. score, pred, truth: lowest score of predictions, and which kinds of boxes are shown.
  */
@@ -23,7 +24,7 @@ const settings = (() => {
   function defaults(run) {
     const { colormap, normalize, alpha, score } = run.settings;
     return {
-      image: '', shot: '', search: '', sort: 'run', down: false,
+      image: '', shot: '', why: '', search: '', sort: 'run', down: false,
       level: run.levels.length ? run.levels[0].name : '', all: false,
       colormap, range: hasFixedRange(run) ? 'fixed' : normalize,
       alpha, threshold: 0, score, pred: true, truth: true,

@@ -1,0 +1,63 @@
+'use strict';
+
+/*
+ * Explanations: why a box is there. Buttons below the picture name the explained boxes, and a click on such a box in a
+ * large picture does the same as its button.
+ *
+ * An explanation is a level, see heat.js, with more entries: see explanation_data() in Python.
+ */
+const explanations = (() => {
+  const place = dom.find('why');
+  let choose = () => {};
+
+  /** Begin. `onChoose` is called with the id of an explanation, or '' to return to the level. */
+  function start(onChoose) {
+    choose = onChoose;
+  }
+
+  /** The explanation with this id and that of the same box in the other run, as a pair; null if there is none. */
+  function find({ sides }, id) {
+    const a = sides[0].explanations.find((one) => one.id === id);
+    const others = sides.length > 1 ? sides[1].explanations : [];
+    return a ? { a, b: others.find((one) => one.id === a.partner) || null } : null;
+  }
+
+  /** Show the buttons of a shot; the button of the explanation `id` is pressed. */
+  function show({ sides }, id) {
+    const all = sides[0].explanations;
+    place.hidden = !all.length;
+    place.replaceChildren(dom.element('span', '', 'Why is it there?'), ...all.map((one) => {
+      const button = dom.element('button', '', one.name);
+      button.type = 'button';
+      button.title = one.facts;
+      button.setAttribute('aria-pressed', one.id === id);
+      button.addEventListener('click', () => choose(one.id === id ? '' : one.id));
+      return button;
+    }));
+  }
+
+  /** Show no buttons. */
+  function clear() {
+    place.hidden = true;
+    place.replaceChildren();
+  }
+
+  /** Let a click on an explained box of a large picture choose its explanation; of several, the smallest box. */
+  function connect({ frame, boxes }, { sides }, id) {
+    const clickable = sides[0].explanations.flatMap((one) => one.clicks.map((index) => ({ one, box: boxes[index] })));
+    clickable.forEach(({ one, box }) => {
+      box.classList.add('explained');
+      box.classList.toggle('chosen', one.id === id);
+    });
+    frame.addEventListener('click', ({ clientX, clientY }) => {
+      const hit = clickable
+        .map(({ one, box }) => ({ one, place: box.getBoundingClientRect() })) // empty if the box is hidden
+        .filter(({ place: { left, right, top, bottom } }) =>
+          clientX >= left && clientX < right && clientY >= top && clientY < bottom)
+        .sort((a, b) => a.place.width * a.place.height - b.place.width * b.place.height)[0];
+      if (hit) choose(hit.one.id === id ? '' : hit.one.id);
+    });
+  }
+
+  return { clear, connect, find, show, start };
+})();
