@@ -18,6 +18,7 @@ from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.detections import Detections, detections_of
 from mmdet_featviz.explanation.differentiable import differentiable, evaluation_mode
 from mmdet_featviz.explanation.gradient_taps import GradientTaps
+from mmdet_featviz.explanation.level_gradients import HeadOutputs
 from mmdet_featviz.explanation.suppression import boxes_only, without_suppression
 
 DEFAULT_LAYERS = ('neck', 'panoptic_head.pixel_decoder', 'backbone')  # the first of them that the detector has
@@ -31,11 +32,13 @@ class TappedPass:
         detections: The predictions for each image.
         taps: The taps, which hold the tapped tensors.
         pass_: The pass, for its inputs and grids.
+        head_outputs: What the dense heads returned.
     """
 
     detections: Sequence[Detections]
     taps: GradientTaps
     pass_: Pass
+    head_outputs: HeadOutputs
 
 
 class DetectorBatch:
@@ -116,7 +119,8 @@ class DetectorBatch:
             RuntimeError: If the predictions are not those of :attr:`detections`, bit for bit.
         """
         context = differentiable(self.model) if gradients else torch.no_grad()
-        with context, boxes_only(self.model), GradientTaps(self.model, self.layers, gradients) as taps:
+        taps, head_outputs = GradientTaps(self.model, self.layers, gradients), HeadOutputs(self.model)
+        with context, boxes_only(self.model), taps, head_outputs:
             detections = self._predict(self.data)
             (pass_,) = taps.take()
             if not taps.tapped:
@@ -126,7 +130,7 @@ class DetectorBatch:
                     f'{type(self.model).__name__} predicts other boxes when it is observed, so that an explanation '
                     "would not be that of its own boxes. method='drise' only looks at its predictions"
                 )
-            yield TappedPass(detections, taps, pass_)
+            yield TappedPass(detections, taps, pass_, head_outputs)
 
     def _predict(self, data: Mapping[str, Any]) -> list[Detections]:
         devices = sorted({parameter.device.index for parameter in self.model.parameters() if parameter.is_cuda})

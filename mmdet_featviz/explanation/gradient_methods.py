@@ -63,7 +63,7 @@ def _numbers(target: Target, detections: Detections, batch: DetectorBatch) -> li
 def _maps(formula: Formula, number: Tensor, image: int, graph: TappedPass) -> list[Tensor | None]:
     """Return the map of one predicted number at each level; None where it does not depend on the level."""
     tapped = graph.taps.tapped
-    gradients = torch.autograd.grad(number, [one.tensor for one in tapped], retain_graph=True, allow_unused=True)
+    gradients = graph.head_outputs.gradients(number, [one.tensor for one in tapped])
     maps = []
     for one, gradient in zip(tapped, gradients):
         # Zero where scores and boxes were only joined in one tensor, or a side was clipped at the border of the image.
