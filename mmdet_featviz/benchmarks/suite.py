@@ -17,13 +17,20 @@ import torch
 from mmdet.utils import register_all_modules
 
 from mmdet_featviz.benchmarks.drawing import measure_drawing
+from mmdet_featviz.benchmarks.explaining import measure_explaining
 from mmdet_featviz.benchmarks.growth import measure_growth
 from mmdet_featviz.benchmarks.memory import measure_memory, run_child
 from mmdet_featviz.benchmarks.tables import print_results, print_table
 from mmdet_featviz.benchmarks.whole_test import measure_test
 from mmdet_featviz.version import __version__
 
-PARTS = dict(draw=measure_drawing, test=measure_test, memory=measure_memory, growth=measure_growth)
+PARTS = dict(
+    draw=measure_drawing,
+    test=measure_test,
+    memory=measure_memory,
+    growth=measure_growth,
+    explain=measure_explaining,
+)
 
 
 def run_benchmark(args: argparse.Namespace) -> None:

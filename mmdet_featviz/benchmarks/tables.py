@@ -13,6 +13,8 @@ TARGETS = {  # ratio or megabytes: the bound, and whether values have to be abov
     'ATSS-R50 workers=auto / without': (1.02, False),
     'YOLOX-nano workers=auto / without': (1.3, False),
     'YOLOX-nano workers=auto - without / floor, processor': (1.6, False),
+    'odam in a test / plain test step': (1.5, False),
+    'forward passes per second, D-RISE / plain loop': (0.9, True),
     'YOLOX-nano: peak with - without': (100, False),
     'ATSS-R50: peak with - without': (100, False),
 }
