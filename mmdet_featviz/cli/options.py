@@ -30,6 +30,7 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
         'attention_channels',
         'classes',
         'report',
+        'explain',
         'log_to_visualizer',
     ),
     'how pictures look': ('normalize', 'colormap', 'alpha', 'blend', 'align'),
@@ -60,6 +61,7 @@ METAVARS = {
     'colormap': 'NAME',
     'image_names': 'NAME',
     'image_root': 'DIR',
+    'explain': 'KEY=VALUE',
     'interval': 'N',
     'layer_type': 'CLASS',
     'layers': 'LAYER',
@@ -199,6 +201,22 @@ class _SequenceAction(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class _ExplainAction(argparse.Action):
+    """Stores settings of explanations: `--explain method=odam targets='class dog, top 3' targets=gt masks=50`."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        settings: dict[str, Any] = {}
+        for text in values:
+            name, equals, value = text.partition('=')
+            if not equals:
+                parser.error(f"--explain takes KEY=VALUE, such as method=odam or targets='top 3', not {text!r}")
+            if name in ('targets', 'layers'):  # these may be repeated
+                settings.setdefault(name, []).append(value)
+            else:
+                settings[name] = DictAction._parse_int_float_bool(value)
+        setattr(namespace, self.dest, settings)
+
+
 def _argparse_settings(parameter: inspect.Parameter, description: str, show_default: bool) -> dict[str, Any]:
     """Return the arguments of ``add_argument`` for a parameter of FeatureVisualizer or Style."""
     description = description.replace('%', '%%')
@@ -209,6 +227,8 @@ def _argparse_settings(parameter: inspect.Parameter, description: str, show_defa
     if show_default and default not in (None, inspect.Parameter.empty):
         description += f' Default: {" ".join(default) if isinstance(default, tuple) else default}.'
     settings = dict(metavar=METAVARS.get(parameter.name), help=description)
+    if parameter.name == 'explain':
+        return dict(settings, nargs='*', action=_ExplainAction)
     if 'Sequence' in annotation:
         return dict(settings, nargs='+', action=_SequenceAction)
     kind = float if 'float' in annotation else int if 'int' in annotation else str
