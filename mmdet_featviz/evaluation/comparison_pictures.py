@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from mmdet_featviz.evaluation.comparison_scores import ComparisonScores, HeatmapPair
-from mmdet_featviz.evaluation.level_matching import LevelPair
 from mmdet_featviz.visualization.colors import get_colormap, overlay, quantize, to_unit
 from mmdet_featviz.visualization.sheets import add_colorbar, make_sheet, shrink_to_tile
 from mmdet_featviz.visualization.style import Style
@@ -20,12 +19,16 @@ DIFFERENCE_COLORMAP = 'RdBu_r'  # from ColorBrewer: blue is negative, white is z
 
 
 def draw_pair(
-    pair: LevelPair, heats: HeatmapPair, scores: ComparisonScores, image: np.ndarray | None, style: Style
+    captions: Sequence[Sequence[str]],
+    heats: HeatmapPair,
+    scores: ComparisonScores,
+    image: np.ndarray | None,
+    style: Style,
 ) -> list[tuple[list[str], np.ndarray]]:
-    """Draw a pair of levels: A and B on one color scale, and B - A.
+    """Draw a pair of heatmaps: A and B on one color scale, and B - A.
 
     Args:
-        pair: The levels.
+        captions: Lines on A and on B.
         heats: Their heatmaps.
         scores: Their scores, for the captions.
         image: The original image (height, width, 3), BGR; None draws the heatmaps without it.
@@ -35,14 +38,14 @@ def draw_pair(
         Lines of the caption, and the tile, of each of the three.
     """
     tiles = []
-    for letter, level, heat, share in (
-        ('A', pair.a, heats.a, scores.inside_a),
-        ('B', pair.b, heats.b, scores.inside_b),
+    for letter, lines, heat, share in (
+        ('A', captions[0], heats.a, scores.inside_a),
+        ('B', captions[1], heats.b, scores.inside_b),
     ):
         colors = cv2.applyColorMap(quantize(to_unit(heat, heats.limits)), style.table)
         picture = colors if image is None else overlay(image, colors, style.alpha, style.blend)
         hatch_unseen(picture, heats.seen, image)
-        caption = [f'{letter}: {level.name}', f'{level.channels} channels, stride {level.stride_text}']
+        caption = [f'{letter}: {lines[0]}', *lines[1:]]
         if not math.isnan(share):
             caption.append(f'{share:.1%} inside boxes (chance {scores.chance:.1%})')
         if not heats.seen.all():

@@ -21,12 +21,15 @@ from mmdet_featviz.evaluation.comparison_scores import (
     score_pair,
 )
 from mmdet_featviz.evaluation.comparison_table import comparison_table
+from mmdet_featviz.evaluation.explanation_matching import match_explanations
 from mmdet_featviz.evaluation.heat_measures import heat_on_image, inside_boxes
 from mmdet_featviz.evaluation.level_matching import LevelPair, match_levels
+from mmdet_featviz.explanation.explanation import Explanation
+from mmdet_featviz.runs.explanation_files import saved_explanations
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.storage import get_storage
-from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.images import ImageError
@@ -54,7 +57,8 @@ class RunComparison:
         means: Mean scores of each pair of levels.
 
     Raises:
-        ValueError: If the runs have no image in common, or `out_dir` is the folder of one of them.
+        ValueError: If the runs have no image in common, one saved explanations only, or `out_dir` is the folder of one
+            of them.
         OSError: If `out_dir` cannot be written to, or holds the pictures of another run.
     """
 
@@ -62,6 +66,8 @@ class RunComparison:
         self, run_a: Run, run_b: Run, out_dir: str, style: Style | None = None, overwrite: bool = False
     ) -> None:
         self.runs = run_a, run_b
+        for run in self.runs:
+            run.check_has_maps()
         self.style = style or Style()
         self._aligns = [run.info.get('style', {}).get('align', 'center') for run in self.runs]
         maps_a, maps_b = (dict.fromkeys(osp.relpath(path, run.folder) for path in run.paths) for run in self.runs)
@@ -172,7 +178,30 @@ class RunComparison:
                 heats = self._heats(pair, a, b)
                 scores = score_pair(heats, inside)
                 self.means.add(pair, scores, a.key)
-                rows.append(draw_pair(pair, heats, scores, image, self.style))
+                rows.append(draw_pair([_caption(pair.a), _caption(pair.b)], heats, scores, image, self.style))
+                entries.append(_entry(a, pair, scores, name))
+            self.run_folder.write(name, encode_picture(draw_sheet(rows, f'{title}{title_suffix}'), name))
+            self.run_folder.record(entries)
+        self._write_explanations(a, b, image, title)
+
+    def _write_explanations(self, a: Snapshot, b: Snapshot, image: np.ndarray | None, title: str) -> None:
+        """Score and draw the explanations of boxes that are explained in both runs.
+
+        Each is divided by its maximum, as scales of gradients differ; what counts as inside is the box of A.
+        """
+        explained = [saved_explanations(*facts) for facts in zip(self.runs, (a, b), self._aligns)]
+        matched = [(one, other) for one, other in match_explanations(*explained) if other is not None]
+        for file_suffix, title_suffix, page in _pages(matched):
+            rows, entries = [], []
+            name = f'{a.key}/compare.explain{file_suffix}{a.suffix}.{self.style.image_format}'
+            for one, other in page:
+                a_heat, b_heat = _share_of_maximum(one), _share_of_maximum(other)
+                heats = HeatmapPair(a_heat, b_heat, np.ones(a_heat.shape, bool))
+                scores = score_pair(heats, inside_boxes(one.bbox[None], a_heat.shape))
+                pair = LevelPair(_explanation_level(a_heat), _explanation_level(b_heat))
+                self.means.add(pair, scores, a.key)
+                captions = [_explanation_caption(one), _explanation_caption(other)]
+                rows.append(draw_pair(captions, heats, scores, image, self.style))
                 entries.append(_entry(a, pair, scores, name))
             self.run_folder.write(name, encode_picture(draw_sheet(rows, f'{title}{title_suffix}'), name))
             self.run_folder.record(entries)
@@ -206,7 +235,25 @@ class RunComparison:
         return None
 
 
-def _pages(pairs: Sequence[LevelPair]) -> Iterator[tuple[str, str, Sequence[LevelPair]]]:
+def _caption(level: Level) -> list[str]:
+    return [level.name, f'{level.channels} channels, stride {level.stride_text}']
+
+
+def _explanation_caption(explanation: Explanation) -> list[str]:
+    return [f'{explanation.class_name} {explanation.score:.2f}', f'{explanation.target}, by {explanation.method}']
+
+
+def _explanation_level(heat: np.ndarray) -> Level:
+    """The level that stands for all explanations in the table: merged, with one cell per pixel."""
+    return Level('explanation', 0, 1, (1.0, 1.0), heat)
+
+
+def _share_of_maximum(explanation: Explanation) -> np.ndarray:
+    heatmap = explanation.heatmap
+    return heatmap / (heatmap.max() or 1)
+
+
+def _pages(pairs: Sequence[Any]) -> Iterator[tuple[str, str, Sequence[Any]]]:
     """Split pairs over pages: suffix of the file name, suffix of the title, and pairs. A single page has no number."""
     count = math.ceil(len(pairs) / MAX_ROWS)
     for page in range(count):

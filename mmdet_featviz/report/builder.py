@@ -10,16 +10,17 @@ from typing import Iterator, Sequence
 import cv2
 from mmengine.logging import print_log
 
+from mmdet_featviz.evaluation.explanation_matching import match_explanations
 from mmdet_featviz.evaluation.level_matching import match_levels
 from mmdet_featviz.evaluation.run_comparison import short_names
-from mmdet_featviz.explanation.explanation import LOOK, Explanation
-from mmdet_featviz.report.explanation_data import explanation_data, partner_ids
+from mmdet_featviz.explanation.explanation import Explanation
+from mmdet_featviz.report.explanation_data import explanation_data
 from mmdet_featviz.report.image_passes import ImagePass, distinct_names, passes_by_image
 from mmdet_featviz.report.image_values import ImageValues
 from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels, script_call
 from mmdet_featviz.report.page_template import STATIC_FILES, render_page
 from mmdet_featviz.report.summary import summarize_runs
-from mmdet_featviz.runs.explanation_files import load_explanation
+from mmdet_featviz.runs.explanation_files import explanation_name, saved_explanations
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import REPORT, RunFolder
@@ -67,11 +68,15 @@ class Report:
 
     Raises:
         OSError: If the folder cannot be written to.
+        ValueError: If a run saved explanations only.
         ImportError: If jinja2 is not installed.
     """
 
     def __init__(self, run: Run, other: Run | None = None, max_images: int | None = None) -> None:
         require('jinja2', 'the report')
+        for one in (run, other):
+            if one is not None:
+                one.check_has_maps()
         self.run = run
         self.other = other
         self.style = Style(**run.info.get('style', {}))
@@ -195,8 +200,8 @@ class Report:
             partners = [names.get(level.name) for level in snapshot.levels]
             sides.append(self._side_data(other, 1))
             explained = [self._explanations(one, side) for side, one in enumerate((snapshot, other))]
-            for data, partner in zip(sides[0]['explanations'], partner_ids(*explained)):
-                data['partner'] = partner
+            for data, (_, partner) in zip(sides[0]['explanations'], match_explanations(*explained)):
+                data['partner'] = None if partner is None else explanation_name(partner)
         scale = min(1, IMAGE_SIZE / max(height, width))
         canvas = [max(1, round(width * scale)), max(1, round(height * scale))]
         return dict(size=[width, height], canvas=canvas, photo=image, sides=sides, partners=partners, resized=resized)
@@ -218,15 +223,8 @@ class Report:
         return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=cropped, explanations=explanations)
 
     def _explanations(self, snapshot: Snapshot, side: int) -> list[Explanation]:
-        """The saved explanations of a pass; those that cannot be read are left out."""
-        run, explanations = self._runs[side], []
-        style = Style(**{**LOOK, 'align': self._aligns[side]})
-        for path in run.explanations.get(snapshot.key, ()):
-            try:
-                explanations.append(load_explanation(path, run.info, style))
-            except ValueError as error:
-                print_log(f'{error}. It is not in the report.', 'current', logging.WARNING)
-        return [one for one in explanations if one.snapshot.augmentation == snapshot.augmentation]
+        """The saved explanations of a pass."""
+        return saved_explanations(self._runs[side], snapshot, self._aligns[side])
 
     def _index_data(self, images: Sequence[dict]) -> dict:
         """The data that the page needs when it opens.

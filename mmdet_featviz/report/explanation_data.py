@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Sequence
-
-import torch
-
-from mmdet_featviz.explanation.detections import overlaps
 from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.report.page_data import box_rows, level_data
 from mmdet_featviz.runs.explanation_files import explanation_name
@@ -15,7 +10,6 @@ from mmdet_featviz.structures.placement import identity_placement
 from mmdet_featviz.structures.snapshot import Level
 
 MOST_CELLS = 256  # of an explanation, along each axis
-SAME_OVERLAP = 0.5  # of two explained boxes of a class, in two runs
 
 
 def explanation_data(explanation: Explanation, boxes: Boxes | None) -> dict:
@@ -50,17 +44,3 @@ def explanation_data(explanation: Explanation, boxes: Boxes | None) -> dict:
         boxes=own,
         clicks=[on_page.index(row) for row in own if row in on_page],
     )
-
-
-def partner_ids(explanations: Sequence[Explanation], others: Sequence[Explanation]) -> list[str | None]:
-    """For each explanation, the id of that of the same box in another run: of its class, with the largest overlap."""
-    ids = []
-    for one in explanations:
-        fits = [
-            (float(overlaps(torch.tensor([other.target.bbox]), torch.tensor(one.target.bbox))), explanation_name(other))
-            for other in others
-            if (other.class_name, other.target.of) == (one.class_name, one.target.of)
-        ]
-        overlap, name = max(fits, default=(0.0, ''))
-        ids.append(name if overlap >= SAME_OVERLAP else None)
-    return ids

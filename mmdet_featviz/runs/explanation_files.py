@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os.path as osp
 import re
@@ -9,11 +10,13 @@ from dataclasses import asdict
 from typing import Any, Iterator
 
 from mmengine import fileio
+from mmengine.logging import print_log
 
-from mmdet_featviz.explanation.explanation import Explanation
+from mmdet_featviz.explanation.explanation import LOOK, Explanation
 from mmdet_featviz.explanation.targets import PARTS, Target
 from mmdet_featviz.runs.maps_file import dump_snapshot, errors_of, parse_maps, require
-from mmdet_featviz.runs.reader import add_image
+from mmdet_featviz.runs.reader import Run, add_image
+from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Picture
 
@@ -101,6 +104,23 @@ def load_explanation(path: str, info: dict, style: Style) -> Explanation:
         snapshot, meta = parse_maps(fileio.get(path), path)
         target, method = _target(meta['explanation'])
     return Explanation(target, method, add_image(snapshot, info, osp.dirname(osp.dirname(path))), style)
+
+
+def saved_explanations(run: Run, snapshot: Snapshot, align: str) -> list[Explanation]:
+    """Load the explanations of one pass of a run; those that cannot be read are left out, with a warning each.
+
+    Args:
+        run: The run.
+        snapshot: The pass.
+        align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
+    """
+    explanations, style = [], Style(**{**LOOK, 'align': align})
+    for path in run.explanations.get(snapshot.key, ()):
+        try:
+            explanations.append(load_explanation(path, run.info, style))
+        except ValueError as error:
+            print_log(f'{error}. It is left out.', 'current', logging.WARNING)
+    return [one for one in explanations if one.snapshot.augmentation == snapshot.augmentation]
 
 
 def _target(facts: dict) -> tuple[Target, str]:

@@ -62,6 +62,11 @@ class Run:
         """Iterate over the saved snapshots in the order of the data set; each can read its image."""
         return (load_with_image(path, self.info) for path in self.paths)
 
+    def check_has_maps(self) -> None:
+        """Raise ValueError if the run saved explanations only."""
+        if not self.paths:
+            raise ValueError(f'{self.folder} holds explanations only, no activation maps: explain in a test instead')
+
     @property
     def info_to_copy(self) -> dict:
         """The part of `info` that also holds for a run drawn from this one's maps."""

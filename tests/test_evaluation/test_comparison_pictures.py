@@ -17,7 +17,8 @@ def draw_tiles(a, b, image=None, seen=None):
     pair, placement = LevelPair(make_level(values=a), make_level(values=b)), identity_placement(SIZE, SIZE)
     seen = np.ones(SIZE, bool) if seen is None else seen
     heats = HeatmapPair(*(heat_on_image(level, placement, 'center') for level in (pair.a, pair.b)), seen)
-    return draw_pair(pair, heats, ComparisonScores(0.5, 0.25, 0.125, 0.1), image, Style(colormap='gray', alpha=1.0))
+    captions = [[level.name, f'{level.channels} channels, stride {level.stride_text}'] for level in (pair.a, pair.b)]
+    return draw_pair(captions, heats, ComparisonScores(0.5, 0.25, 0.125, 0.1), image, Style(colormap='gray', alpha=1.0))
 
 
 def test_a_and_b_share_one_scale():
