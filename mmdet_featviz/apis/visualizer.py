@@ -474,7 +474,7 @@ class FeatureVisualizer:
         snapshots = {index: one for index, one in snapshots.items() if not self._writer.has_explained(one)}
         if not snapshots:
             return
-        if len(passes) > 1:  # the results are those of all passes, merged
+        if isinstance(data['data_samples'][0], (list, tuple)):  # per pass; the results are those of all passes, merged
             data, results = {name: values[plain[0]] for name, values in data.items()}, ()
         names = {index: snapshot.path or 'an array' for index, snapshot in snapshots.items()}
         with self._lock:
