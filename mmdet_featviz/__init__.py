@@ -3,9 +3,14 @@
 from importlib import import_module
 from typing import Any
 
-from mmdet_featviz.utils.dependencies import check_dependencies
+from mmdet_featviz.utils.dependencies import check_dependencies, is_command
 
-check_dependencies()
+try:
+    check_dependencies()
+except ImportError as error:
+    if is_command():  # it could not catch the error, because its module is imported after this one
+        raise SystemExit(str(error)) from error
+    raise
 
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 

@@ -121,6 +121,16 @@ def test_a_missing_package_is_named_with_its_remedy():
     assert last.startswith('ImportError: mmdet_featviz needs mmcv, which is not installed; install the tested set with')
 
 
+@pytest.mark.parametrize('name', ['featviz', 'featviz.exe', 'look.py'])
+def test_only_the_command_ends_with_one_sentence(name):
+    """A script may want to catch the error."""
+    code = f'import sys\nsys.argv = ["/usr/bin/{name}", "--version"]\nsys.modules["mmcv"] = None\nimport mmdet_featviz'
+    done = python(code, ROOT)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].partition('mmdet_featviz needs mmcv, which is not installed;')[1]
+    assert (done.stderr.count('\n') == 1) == name.startswith('featviz')
+
+
 @pytest.mark.parametrize('path', ZOO, ids=lambda path: path.stem)
 def test_zoo_configs_are_mmdets_own_with_the_hook_and_a_checkpoint(path):
     cfg = Config.fromfile(path)
@@ -234,7 +244,9 @@ def test_the_wheel_works_in_an_environment_that_has_only_what_it_requires(tmp_pa
     install_from_index(environment, distributions[2])
     featviz = str(environment / 'bin' / 'featviz')
     said = subprocess.run([featviz, '--version'], capture_output=True, text=True, cwd=tmp_path)
-    assert said.stderr.splitlines()[-1].startswith('ImportError: mmdet_featviz needs torch, which is not installed;')
+    assert said.returncode == 1
+    assert said.stderr.startswith('mmdet_featviz needs torch, which is not installed; install it first,')
+    assert said.stderr.count('\n') == 1
 
     add_stack(environment)
     configs = next(environment.glob('lib/python*/site-packages')) / 'mmdet_featviz' / '.mim' / 'configs' / 'demo'

@@ -144,6 +144,7 @@ class FeatureVisualizer:
         self._options.update(style)
         _check_option_names(style)
         self.style = Style(**style)
+        require('tqdm', 'drawing')  # after the loop: missing there, it would cost the evaluation
         if report:
             require('jinja2', 'the report')
             if 'maps' not in self.style.save:

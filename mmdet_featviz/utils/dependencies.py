@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
+from pathlib import Path
 
 MINIMUM = {'torch': (1, 13), 'mmengine': (0, 7), 'mmcv': (2, 0), 'mmdet': (3, 0)}
 TESTED_SET = 'mmengine==0.10.7 mmcv==2.1.0 mmdet==3.3.0'
@@ -38,6 +40,11 @@ def check_dependencies() -> None:
             'mmdet_featviz needs mmcv with its compiled ops, but this mmcv has none (mmcv-lite?): '
             f'run pip uninstall mmcv mmcv-lite, then {REMEDY}'
         )
+
+
+def is_command() -> bool:
+    """Whether this process is the command ``featviz``."""
+    return Path(*sys.argv[:1]).stem == 'featviz'
 
 
 def require(module: str, purpose: str, requirement: str | None = None) -> None:

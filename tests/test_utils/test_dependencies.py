@@ -34,6 +34,13 @@ def test_a_report_without_jinja2_is_an_error_where_it_is_asked_for(without):
         FeatureVisualizer(report=True)
 
 
+def test_what_draws_after_the_loop_is_looked_for_before_it(without):
+    """mmdet 3.0 and 3.1 do not bring tqdm."""
+    without('tqdm')
+    with pytest.raises(ImportError, match='^drawing needs tqdm, which is not installed: run pip install tqdm$'):
+        FeatureVisualizer()
+
+
 @pytest.mark.parametrize('tool', ['test.py', MMDET_TOOLS / 'test.py'])
 def test_a_report_without_jinja2_costs_no_evaluation(trained_project, tool, tmp_path):
     """Neither with the option nor with mmdet's own tool and a config that asks for a report."""
@@ -64,7 +71,6 @@ def test_commands_without_a_runner_end_with_one_sentence(pools_project, without,
 
 
 def test_a_command_whose_module_is_missing_ends_with_one_sentence(without, monkeypatch):
-    """mmdet 3.0 and 3.1 do not bring tqdm."""
     without('tqdm')
     monkeypatch.delitem(sys.modules, 'mmdet_featviz.cli.render', raising=False)
     done = featviz('render', 'run')
