@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator, Sequence
 
 import torch
 from mmdet.models import utils as mmdet_utils
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _lock = threading.RLock()  # one explained pass at a time: the functions below are replaced for the whole process
+SCALES = 2.0**15, 2.0**7, 1.0
 
 
 @contextmanager
@@ -86,6 +87,37 @@ class _Root(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (root,) = ctx.saved_tensors
         return torch.where(root > 0, gradient / (2 * root), torch.zeros_like(gradient))
+
+
+def kept_gradients(numbers: Sequence[Tensor], tensors: Sequence[Tensor], seeds: Any) -> tuple[Tensor | None, ...]:
+    """``torch.autograd.grad`` that keeps the graph, with None where nothing depends on a tensor."""
+    return torch.autograd.grad(numbers, tensors, seeds, retain_graph=True, allow_unused=True)
+
+
+def gradients_of(
+    numbers: Sequence[Tensor], tensors: Sequence[Tensor], gradients: Callable = kept_gradients
+) -> list[Tensor | None]:
+    """Return the gradient of the sum of some numbers at each tensor, None where nothing depends on the tensor.
+
+    In half precision, gradients below 6e-8 would vanish. So the sum is scaled by a power of two, which changes no other
+    digit, as long as that does not overflow. The gradients are in float32, or in float64 at tensors of that type.
+
+    Args:
+        numbers: Predicted numbers, with their graph, which is kept.
+        tensors: What the tapped layers returned.
+        gradients: Computes the gradients, as :func:`kept_gradients` does.
+    """
+    for scale in SCALES:
+        seeds = [torch.full_like(number, scale) for number in numbers]
+        found = gradients(numbers, tensors, seeds)
+        if scale == 1 or all(gradient is None or gradient.isfinite().all() for gradient in found):
+            break
+    return [None if gradient is None else precise(gradient) / scale for gradient in found]
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32, or in float64 if it is."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _replace(owner: Any, name: str, value: Any, undo: ExitStack) -> None:

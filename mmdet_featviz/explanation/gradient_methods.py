@@ -13,6 +13,7 @@ from torch import Tensor
 from mmdet_featviz.capture.activation_map import ActivationMap
 from mmdet_featviz.explanation.detections import Detections, overlaps
 from mmdet_featviz.explanation.detector_batch import DetectorBatch, TappedPass
+from mmdet_featviz.explanation.differentiable import precise
 from mmdet_featviz.explanation.targets import SIDES, Target
 from mmdet_featviz.registry import EXPLAINERS
 from mmdet_featviz.structures.snapshot import Level
@@ -73,7 +74,7 @@ def _maps(formula: Formula, number: Tensor, image: int, graph: TappedPass) -> li
         if not gradient.isfinite().any():
             raise ValueError(f"the gradient at layer {one.layer!r} is not finite: method='drise' needs none")
         for pair in graph.taps.feature_maps(one, graph.pass_, one.tensor.detach(), gradient):
-            features, gradient_of_level = (_precise(part[image]) for part in pair)
+            features, gradient_of_level = (precise(part[image]) for part in pair)
             maps.append(finite_heat(formula(features, gradient_of_level)))
     return maps
 
@@ -120,7 +121,7 @@ def _to_unit(maps: Sequence[Tensor | None]) -> list[Tensor | None]:
 def features_of(observed: TappedPass, image: int) -> list[tuple[ActivationMap, Tensor]]:
     """Return each level of a pass with the feature map (C, H, W) of one image, in float32 or float64."""
     return [
-        (level, _precise(features[image]))
+        (level, precise(features[image]))
         for one in observed.taps.tapped
         for level, (features,) in zip(one.maps, observed.taps.feature_maps(one, observed.pass_, one.tensor.detach()))
     ]
@@ -131,10 +132,6 @@ def level_of(activation: ActivationMap, heat: np.ndarray) -> Level:
     heat = np.ascontiguousarray(heat, np.float32)
     facts = activation.layer, activation.level, activation.channels, activation.stride
     return Level(*facts, heat, offset=activation.offset)
-
-
-def _precise(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def finite_heat(heat: Tensor) -> Tensor:

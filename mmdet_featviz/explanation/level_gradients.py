@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-import torch
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import Tensor, nn
 
 from mmdet_featviz.capture.module_outputs import tensors_in
+from mmdet_featviz.explanation.differentiable import gradients_of, kept_gradients
 
 
 class HeadOutputs:
@@ -39,22 +39,25 @@ class HeadOutputs:
     def _keep(self, module: nn.Module, args: Any, output: Any) -> None:
         self._tensors += [tensor for tensor in tensors_in(output) if tensor.grad_fn is not None]
 
-    def gradients(self, number: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    def gradients(self, number: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         """Return the gradient of a number at each of some tensors; None where it does not depend on one.
 
         Args:
             number: A predicted number, with its graph, which is kept.
             tensors: What the tapped layers returned.
         """
-        ends = [number]
-        heads: Sequence[Tensor | None] | None = None
-        if self._tensors and self._lie_between(number, tensors):
-            heads = torch.autograd.grad(number, self._tensors, retain_graph=True, allow_unused=True)
+        return gradients_of([number], tensors, self._gradients)
+
+    def _gradients(
+        self, numbers: Sequence[Tensor], tensors: Sequence[Tensor], seeds: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        if self._tensors and all(self._lie_between(number, tensors) for number in numbers):
+            heads = kept_gradients(numbers, self._tensors, seeds)
             used = [(end, part) for end, part in zip(self._tensors, heads) if part is not None and part.any()]
             if not used:
                 return (None,) * len(tensors)
-            ends, heads = zip(*used)
-        return torch.autograd.grad(ends, tensors, heads, retain_graph=True, allow_unused=True)
+            numbers, seeds = zip(*used)
+        return kept_gradients(numbers, tensors, seeds)
 
     def _lie_between(self, number: Tensor, tensors: Sequence[Tensor]) -> bool:
         """Whether every way in the graph from a number to the tensors leads through the outputs of the heads."""

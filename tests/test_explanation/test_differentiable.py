@@ -14,7 +14,7 @@ from mmdet.registry import MODELS
 from mmdet_featviz import explain
 from mmdet_featviz.apis.inference import build_pipeline
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
-from mmdet_featviz.explanation.differentiable import differentiable
+from mmdet_featviz.explanation.differentiable import differentiable, gradients_of
 
 
 def test_every_module_that_holds_the_function_gets_one_with_a_graph():
@@ -52,6 +52,27 @@ def test_paa_whose_gradient_would_be_nan(tmp_path):
     model, image = with_config(MODELS.build(config)), write_image(tmp_path)
     for one in explain(model, image, targets='top 3'):
         assert one.heatmap.max() > 0
+
+
+def test_a_head_that_cuts_the_graph_itself(tmp_path):
+    """SABL's head detaches its outputs before it predicts."""
+    config, strides = resnet_detector('RetinaNet'), (8, 16, 32, 64, 128)
+    config['bbox_head'] = dict(
+        type='SABLRetinaHead',
+        num_classes=2,
+        in_channels=16,
+        stacked_convs=1,
+        feat_channels=16,
+        approx_anchor_generator=dict(
+            type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3, ratios=[0.5, 1.0, 2.0], strides=strides
+        ),
+        square_anchor_generator=dict(type='AnchorGenerator', ratios=[1.0], scales=[4], strides=strides),
+        bbox_coder=dict(type='BucketingBBoxCoder', num_buckets=14, scale_factor=3.0),
+    )
+    model, image = with_config(MODELS.build(config)), write_image(tmp_path)
+    with pytest.raises(ValueError, match="the score that RetinaNet predicts carries no gradient: method='drise' needs"):
+        explain(model, image)
+    assert explain(model, image, 'drise', 'top 1', masks=8)[0].heatmap.max() > 0
 
 
 def test_threads_explain_one_after_the_other(tmp_path):
@@ -114,3 +135,36 @@ def test_candidates_of_a_transformer(tmp_path):
     (one,) = explain(model, write_image(tmp_path), targets='box 10 10 80 60')
     assert one.heatmap.max() > 0
     assert state_of(model) == before
+
+
+def test_gradients_of_half_precision_do_not_vanish():
+    """1e-4 * 1e-4 is less than the smallest number of float16."""
+    values = torch.tensor([2.0, 0.0], dtype=torch.float16, requires_grad=True)
+    other = torch.zeros(1, requires_grad=True)
+    number = (values * 1e-4 * 1e-4)[0]
+    assert torch.autograd.grad(number, values, retain_graph=True)[0].tolist() == [0, 0]
+    gradient, unused = gradients_of([number], [values, other])
+    assert unused is None
+    assert gradient.dtype == torch.float32
+    assert gradient.tolist() == pytest.approx([1e-8, 0], rel=0.01)
+
+
+def test_large_gradients_of_half_precision_do_not_overflow():
+    """2^15 times 100 does not fit into float16, nor does 2^7 times 1000."""
+    for slope in (100.0, 1000.0):
+        values = torch.ones(1, dtype=torch.float16, requires_grad=True)
+        assert gradients_of([(values * slope).sum()], [values])[0].tolist() == [slope]
+
+
+def test_gradients_are_exact_in_single_precision():
+    values = torch.randn(50, requires_grad=True)
+    numbers = [(values.exp() * values).sum(), values[3]]
+    (gradient,) = gradients_of(numbers, [values])
+    assert torch.equal(gradient, torch.autograd.grad(sum(numbers), values)[0])
+    (gradient,) = gradients_of([values.double().sum()], [values])
+    assert gradient.dtype == torch.float32
+
+
+def test_gradients_that_are_infinite_stay_so():
+    values = torch.zeros(1, requires_grad=True)
+    assert gradients_of([values.sqrt().sum()], [values])[0].tolist() == [float('inf')]
