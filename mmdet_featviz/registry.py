@@ -14,7 +14,11 @@ It must not change the feature map, which is the network's own tensor.
 EXPLAINERS = Registry(
     'explainer',
     scope='mmdet_featviz',
-    locations=['mmdet_featviz.explanation.gradient_methods', 'mmdet_featviz.explanation.perturbation_methods'],
+    locations=[
+        'mmdet_featviz.explanation.gradient_methods',
+        'mmdet_featviz.explanation.perturbation_methods',
+        'mmdet_featviz.explanation.attention_methods',
+    ],
 )
 """Methods that explain detections, by name. Register your own with ``@EXPLAINERS.register_module(name='mine')``.
 

@@ -50,7 +50,7 @@ def state_of(model):
             str(getattr(module, 'test_cfg', None)),
             id(module.__dict__.get('test_cfg')),
             module.__dict__.get('with_cp'),
-            'forward' in module.__dict__,
+            [name for name in ('forward', 'forward_attn') if name in module.__dict__],
         )
         for name, module in model.named_modules()
     ]

@@ -15,6 +15,7 @@ from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
 from mmdet_featviz.capture.layer_selection import find_default_layers
 from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.explanation.decoder_record import DecoderRecord, recorded_decoder
 from mmdet_featviz.explanation.detections import Detections, detections_of
 from mmdet_featviz.explanation.differentiable import differentiable, evaluation_mode
 from mmdet_featviz.explanation.gradient_taps import GradientTaps
@@ -50,7 +51,7 @@ class DetectorBatch:
         model: The detector; wrappers such as DDP or a TTA model are removed.
         data: The batch as a data loader returns it: lists ``inputs`` and ``data_samples``. It is not changed.
         layers: Layers to explain at: module paths or globs. None is the neck, or the pixel decoder or backbone of
-            detectors without a neck.
+            detectors without a neck; for attention, the last layer of the decoder.
         suppressed: Whether to predict as in a test. Otherwise every candidate is predicted, also those that NMS or the
             score threshold removes.
         detections: What the detector has predicted for each image of this batch, if it has. The explained boxes are
@@ -67,6 +68,7 @@ class DetectorBatch:
     ) -> None:
         self.model = unwrap_detector(model)
         self.data = data
+        self.named_layers = layers
         self.layers = _default_layers(self.model) if layers is None else layers
         self.suppressed = suppressed
         self._given = detections
@@ -119,8 +121,28 @@ class DetectorBatch:
             RuntimeError: If the predictions are not those of :attr:`detections`, bit for bit.
         """
         context = differentiable(self.model) if gradients else torch.no_grad()
-        taps, head_outputs = GradientTaps(self.model, self.layers, gradients), HeadOutputs(self.model)
-        with context, boxes_only(self.model), taps, head_outputs:
+        with context, self._observed(self.layers, gradients) as observed:
+            yield observed
+
+    @contextmanager
+    def attended_pass(self) -> Iterator[tuple[TappedPass, DecoderRecord]]:
+        """Predict once more, and keep the attention of decoder layers to the image, and the maps that it looks at.
+
+        The predictions carry gradients back to the output of the decoder, inside the context.
+
+        Raises:
+            ValueError: If the detector has no decoder with cross-attention, or a layer is none of the decoder's.
+            RuntimeError: If the predictions are not those of :attr:`detections`, bit for bit.
+        """
+        record = recorded_decoder(self.model, self.named_layers)
+        seen = self._observed(_default_layers(self.model), gradients=False)
+        with differentiable(self.model), record as recorded, seen as observed:
+            yield observed, recorded
+
+    @contextmanager
+    def _observed(self, layers: Sequence[str], gradients: bool) -> Iterator[TappedPass]:
+        taps, head_outputs = GradientTaps(self.model, layers, gradients), HeadOutputs(self.model)
+        with boxes_only(self.model), taps, head_outputs:
             detections = self._predict(self.data)
             (pass_,) = taps.take()
             if not taps.tapped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
@@ -14,11 +14,27 @@ from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import encode_picture
+from mmdet_featviz.visualization.point_drawing import draw_points
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Views
 
 # What differs from other pictures: zero heat has the first color of the color map, and the explained box is drawn.
 LOOK = dict(normalize='max', boxes='both', score_thr=0.0, save=('overlay',))
+
+
+class SamplingPoint(NamedTuple):
+    """A point that deformable attention looks at.
+
+    Attributes:
+        x, y: Position in pixels of the image; points may be outside, in padding.
+        weight: Share of the attention, 0 to 1.
+        level: Name of the level that it samples.
+    """
+
+    x: float
+    y: float
+    weight: float
+    level: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +109,19 @@ class Explanation:
             merged += np.float32(weight) * self._grid(level).heatmap(level.values)
         return merged
 
+    @property
+    def points(self) -> list[SamplingPoint]:
+        """The points that deformable attention looks at; their weights sum to 1. Other methods have none."""
+        levels = [level for level in self.snapshot.levels if level.points is not None]
+        total = float(sum(level.points[:, 2].sum() for level in levels)) or 1.0
+        return [
+            SamplingPoint(x, y, weight / total, level.name)
+            for level in levels
+            for (x, y), weight in zip(
+                self._grid(level).to_image(level.points[:, :2]).tolist(), level.points[:, 2].tolist()
+            )
+        ]
+
     def values(self, name: str) -> np.ndarray:
         """Return the map of one level, on its own grid: (rows, columns) float32, at least 0.
 
@@ -113,6 +142,8 @@ class Explanation:
     def overlay(self, name: str | None = None) -> np.ndarray:
         """Return the heatmap, colored, over the image, with the explained box: (H, W, 3) uint8, RGB.
 
+        Sampling points are drawn as dots, whose areas are in proportion to their weights.
+
         Args:
             name: Draw only the level of this name. None draws all levels merged.
 
@@ -130,7 +161,7 @@ class Explanation:
         # One cell per pixel of the image; the placement of the snapshot is where the network saw it.
         (placed,) = views.place(replace(snapshot, placement=identity_placement(size, size)))
         (picture,) = views.draw(snapshot, [replace(placed, seen=self.snapshot.placement.seen)])
-        return picture.pixels
+        return draw_points(picture.pixels, size, [point[:3] for point in self.points if name in (None, point.level)])
 
     def _repr_png_(self) -> bytes:
         return encode_picture(self.draw(), 'explanation.png').tobytes()

@@ -92,6 +92,15 @@ class Grid:
         to_cells[:2, 2] = np.negative(offset)
         return to_cells
 
+    def to_image(self, cells: np.ndarray) -> np.ndarray:
+        """Convert fractional cell indices (K, 2), column and row, to positions x and y in pixels of the image.
+
+        NaN where a homography has the cell behind the horizon of the image.
+        """
+        x, y, depth = np.linalg.inv(self.input_to_cells @ self.placement.matrix) @ np.c_[cells, np.ones(len(cells))].T
+        # The horizon of the image is that of the way there: its depth is the inverse of this one.
+        return np.stack([x, y], 1) / np.where(depth > 0, depth, np.nan)[:, None]
+
     def visible(self, values: np.ndarray) -> np.ndarray:
         """The values visible in the image, of all values (rows, columns); padding is ignored.
 

@@ -31,6 +31,8 @@ class Level:
         score_of: For a map of probabilities, of what: the name of a class, ``the best class`` or ``an object``; None
             for an activation map.
         label: Index of that class, if it is one.
+        points: (P, 3): column, row and weight of points, in cells: those of deformable attention. The middle of the
+            first cell is 0, 0.
     """
 
     layer: str
@@ -44,6 +46,7 @@ class Level:
     offset: tuple[float, float] | None = None
     score_of: str | None = None
     label: int | None = None
+    points: np.ndarray | None = None
 
     @property
     def name(self) -> str:

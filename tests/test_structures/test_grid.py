@@ -202,3 +202,33 @@ def test_the_memory_of_a_homography_is_that_of_its_heatmap():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 4 < peak / (size[0] * size[1]) < 20
+
+
+@pytest.mark.parametrize('align', ['auto', 'center', 'corner'])
+@pytest.mark.parametrize(
+    'matrix',
+    [
+        [[2.0, 0, 3], [0, 1.5, 1], [0, 0, 1]],
+        [[-2.0, 0, 63], [0, 1.5, 1], [0, 0, 1]],
+        [[1.2, 0.3, 4], [-0.2, 1.1, 9], [0.002, -0.001, 1]],
+    ],
+)
+def test_cells_are_brought_to_the_image_where_the_heatmap_has_them(align, matrix):
+    """The heatmap of the column numbers of the cells is, at a position in the image, the column there; so for rows."""
+    grid = Grid((12, 16), (4.0, 4.0), Placement(np.array(matrix), (24, 30), (48, 64)), align, (1.5, 2.5))
+    columns, rows = np.meshgrid(np.arange(16.0), np.arange(12.0))
+    cells = np.stack([grid.heatmap(columns), grid.heatmap(rows)], -1)
+    inside = (cells > 0).all(-1) & (cells < (15, 11)).all(-1) & grid.placement.seen
+    assert inside.sum() > 100
+    y, x = np.nonzero(inside)
+    np.testing.assert_allclose(grid.to_image(cells[inside]), np.stack([x, y], 1) + 0.5, atol=1e-6)
+
+
+def test_cells_behind_the_horizon_are_nowhere():
+    """The input's (x, y) is (1, x) / (y - 2) of the image: rows above 2 have a negative depth."""
+    placement = Placement(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, -2]]), (6, 6), (4, 4))
+    grid = Grid((4, 4), (1.0, 1.0), placement, 'corner')
+    x, y = grid.to_image(np.array([[0.5, 1.5], [-1.5, 1.5]])).T
+    # A corner is half a pixel before its cell's index.
+    np.testing.assert_allclose([1 / (y[0] - 2), x[0] / (y[0] - 2)], [1.0, 2.0])
+    assert np.isnan([x[1], y[1]]).all()
