@@ -20,6 +20,27 @@ def narrow_retinanet(type='SingleStageDetector', **extra):
     return with_config(MODELS.build(resnet_detector(type, **extra)))
 
 
+def small_detr():
+    """Config of a small DETR."""
+    attention = dict(embed_dims=16, num_heads=2, dropout=0.0, batch_first=True)
+    feed_forward = dict(embed_dims=16, feedforward_channels=16, num_fcs=2, ffn_drop=0.0)
+    encoder = dict(self_attn_cfg=attention, ffn_cfg=feed_forward)
+    backbone = dict(resnet_detector()['backbone'], out_indices=(3,))
+    focal_loss = dict(type='FocalLoss', use_sigmoid=True)
+    return dict(
+        type='DETR',
+        num_queries=8,
+        data_preprocessor=resnet_detector()['data_preprocessor'],
+        backbone=backbone,
+        neck=dict(type='ChannelMapper', in_channels=[64], kernel_size=1, out_channels=16, act_cfg=None, num_outs=1),
+        encoder=dict(num_layers=1, layer_cfg=encoder),
+        decoder=dict(num_layers=1, layer_cfg=dict(encoder, cross_attn_cfg=attention), return_intermediate=True),
+        positional_encoding=dict(num_feats=8, normalize=True),
+        bbox_head=dict(type='DETRHead', num_classes=2, embed_dims=16, loss_cls=focal_loss),
+        test_cfg=dict(max_per_img=8),
+    )
+
+
 def with_config(model):
     """Give a detector random weights of usual size in its head, and a config with a pipeline."""
     torch.manual_seed(1)

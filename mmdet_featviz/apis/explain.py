@@ -43,13 +43,14 @@ def explain(
         image: Path or URL of the image, the image itself (H, W, 3), BGR as OpenCV reads it, or a sample of a data set
             (a dict with ``inputs`` and ``data_samples``), which may have ground truth.
         method: An explainer in ``mmdet_featviz.EXPLAINERS``: ``odam``, ``layercam``, ``gradcam``, ``gradcam++``,
-            ``ssgradcam++``, ``eigencam``, ``ablationcam`` or ``drise``.
+            ``ssgradcam++``, ``eigencam``, ``ablationcam``, ``drise``, or ``attention`` (of DETRs and mask
+            transformers).
         targets: What to explain, one or several of: ``top 5``, ``all``, ``score 0.3`` (at least), ``class dog``; these
             with commas between, such as ``class dog, top 3``; ``gt`` (each ground-truth box, found or missed, by the
             candidate that fits it best); ``box LEFT TOP RIGHT BOTTOM CLASS`` (a drawn box, in pixels of the image); or
             the number of a detection in order of score, from 0.
         layers: Layers to explain at: module paths or globs. Default: the neck, or the pixel decoder or backbone of
-            detectors without a neck.
+            detectors without a neck. With ``attention``, layers of the decoder; default: its last one.
         of: What of each target: its class ``score``, one side of its box (``left``, ``top``, ``right``, ``bottom``),
             the whole ``box``, or ``both`` score and box.
         **options: Arguments of :class:`mmdet_featviz.Style` such as `colormap`, or of the method such as `masks`.

@@ -40,6 +40,7 @@ examples:
   featviz explain image.jpg my_config.py my_checkpoint.pth --out-dir why --targets 'box 40 30 200 180 dog'
   featviz explain data/val/ my_config.py my_checkpoint.pth --out-dir why --targets gt --annotations data/val.json
   featviz explain image.jpg my_config.py my_checkpoint.pth --out-dir why --method drise --method-options masks=500
+  featviz explain image.jpg my_detr.py my_checkpoint.pth --out-dir why --method attention --layers decoder
 """
 DRAWING_OPTIONS = ('save', 'normalize', 'colormap', 'alpha', 'blend', 'align', 'colorbar', 'image_format')
 SAVED = ('overlay', 'maps')
@@ -84,7 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--of', choices=PARTS, default='score', metavar='PART', help=f'{", ".join(PARTS)}. Default: score.'
     )
     parser.add_argument(
-        '--layers', nargs='+', metavar='LAYER', help='Layers to explain at: paths or globs. Default: the neck.'
+        '--layers',
+        nargs='+',
+        metavar='LAYER',
+        help='Layers to explain at: paths or globs. Default: the neck; of attention, the last layer of the decoder.',
     )
     parser.add_argument(
         '--each-level', action='store_true', help='Also write a picture of each level, if several have heat.'

@@ -6,11 +6,12 @@ import pytest
 import torch
 from commands import featviz, run_process
 from conftest import manifest, noise, pictures, read, resnet_detector, write_dataset
-from explained import SIZE, narrow_retinanet, write_image
+from explained import SIZE, narrow_retinanet, small_detr, with_config, write_image
 from mmdet.apis import init_detector
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmdet_featviz import explain
+from mmdet_featviz import explain, look
 
 
 @pytest.fixture(scope='module')
@@ -65,6 +66,31 @@ def test_a_folder_of_images(project):
     assert len({name.rpartition('.box.odam.')[2] for name in names}) > 2  # merged, and single levels of the backbone
 
 
+def test_attention_of_a_detr(tmp_path):
+    """The picture of the command, and that of explain() and look()."""
+    model, image = with_config(MODELS.build(small_detr())), write_image(tmp_path)
+    cfg = Config(dict(model=small_detr(), **model.cfg))
+    cfg.test_dataloader.dataset.type = 'CocoDataset'
+    cfg.dump(tmp_path / 'config.py')
+    weights = str(tmp_path / 'weights.pth')
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)), weights)
+    options = '--targets', '0', '--layers', 'decoder', '--image-format', 'png'
+    done = featviz(
+        'explain', image, 'config.py', weights, '--out-dir', 'why', '--method', 'attention', *options, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (picture,) = pictures(tmp_path / 'why')
+    assert picture.endswith('.attention.png')
+    (entry,) = manifest(tmp_path / 'why')
+    assert (entry['method'], entry['shares']) == ('attention', {'decoder.layers.0_0': 1.0})
+    loaded = init_detector(tmp_path / 'config.py', weights, device='cpu')
+    for one in (
+        *explain(loaded, image, 'attention', 0, layers='decoder'),
+        *look(loaded, image).explain('attention', targets=0),
+    ):
+        assert (read(tmp_path / 'why' / picture)[..., ::-1] == one.overlay()).all()
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -73,6 +99,7 @@ def test_a_folder_of_images(project):
         (['--targets', 'class cow'], "unknown class 'cow'"),
         (['--targets', 'score 0.9999'], 'no detection scores 0.9999 or more'),
         (['--layers', 'nekc'], "unknown layer 'nekc'"),
+        (['--method', 'attention'], 'SingleStageDetector has no decoder with cross-attention to the image'),
         (['--method-options', 'masks=7'], "unknown option 'masks': "),
         (['--colormap', 'purplish'], "unknown color map 'purplish'"),
         (['--save', 'panel'], "save='panel' is not known: choose from overlay, maps"),

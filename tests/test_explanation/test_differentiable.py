@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 from conftest import resnet_detector
-from explained import narrow_retinanet, state_of, with_config, write_image
+from explained import narrow_retinanet, small_detr, state_of, with_config, write_image
 from mmdet.models import utils as mmdet_utils
 from mmdet.registry import MODELS
 
@@ -92,31 +92,10 @@ def test_threads_explain_one_after_the_other(tmp_path):
     assert mmdet_utils.select_single_mlvl.__name__ == 'select_single_mlvl'
 
 
-def transformer():
-    """A small DETR with random weights."""
-    attention = dict(embed_dims=16, num_heads=2, dropout=0.0, batch_first=True)
-    feed_forward = dict(embed_dims=16, feedforward_channels=16, num_fcs=2, ffn_drop=0.0)
-    encoder = dict(self_attn_cfg=attention, ffn_cfg=feed_forward)
-    backbone = dict(resnet_detector()['backbone'], out_indices=(3,))
-    focal_loss = dict(type='FocalLoss', use_sigmoid=True)
-    return dict(
-        type='DETR',
-        num_queries=8,
-        data_preprocessor=resnet_detector()['data_preprocessor'],
-        backbone=backbone,
-        neck=dict(type='ChannelMapper', in_channels=[64], kernel_size=1, out_channels=16, act_cfg=None, num_outs=1),
-        encoder=dict(num_layers=1, layer_cfg=encoder),
-        decoder=dict(num_layers=1, layer_cfg=dict(encoder, cross_attn_cfg=attention), return_intermediate=True),
-        positional_encoding=dict(num_feats=8, normalize=True),
-        bbox_head=dict(type='DETRHead', num_classes=2, embed_dims=16, loss_cls=focal_loss),
-        test_cfg=dict(max_per_img=8),
-    )
-
-
 @pytest.mark.parametrize('layer', ['neck', 'backbone', 'encoder'])
 def test_a_transformer_predicts_the_same_bits(tmp_path, layer):
     """Products of matrices are computed in another order for weights that require no gradient."""
-    model = with_config(MODELS.build(transformer()))
+    model = with_config(MODELS.build(small_detr()))
     before = state_of(model)
     for of in ('score', 'both'):
         for one in explain(model, write_image(tmp_path), targets='top 3', layers=layer, of=of):
@@ -127,7 +106,7 @@ def test_a_transformer_predicts_the_same_bits(tmp_path, layer):
 
 def test_candidates_of_a_transformer(tmp_path):
     """Its head asks for the 8 best of 16 pairs of query and class; all 16 are candidates."""
-    model = with_config(MODELS.build(transformer()))
+    model = with_config(MODELS.build(small_detr()))
     data = {key: [value] for key, value in build_pipeline(model)(dict(img_path=write_image(tmp_path))).items()}
     before = state_of(model)
     assert len(DetectorBatch(model, data).detections[0]) == 8
