@@ -12,6 +12,7 @@ from mmdet_featviz.benchmarks.patch_placement import BLUR
 from mmdet_featviz.version import __version__
 
 VERDICTS = ('right', 'blurred', 'wrong')  # the worst last
+EXPLAINED = ('right', 'not local', 'not measured', 'blurred', 'wrong')
 
 Row = Mapping[str, Any]  # what zoo_coverage.try_config() returns, or the error
 
@@ -24,7 +25,7 @@ def write_table(path: Path, results: Mapping[str, Sequence[tuple[Path, Row]]]) -
         results: ``{family: [(config, row)]}``.
 
     Returns:
-        Whether no level is placed wrong and all predictions are identical.
+        Whether no level and no explanation is placed wrong and all predictions are identical.
     """
     import mmdet
     import mmengine
@@ -32,6 +33,7 @@ def write_table(path: Path, results: Mapping[str, Sequence[tuple[Path, Row]]]) -
 
     runs = [row for rows in results.values() for _, row in rows if 'error' not in row]
     placed = Counter(map(worst_verdict, runs))
+    explained = Counter(row['explained'].get('verdict', 'not explained') for row in runs)
     lines = [
         '# Model zoo coverage',
         '',
@@ -39,7 +41,8 @@ def write_table(path: Path, results: Mapping[str, Sequence[tuple[Path, Row]]]) -
         f'torch {torch.__version__.split("+")[0]}, mmdet_featviz {__version__}: '
         f'{len(runs)} of {sum(len(rows) for rows in results.values())} configs in {len(results)} folders run, '
         f'{sum(row["same"] for row in runs)} of them with identical predictions, {placed["right"]} placed right, '
-        f'{placed["blurred"]} blurred, {placed["wrong"]} placed wrong.',
+        f'{placed["blurred"]} blurred, {placed["wrong"]} placed wrong; '
+        f'{sum(explained[verdict] for verdict in EXPLAINED)} explained, {explained["wrong"]} of them placed wrong.',
         '',
         '*Strides* are those of the levels of each layer that is drawn by default. *Offsets* are the centers of the '
         'receptive fields of their first cells, in pixels, as they were found (-: not found). *Placed right*: does the '
@@ -48,25 +51,38 @@ def write_table(path: Path, results: Mapping[str, Sequence[tuple[Path, Row]]]) -
         'distance of the change from the patch. *Yes*: both are at most 1, or at most half a cell of the level plus '
         'half a cell of the coarsest level that is resampled into it (necks, HRNet). *Blurred*: some levels '
         f'(named) fail that but stay within {BLUR} times these bounds, behind attention, deformable, dynamic or widely '
-        'dilated convolutions, wide pools, or norms over the image. *No*: anything else. The weights are random; the '
-        'batch norms have seen one image.',
+        'dilated convolutions, wide pools, or norms over the image. *No*: anything else. '
+        '*Explained*: the detection with the highest score has a finite ODAM heatmap with heat, at the neck; '
+        '`explain()` has checked that it is that of the very box that the detector predicts. Then the candidate '
+        'that fits the patch best is explained: does its heat move with the patch, and is it in the box of the '
+        'candidate? The figures are those differences and the mean distance from the box, in cells of the level '
+        'with the most heat, with the bounds above. *Not local*: it does not, behind attention. *Not measured*: '
+        'no candidate overlaps the patch. *Candidate*: the detector predicts no box, as random weights give low '
+        'scores. *No*: the reason why there is no explanation. The weights are random; the batch norms have seen '
+        'one image.',
         '',
-        '| family | config | detector | strides | offsets | placed right | figures | predictions | time, or why not |',
-        '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
+        '| family | config | detector | strides | offsets | placed right | figures | explained | predictions | '
+        'time, or why not |',
+        f'{"| --- " * 10}|',
     ]
     lines += [table_row(family, config, row) for family, rows in results.items() for config, row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
-    failures = placed['wrong'] + sum(not row['same'] for row in runs)
-    print(f'{len(runs)} configs run, {failures} with levels placed wrong or other predictions; the table is {path}')
+    failures = sum(is_failure(row) for row in runs)
+    print(f'{len(runs)} configs run, {failures} with heat placed wrong or other predictions; the table is {path}')
     return failures == 0
+
+
+def is_failure(row: Row) -> bool:
+    """Whether a level or an explanation is placed wrong, or predictions differ."""
+    return 'wrong' in (worst_verdict(row), row['explained'].get('verdict')) or not row['same']
 
 
 def table_row(family: str, config: Path, row: Row) -> str:
     """The line of the table for one config."""
     name = f'`{config.stem}`'
     if 'error' in row:
-        return f'| {family} | {name} | | | | | | | {row["error"].replace("|", "/")} |'
+        return f'| {family} | {name} | | | | | | | | {row["error"].replace("|", "/")} |'
     layers: dict[str, list[str]] = {}
     for layer, _, vertical, horizontal in row['levels']:
         layers.setdefault(layer, []).append(
@@ -78,14 +94,24 @@ def table_row(family: str, config: Path, row: Row) -> str:
     placed = dict(right='yes', blurred='blurred', wrong='**no**')[worst_verdict(row)]
     predictions = 'identical' if row['same'] else '**differ**'
     return (
-        f'| {family} | {name} | {row["detector"]} | {strides} | {offsets} | {placed} | {figures} | {predictions} '
-        f'| {row["seconds"]:g} s |'
+        f'| {family} | {name} | {row["detector"]} | {strides} | {offsets} | {placed} | {figures} '
+        f'| {format_explanation(row["explained"])} | {predictions} | {row["seconds"]:g} s |'
     )
 
 
 def worst_verdict(row: Row) -> str:
     """The worst verdict of all levels of a config."""
     return max((level['verdict'] for level in row['placed']), key=VERDICTS.index)
+
+
+def format_explanation(explained: Mapping[str, Any]) -> str:
+    """The placement of explanations and its figures, or the reason why there are none."""
+    if 'error' in explained:
+        return f'no: {explained["error"].replace("|", "/")}'
+    verdict = dict(right='yes', wrong='**no**').get(explained['verdict'], explained['verdict'])
+    moves, offset = explained['moves'], explained['offset']
+    figures = '' if np.isnan(moves) else f' {moves:.2f} / {offset:.2f}'
+    return f'{verdict}{figures} ({explained["target"]}, {explained["level"]})'
 
 
 def format_offsets(levels: Sequence[Mapping[str, Any]]) -> str:

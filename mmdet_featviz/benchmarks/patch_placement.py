@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.capture.channel_selection import DetailRecorder
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.structures import grid
 from mmdet_featviz.structures import placement as placements
@@ -77,13 +78,14 @@ class _StopForwardError(Exception):
     """Ends the forward of a detector early."""
 
 
-def run_layers(model: nn.Module, data: dict, reduction: Callable[[Tensor], Tensor]) -> Pass:
-    """Run a detector until its default layers have fired; the heads do not run.
+def run_layers(model: nn.Module, data: dict, layers: Sequence[str] | None = None, raw: bool = False) -> Pass:
+    """Run a detector until its layers have fired; the heads do not run.
 
     Args:
         model: The detector, in evaluation mode.
         data: Input of its ``test_step``.
-        reduction: Reduction of the feature maps, (N, C, H, W) to (N, H, W).
+        layers: The layers; None is the default ones.
+        raw: Whether the activation maps keep the whole feature maps in their details.
 
     Returns:
         The pass that the taps recorded.
@@ -92,7 +94,7 @@ def run_layers(model: nn.Module, data: dict, reduction: Callable[[Tensor], Tenso
     def stop(*args: Any) -> NoReturn:
         raise _StopForwardError
 
-    taps = Taps(model, None, reduction)
+    taps = Taps(model, layers, _first_channel, detail_recorder=DetailRecorder(raw=True) if raw else None)
     with taps, torch.no_grad():
         last = list(taps.modules.values())[-1].register_forward_hook(stop)
         try:
@@ -103,6 +105,10 @@ def run_layers(model: nn.Module, data: dict, reduction: Callable[[Tensor], Tenso
             last.remove()
         (pass_,) = taps.take()
     return pass_
+
+
+def _first_channel(features: Tensor) -> Tensor:
+    return features[:, 0]
 
 
 def settle_weights(model: nn.Module, data: dict) -> None:
@@ -144,56 +150,73 @@ def settle_weights(model: nn.Module, data: dict) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.MaxPool2d) and module.stride == 1 and module.kernel_size >= 5:
             module.kernel_size, module.padding = 1, 0
-    run_layers(model, data, lambda features: features[:, 0])
+    run_layers(model, data)
     for handle in handles:
         handle.remove()
 
 
-def level_placements(model: nn.Module, pack: Callable[[np.ndarray], dict]) -> list[LevelPlacement]:
-    """Measure how well the levels that are drawn by default follow the patch.
+def level_placements(
+    model: nn.Module, pack: Callable[[np.ndarray], dict], layers: Sequence[str] | None = None
+) -> list[LevelPlacement]:
+    """Measure how well levels follow the patch.
 
     Args:
         model: The detector, in evaluation mode.
         pack: Makes the input of the detector's ``test_step`` from an image (height, width, 3), uint8.
+        layers: The layers; None is those that are drawn by default.
     """
     plain = np.full((*PICTURE, 3), BACKGROUND, np.uint8)
-    _, before = _run_with_features(model, pack(plain))
-    shifts = []  # for each image, (x, y) of all levels in cells
+    _, before = _run_with_features(model, pack(plain), layers)
+    shifts = []  # for each image, {name: (x, y)} of all levels in cells
     for number, (x, y) in enumerate(PLACES):
         for right, down in MOVES:
             center = (x + right, y + down)
-            pass_, after = _run_with_features(model, pack(_add_patch(plain, center, number)))
-            shifts.append([_shift(*level, pass_, center) for level in zip(pass_.maps, before, after)])
-    by_level = np.array(shifts).reshape(len(PLACES), len(MOVES), len(before), 2)
-    moves = np.abs(by_level - by_level.mean(1, keepdims=True)).max((0, 1, 3))
-    offsets = np.abs(by_level.mean((0, 1))).max(1)
-    results = []
-    for activation, moved, offset in zip(pass_.maps, moves, offsets):
-        stride = max(activation.stride)
-        allowed = max(1, (1 + _feeding_stride(model, activation, pass_.maps) / stride) / 2)
-        verdict = 'wrong'
-        if max(moved, offset) <= allowed:
-            verdict = 'right'
-        elif _looks_far(model, activation.layer, pass_.maps) and max(moved, offset) <= BLUR * allowed:
-            verdict = 'blurred'
-        rounded = (round(float(figure), 2) for figure in (moved, offset, allowed))
-        results.append(LevelPlacement(activation.layer, activation.level, activation.offset, *rounded, verdict))
-    return results
+            pass_, after = _run_with_features(model, pack(add_patch(plain, center, number)), layers)
+            shifts.append(
+                {one.name: _shift(one, before[one.name], after[one.name], pass_, center) for one in pass_.maps}
+            )
+    return [
+        _placement_of(model, activation, np.array([shift[activation.name] for shift in shifts]), pass_.maps)
+        for activation in pass_.maps
+    ]
 
 
-def _run_with_features(model: nn.Module, data: dict) -> tuple[Pass, list[Tensor]]:
-    """Run the detector; returns its pass and the feature maps (C, rows, columns) of all levels."""
-    features: list[Tensor] = []
+def _placement_of(
+    model: nn.Module, activation: ActivationMap, shifts: np.ndarray, maps: Sequence[ActivationMap]
+) -> LevelPlacement:
+    """Judge the shifts (places * moves, 2) of one of the levels of a pass."""
+    by_place = shifts.reshape(len(PLACES), len(MOVES), 2)
+    moved = np.abs(by_place - by_place.mean(1, keepdims=True)).max()
+    offset = np.abs(by_place.mean((0, 1))).max()
+    allowed = max(1, (1 + _feeding_stride(model, activation, maps) / max(activation.stride)) / 2)
+    verdict = verdict_of(max(moved, offset), allowed, _looks_far(model, activation.layer, maps))
+    rounded = (round(float(figure), 2) for figure in (moved, offset, allowed))
+    return LevelPlacement(activation.layer, activation.level, activation.offset, *rounded, verdict)
 
-    def keep(feature_map: Tensor) -> Tensor:
-        features.append(feature_map[0].float().clone())
-        return feature_map[:, 0]
 
+def verdict_of(deviation: float, allowed: float, looks_far: bool) -> str:
+    """Judge a deviation: ``right``, ``blurred`` or ``wrong``; NaN is wrong.
+
+    Args:
+        deviation: In cells.
+        allowed: Largest deviation that is right.
+        looks_far: Whether the level is behind modules that look far beyond their cell.
+    """
+    if deviation <= allowed:
+        return 'right'
+    return 'blurred' if looks_far and deviation <= BLUR * allowed else 'wrong'
+
+
+def _run_with_features(
+    model: nn.Module, data: dict, layers: Sequence[str] | None
+) -> tuple[Pass, dict[str, np.ndarray]]:
+    """Run the detector; returns its pass and {name: feature map (C, rows, columns)} of all levels."""
     torch.manual_seed(0)
-    return run_layers(model, data, keep), features
+    pass_ = run_layers(model, data, layers, raw=True)
+    return pass_, {activation.name: np.float32(activation.details[0]['raw']) for activation in pass_.maps}
 
 
-def _add_patch(image: np.ndarray, center: tuple[int, int], seed: int) -> np.ndarray:
+def add_patch(image: np.ndarray, center: tuple[int, int], seed: int) -> np.ndarray:
     """A copy of the image with a patch of colored noise around a center (x, y)."""
     x, y = center
     image = image.copy()
@@ -204,8 +227,8 @@ def _add_patch(image: np.ndarray, center: tuple[int, int], seed: int) -> np.ndar
 
 
 def _shift(
-    activation: ActivationMap, before: Tensor, after: Tensor, pass_: Pass, patch: tuple[int, int]
-) -> np.ndarray | tuple[float, float]:
+    activation: ActivationMap, before: np.ndarray, after: np.ndarray, pass_: Pass, patch: tuple[int, int]
+) -> np.ndarray:
     """Measure how far a change of a level is from the patch that caused it.
 
     Args:
@@ -218,19 +241,27 @@ def _shift(
     Returns:
         (x, y) in cells; NaN if nothing changed or a change is not finite.
     """
-    change = (after - before).abs().mean(0).numpy()
+    change = np.abs(after - before).mean(0)
     placement = placements.placement_from_metas(pass_.samples[0].metainfo, pass_.inputs[0])
     cells = grid.Grid(change.shape, activation.stride, placement, 'auto', activation.offset)
-    heat = cells.heatmap(change).astype(np.float64)
-    # Keep only strong changes: attention and norms over the image change a little everywhere.
+    if not np.isfinite(change).all():
+        return np.full(2, np.nan)
+    scale = np.abs(np.diag(placement.matrix)[:2])
+    return (center_of(cells.heatmap(change)) - patch) * scale / activation.stride[::-1]
+
+
+def center_of(heatmap: np.ndarray) -> np.ndarray:
+    """The center of mass (x, y) of the strong heat of a heatmap, in pixels; NaN if all heat is equal.
+
+    Attention and norms over the image change a little everywhere, so that weak heat does not count.
+    """
+    heat = heatmap.astype(np.float64)
     typical = np.median(heat) if np.median(heat) < heat.max() else 0
     heat = np.clip(heat - (heat.max() + typical) / 2, 0, None)
-    if not (np.isfinite(change).all() and heat.any()):
-        return np.nan, np.nan
+    if not heat.any():
+        return np.full(2, np.nan)
     columns, rows = (np.arange(size) + 0.5 for size in heat.shape[::-1])
-    center = np.array([(heat.sum(0) * columns).sum(), (heat.sum(1) * rows).sum()])
-    scale = np.abs(np.diag(placement.matrix)[:2])
-    return (center / heat.sum() - patch) * scale / activation.stride[::-1]
+    return np.array([(heat.sum(0) * columns).sum(), (heat.sum(1) * rows).sum()]) / heat.sum()
 
 
 def _feeding_stride(model: nn.Module, activation: ActivationMap, maps: Sequence[ActivationMap]) -> float:
@@ -250,10 +281,11 @@ def _looks_far(model: nn.Module, layer: str, maps: Sequence[ActivationMap]) -> b
     layers = list(dict.fromkeys(level.layer for level in maps))
     layers = layers[: layers.index(layer) + 1]
     modules = (module for name in layers for module in model.get_submodule(name).modules())
-    return any(map(_reaches_far, modules))
+    return any(map(reaches_far, modules))
 
 
-def _reaches_far(module: nn.Module) -> bool:
+def reaches_far(module: nn.Module) -> bool:
+    """Whether a module looks far beyond its cell."""
     if isinstance(module, (torch.nn.Conv2d, torch.nn.MaxPool2d)):
         kernel_size, dilation = (np.array(getattr(module, name)).max() for name in ('kernel_size', 'dilation'))
         return (kernel_size - 1) * dilation > WIDE_KERNEL

@@ -1,7 +1,7 @@
 """Zoo coverage: tries the package on configs of mmdet's model zoo, each in a process of its own.
 
-With random weights, on one image: predictions with and without the package are compared, every level is drawn, and a
-patch is moved over a plain image to see whether the heat follows it.
+With random weights, on one image: predictions with and without the package are compared, every level is drawn, a patch
+is moved over a plain image to see whether the heat follows it, and the top detection is explained.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
+import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.benchmarks.coverage_table import write_table
+from mmdet_featviz.benchmarks.explanation_placement import explanation_placement
 from mmdet_featviz.benchmarks.patch_placement import PICTURE, level_placements, settle_weights
 from mmdet_featviz.benchmarks.zoo_models import LARGER, build, packed, pipeline_of, small
+from mmdet_featviz.runs.storage import get_storage
 
 # A fork server imports mmdet once for all configs.
 PROCESSES = multiprocessing.get_context('forkserver' if os.name == 'posix' else 'spawn')
+OWN_CONFIGS = Path(__file__).parent / 'zoo_configs'  # of what mmdet's model zoo lacks
 MAX_ATTEMPTS = 4  # configs of a family that are tried until one runs
 # Folders of trackers, which have test loops of their own, and of parts of configs.
 NO_DETECTORS = {'bytetrack', 'common', 'deepsort', 'mask2former_vis', 'masktrack_rcnn', 'ocsort', 'qdtrack', 'reid'}
@@ -44,7 +48,7 @@ def run_coverage(args: argparse.Namespace) -> int:
         args: Options of the command ``featviz coverage``.
 
     Returns:
-        The exit code: 1 if a level is placed wrong or predictions differ, else 0.
+        The exit code: 1 if a level or an explanation is placed wrong or predictions differ, else 0.
     """
     PROCESSES.set_forkserver_preload(['mmdet.datasets', 'mmdet.models', 'mmdet.utils', 'mmdet_featviz'])
     with tempfile.TemporaryDirectory() as folder:
@@ -55,14 +59,18 @@ def run_coverage(args: argparse.Namespace) -> int:
 
             args.image = Path(folder) / 'scene.png'
             cv2.imwrite(str(args.image), make_scene('val', 0)[0])
-        names = args.families or sorted(
-            path.name for path in zoo().iterdir() if path.name not in NO_DETECTORS and path.name[0] != '_'
-        )
-        families = [zoo() / name for name in names if configs_of(zoo() / name)]
+        families = [family for family in find_families(args.families) if configs_of(family)]
         with ThreadPoolExecutor(args.jobs) as pool:
-            rows = pool.map(lambda family: try_family(family, args), families)
+            rows = pool.map(lambda family: rows_of(family, args), families)
             results = dict(zip((family.name for family in families), rows))
         return 0 if write_table(args.out, results) else 1
+
+
+def find_families(names: Sequence[str]) -> list[Path]:
+    """The folders of these names, or all folders that have detectors: of mmdet's model zoo, and those added here."""
+    folders = [*zoo().iterdir(), *OWN_CONFIGS.iterdir()]
+    known = {path.name: path for path in folders if path.name not in NO_DETECTORS and path.name[0] != '_'}
+    return [known.get(name, zoo() / name) for name in names or sorted(known)]
 
 
 def zoo() -> Path:
@@ -81,6 +89,18 @@ def configs_of(family: Path) -> list[Path]:
         return 'r50' not in path.name, large, 'caffe' in path.name, len(path.name), path.name
 
     return sorted(configs, key=plainness)
+
+
+def rows_of(family: Path, args: argparse.Namespace) -> list[tuple[Path, dict]]:
+    """The rows of a family, from the folder of results if it has them; else the family is tried and its rows saved."""
+    if args.results is None:
+        return try_family(family, args)
+    storage, name = get_storage(os.fspath(args.results)), f'{family.name}.json'
+    storage.prepare()
+    if name not in storage.all_names():
+        rows = [(path.name, row) for path, row in try_family(family, args)]
+        storage.write(name, json.dumps(rows).encode())
+    return [(family / config, row) for config, row in json.loads(storage.read(name))]
 
 
 def try_family(family: Path, args: argparse.Namespace) -> list[tuple[Path, dict]]:
@@ -141,19 +161,24 @@ def send_row(sender: Connection, path: Path, image: Path) -> None:
     try:
         row = try_config(path, image)
     except Exception as error:
-        # Without paths of this machine.
-        reason = re.sub(r'"?/\S+', '...', ' '.join(f'{type(error).__name__}: {error}'.split()))
-        row = dict(error=reason[:120])
+        row = dict(error=reason_of(error))
     sender.send(row)
 
 
+def reason_of(error: Exception) -> str:
+    """The start of an error's message, in one line, without paths of this machine."""
+    return re.sub(r'"?/\S+', '...', ' '.join(f'{type(error).__name__}: {error}'.split()))[:120]
+
+
 def try_config(path: Path, image: Path) -> dict:
-    """Predict with and without the package, draw every level, and check where the heat is.
+    """Predict with and without the package, draw every level, explain the top detection, and check where the heat is.
+
+    Predictions with the package are made last: what explanations leave behind would show in them.
 
     Returns:
         ``detector``: its class; ``same``: whether predictions are identical; ``pictures``: number of pictures;
         ``levels``: layer, level and stride of each map; ``silent``: layers without a map; ``placed``: placement of each
-        level; ``seconds``.
+        level; ``explained``: placement of explanations, or ``error``: why there are none; ``seconds``.
     """
     from mmdet.utils import register_all_modules
     from mmengine.config import Config
@@ -161,6 +186,7 @@ def try_config(path: Path, image: Path) -> dict:
     register_all_modules()
     start = time.perf_counter()
     cfg = Config.fromfile(path)
+    layers = cfg.get('coverage_layers')  # beside those that are drawn by default
     model = build(cfg.model)
     row: dict[str, Any] = dict(detector=type(model).__name__)
     pipeline = small(pipeline_of(cfg), LARGER.get(row['detector'], (320, 240)))
@@ -168,8 +194,19 @@ def try_config(path: Path, image: Path) -> dict:
     with torch.no_grad():
         torch.manual_seed(0)
         (plain,) = copy.deepcopy(model.test_step(packed(pipeline, image)))
+    enlarged = small(pipeline_of(cfg), PICTURE[::-1])
+
+    def pack(picture: np.ndarray) -> dict:
+        return packed(enlarged, picture)
+
+    placed = level_placements(model, pack, layers)
+    row['placed'] = [asdict(level) for level in placed]
+    try:
+        row['explained'] = asdict(explanation_placement(model, pack, placed))
+    except Exception as error:  # of any kind: each detector has its own
+        row['explained'] = dict(error=reason_of(error))
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        visualizer = FeatureVisualizer(out_dir=folder, save=('overlay',))
+        visualizer = FeatureVisualizer(out_dir=folder, layers=layers, save=('overlay',))
         visualizer.open(model)
         torch.manual_seed(0)
         with visualizer.taps:
@@ -183,8 +220,6 @@ def try_config(path: Path, image: Path) -> dict:
             levels=[[activation.layer, activation.level, *activation.stride] for activation in maps],
             silent=sorted(set(visualizer.taps.modules) - {activation.layer for activation in maps}),
         )
-    pipeline = small(pipeline_of(cfg), PICTURE[::-1])
-    row['placed'] = [asdict(level) for level in level_placements(model, lambda picture: packed(pipeline, picture))]
     row['seconds'] = round(time.perf_counter() - start, 1)
     return row
 

@@ -1,8 +1,8 @@
 """Try the package on the configs of mmdet's model zoo and write a table of the results.
 
 Each config runs in its own process, with random weights, on one image: predictions with and without the package are
-compared, every level is drawn, and a patch is moved over a uniform image to check that the heat follows it.
-The exit code is 1 if the heat of any level is misplaced or any prediction differs.
+compared, every level is drawn, a patch is moved over a uniform image to check that the heat follows it, and the top
+detection is explained. The exit code is 1 if any heat is misplaced or any prediction differs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ USAGE = '[FAMILY ...] [options]'
 EXAMPLES = """
 examples:
   featviz coverage retinanet swin dino --out coverage.md
+  featviz coverage --results coverage_results --out coverage.md
 """
 
 
@@ -33,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path('zoo_coverage.md'),
         metavar='FILE',
         help='Markdown file for the table. Default: zoo_coverage.md.',
+    )
+    parser.add_argument(
+        '--results',
+        type=Path,
+        metavar='DIR',
+        help='Keep the result of each family here as JSON; families that have one are not tried again.',
     )
     parser.add_argument(
         '--timeout', type=float, default=300, metavar='SECONDS', help='Time limit for each config. Default: 300.'

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from mmdet_featviz.benchmarks.coverage_table import write_table
+from mmdet_featviz.benchmarks.explanation_placement import ExplanationPlacement
 from mmdet_featviz.benchmarks.patch_placement import LevelPlacement
 
 
@@ -19,6 +20,7 @@ def write_sample(tmp_path, **changes):
         levels=[['neck', 0, 8.0, 8.0], ['neck', 1, 16.0, 16.0]],
         silent=[],
         placed=[level_row(0), level_row(1)],
+        explained=asdict(ExplanationPlacement('detection', 'neck_1', 0.2, 0.0, 'right')),
         seconds=3.2,
     )
     rows = {
@@ -35,19 +37,19 @@ def test_the_table_has_a_row_for_each_config(tmp_path):
     assert passed
     assert (
         '1 of 2 configs in 2 folders run, 1 of them with identical predictions, '
-        '1 placed right, 0 blurred, 0 placed wrong.'
+        '1 placed right, 0 blurred, 0 placed wrong; 1 explained, 0 of them placed wrong.'
     ) in text
     assert (
-        '| good | `good_r50` | ATSS | neck 8 16 | neck 0.5 0.5x1.5 | yes | neck 0.01 / 0.50 | identical | 3.2 s |'
-        in text
+        '| good | `good_r50` | ATSS | neck 8 16 | neck 0.5 0.5x1.5 | yes | neck 0.01 / 0.50 '
+        '| yes 0.20 / 0.00 (detection, neck_1) | identical | 3.2 s |' in text
     )
-    assert '| bad | `bad_r50` | | | | | | | ImportError: no / such module |' in text
+    assert '| bad | `bad_r50` | | | | | | | | ImportError: no / such module |' in text
 
 
 def test_wrong_placement_is_reported_and_fails(tmp_path):
     passed, text = write_sample(tmp_path, placed=[level_row(0, 'blurred'), level_row(1, 'wrong', float('nan'))])
     assert not passed
-    assert '0 placed right, 0 blurred, 1 placed wrong.' in text
+    assert '0 placed right, 0 blurred, 1 placed wrong; ' in text
     assert '| **no** | neck not finite / 0.50 (level 0 1) |' in text
     passed, text = write_sample(tmp_path, placed=[level_row(0, 'blurred', 1.5), level_row(1)])
     assert passed
@@ -55,3 +57,25 @@ def test_wrong_placement_is_reported_and_fails(tmp_path):
     passed, text = write_sample(tmp_path, same=False)
     assert not passed
     assert '**differ**' in text
+
+
+def test_an_explanation_that_is_placed_wrong_fails_and_a_missing_one_has_its_reason(tmp_path):
+    nan = float('nan')
+    passed, text = write_sample(tmp_path, explained=dict(error='ValueError: no gradient | here'))
+    assert passed
+    assert '0 explained, 0 of them' in text
+    assert '| no: ValueError: no gradient / here | identical |' in text
+    for verdict, cell, passes in [
+        ('wrong', '**no** 3.00 / 2.00 (candidate, neck_0)', False),
+        ('not local', 'not local 3.00 / 2.00 (candidate, neck_0)', True),
+    ]:
+        explained = asdict(ExplanationPlacement('candidate', 'neck_0', 3.0, 2.0, verdict))
+        passed, text = write_sample(tmp_path, explained=explained)
+        assert passed is passes
+        assert f'| {cell} |' in text
+        assert '1 explained' in text
+    explained = asdict(ExplanationPlacement('detection', 'neck_0', nan, nan, 'no heat'))
+    passed, text = write_sample(tmp_path, explained=explained)
+    assert passed
+    assert '0 explained' in text
+    assert '| no heat (detection, neck_0) |' in text

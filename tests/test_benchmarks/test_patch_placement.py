@@ -25,6 +25,7 @@ def make_pipeline(*transforms):
     ]
 
 
+LAYERS = ['encoder', 'backbone']
 FLIP = dict(type='mmdet.RandomFlip', prob=1.0)
 
 
@@ -54,6 +55,28 @@ class WindowPools(TokenPools):
         batch, channels, rows, columns = level.shape
         windows = level.reshape(batch, channels, rows // 8, 8, columns // 8, 8).permute(0, 2, 4, 3, 5, 1)
         self.encoder(windows.reshape(-1, 64, channels))
+
+
+class QueriesFirst(TokenPools):
+    """The same with an encoder of queries, as many as a level has cells, before the levels."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = self._modules.pop('backbone')  # the last layer
+
+    def test_step(self, data):
+        self(self.data_preprocessor(data, False)['inputs'])
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        self.encoder(torch.rand(1, 6 * 8, 3))
+        return self.backbone(inputs)
+
+
+def test_a_level_is_compared_with_itself_where_queries_are_left_out():
+    levels = level_placements(QueriesFirst().eval(), lambda picture: packed(make_pipeline(), picture), LAYERS)
+    assert [(level.layer, level.level, level.verdict) for level in levels] == [
+        ('backbone', number, 'right') for number in range(3)
+    ]
 
 
 def find_verdicts(model, *transforms):
