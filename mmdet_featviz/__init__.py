@@ -34,6 +34,8 @@ _LAZY = {
     'explain': 'mmdet_featviz.apis.explain',
     'Look': 'mmdet_featviz.apis.look',
     'look': 'mmdet_featviz.apis.look',
+    'ReceptiveField': 'mmdet_featviz.apis.receptive_field',
+    'receptive_fields': 'mmdet_featviz.apis.receptive_field',
     'FeatVizMixin': 'mmdet_featviz.models.detectors.featviz_mixin',
     'SingleStageDetectorHp': 'mmdet_featviz.models.detectors.featviz_detectors',
     'TwoStageDetectorHp': 'mmdet_featviz.models.detectors.featviz_detectors',
@@ -48,12 +50,14 @@ __all__ = [
     'FeatureFocusMetric',
     'FeatureVisualizer',
     'Look',
+    'ReceptiveField',
     'SingleStageDetectorHp',
     'Style',
     'TwoStageDetectorHp',
     '__version__',
     'explain',
     'look',
+    'receptive_fields',
 ]
 
 

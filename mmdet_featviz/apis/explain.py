@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mmdet_featviz.apis.inference import batch_of_one, build_pipeline, check_detector, check_image, is_unreadable
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder
 from mmdet_featviz.apis.visualizer import without_drawing
+from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
@@ -23,6 +24,7 @@ from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import class_names
+from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
@@ -70,7 +72,7 @@ def explain(
     """
     detector = check_detector(model, 'explain()')
     array = image if isinstance(image, np.ndarray) else None
-    return explain_batch(detector, _batch_of(detector, image), method, targets, layers, of, array=array, **options)[0]
+    return explain_batch(detector, batch_of(detector, image), method, targets, layers, of, array=array, **options)[0]
 
 
 def explain_batch(
@@ -109,15 +111,26 @@ def explain_batch(
     batch = DetectorBatch(model, data, request.layers)
     with without_drawing():
         maps = request.explain(batch, class_names(dataset_meta))
-    builder, source = SnapshotBuilder(Style.align), ImageSource(keys or ImageKeys(None), None, dataset_meta, array)
-    snapshots = [builder.build(batch.model, [batch.plain_pass], index, source)[0] for index in range(len(batch))]
+    snapshots = snapshots_of(batch.model, batch.plain_pass, dataset_meta, keys, array)
     explanations: list[list[Explanation]] = [[] for _ in snapshots]
     for target, levels in maps.items():
         explanations[target.image].append(explanation_of(target, method, levels, snapshots[target.image], style))
     return explanations
 
 
-def _batch_of(model: nn.Module, image: Any) -> dict[str, list]:
+def snapshots_of(
+    model: nn.Module,
+    pass_: Pass,
+    dataset_meta: dict | None,
+    keys: ImageKeys | None = None,
+    array: np.ndarray | None = None,
+) -> list[Snapshot]:
+    """Return a snapshot of each image of a pass."""
+    builder, source = SnapshotBuilder(Style.align), ImageSource(keys or ImageKeys(None), None, dataset_meta, array)
+    return [builder.build(model, [pass_], index, source)[0] for index in range(len(pass_.samples))]
+
+
+def batch_of(model: nn.Module, image: Any) -> dict[str, list]:
     """Return a batch of one image, which is given as in :func:`mmdet_featviz.explain`."""
     if isinstance(image, Mapping):
         if not {'inputs', 'data_samples'} <= image.keys() or not isinstance(image['data_samples'], BaseDataElement):
@@ -151,7 +164,7 @@ def explain_images(
 
     def explain_one(image: str) -> dict[int, list[Explanation]]:
         try:
-            return dict(enumerate(explain_batch(model, _batch_of(model, load(image)), keys=keys, **options, **style)))
+            return dict(enumerate(explain_batch(model, batch_of(model, load(image)), keys=keys, **options, **style)))
         except NoTargetError:
             raise
         except Exception as error:  # mmcv's loading and the file backends raise errors of many types

@@ -195,7 +195,7 @@ class CenterFinder:
         with ExitStack() as stack:
             stack.enter_context(taps)
             probe = taps.begin(inputs, samples)
-            stack.enter_context(_undisturbed(inputs.device))
+            stack.enter_context(undisturbed(inputs.device))
             stack.enter_context(suppress(Exception))  # what is not needed may fail in many ways
             for module in taps.modules.values():
                 module.register_forward_hook(stop_when_all_fired)
@@ -218,7 +218,7 @@ def _changes(weight: Tensor) -> int:
 
 
 @contextmanager
-def _undisturbed(device: torch.device) -> Iterator[None]:
+def undisturbed(device: torch.device) -> Iterator[None]:
     """Run without gradients, with full precision, and without a trace in the random state."""
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == 'cuda' else []))

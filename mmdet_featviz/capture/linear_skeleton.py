@@ -11,8 +11,10 @@ Values pass through a module's own ``forward``. They are tensors of a class of t
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from typing import Any, Callable, Sequence
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,6 +26,26 @@ from torch import Tensor, nn
 FAINT = {torch.float32: 0.0, torch.float64: 1e-100}
 
 RULES: dict[str, Callable] = {}
+
+_counting = threading.local()  # whether this thread counts paths
+
+
+@contextmanager
+def counting_paths() -> Iterator[None]:
+    """Within the context, every path counts, and the values of weights do not: also those that are zero.
+
+    All weights of an output are equal, upsampled values are not faint, and a token attends to all tokens. What a cell
+    depends on then has a gradient above 0.
+    """
+    _counting.on = True
+    try:
+        yield
+    finally:
+        _counting.on = False
+
+
+def _counts_paths() -> bool:
+    return getattr(_counting, 'on', False)
 
 
 class Share(Tensor):
@@ -83,7 +105,11 @@ def _undeformed(module: Any) -> Callable:
 
 
 def _own_token(module: Any) -> Callable:
-    return lambda query, *args, **kwargs: query
+    def forward(query: Tensor, key: Any = None, value: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+        values = query if value is None else value
+        return query + values.mean((0, 1), keepdim=True) if _counts_paths() else query
+
+    return forward
 
 
 def _upsampled(module: Any) -> Callable:
@@ -123,6 +149,9 @@ def _result(func: Callable, old: Share, new: Tensor, inplace: bool = False) -> S
 
 def _weight(weight: Any, like: Tensor) -> Any:
     """The absolute value of a weight, a number or a tensor."""
+    if isinstance(weight, Tensor) and _counts_paths():
+        equal = 1 / weight[0].numel() if weight.dim() > 1 else 1.0
+        return torch.full(weight.shape, equal, dtype=like.dtype, device=like.device)
     return weight.detach().to(like.device, like.dtype).abs() if isinstance(weight, Tensor) else abs(weight)
 
 
@@ -176,6 +205,8 @@ def softmax(func: Callable, values: Share, dim: int | None = None, *args: Any, *
     shape = values.shape
     if dim not in (-1, len(shape) - 1):
         return torch.ones_like(plain(values))
+    if _counts_paths():
+        return torch.full(shape, 1 / shape[-1], dtype=values.dtype, device=values.device)
     if len(shape) > 1 and shape[-1] == shape[-2]:
         return torch.eye(shape[-1], dtype=values.dtype, device=values.device).expand(shape)
     return torch.zeros_like(plain(values))
@@ -231,14 +262,18 @@ def linear(func: Callable, values: Any, weight: Tensor, bias: Any = None) -> Sha
 
 @rule('scaled_dot_product_attention')
 def dot_product_attention(func: Callable, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kw: Any) -> Tensor:
+    if _counts_paths():
+        return value.mean(-2, keepdim=True).expand(*query.shape[:-1], value.shape[-1])
     if query.shape[-2] == key.shape[-2]:
         return value
     return value.new_zeros(*query.shape[:-1], value.shape[-1])
 
 
 @rule('multi_head_attention_forward')
-def multi_head_attention(func: Callable, query: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    return query, None
+def multi_head_attention(
+    func: Callable, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> tuple[Tensor, None]:
+    return (query + value.mean(0, keepdim=True) if _counts_paths() else query), None
 
 
 @rule('batch_norm')
@@ -279,7 +314,7 @@ def layer_norm(func: Callable, values: Share, shape: Any, weight: Any = None, *a
 
 def _normed(values: Share) -> Tensor:
     """Values of mean 1. All get the same factor, so that they stay linear in the pixels."""
-    mean = plain(values).mean()
+    mean = plain(values).mean().detach()
     return plain(values) / torch.where(mean > 0, mean, torch.ones_like(mean))
 
 
@@ -373,7 +408,7 @@ def pad(func: Callable, values: Share, pads: Sequence[int], *args: Any, **kwargs
 @rule('interpolate')
 def interpolate(func: Callable, values: Share, *args: Any, **kwargs: Any) -> Share:
     resampled = F.interpolate(plain(values), *args, **kwargs)
-    return share(resampled * (FAINT[values.dtype] if resampled.numel() > values.numel() else 1))
+    return share(resampled * (FAINT[values.dtype] if not _counts_paths() and resampled.numel() > values.numel() else 1))
 
 
 @rule('mean', 'sum', 'var', 'std', 'norm', 'amax', 'amin')

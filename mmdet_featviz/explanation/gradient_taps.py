@@ -41,7 +41,7 @@ class GradientTaps(Taps):
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str] | None, gradients: bool = True) -> None:
-        super().__init__(model, layers, _first_channel)
+        super().__init__(model, layers, first_channel)
         self._gradients = gradients
         self.tapped: list[TappedTensor] = []
 
@@ -91,5 +91,6 @@ class GradientTaps(Taps):
         return output.clone() if isinstance(output, Tensor) and output.requires_grad else None
 
 
-def _first_channel(features: Tensor) -> Tensor:
+def first_channel(features: Tensor) -> Tensor:
+    """A reduction that costs nothing, where only the feature maps themselves are needed."""
     return features[:, 0]

@@ -125,10 +125,8 @@ class Views:
 
     def place(self, snapshot: Snapshot) -> list[PlacedLevel]:
         """Lay the levels of a snapshot over its image."""
-        placed, size = (
-            [self._place(level, snapshot.placement) for level in snapshot.levels],
-            snapshot.placement.image_size,
-        )
+        size = snapshot.placement.image_size
+        placed = [self.place_level(level, snapshot.placement) for level in snapshot.levels]
         # The mean of passes has one value per pixel, and none where no pass saw the image.
         is_per_pixel = snapshot.is_mean and all(level.values.shape == size for level in snapshot.levels)
         return [replace(one, seen=~np.isnan(one.level.values)) for one in placed] if is_per_pixel else placed
@@ -243,7 +241,7 @@ class Views:
         self, snapshot: Snapshot, placed: Sequence[PlacedLevel], image: np.ndarray | None
     ) -> Iterator[Picture]:
         """The weights of channel attention or, without channel attention, the mean activation of each channel."""
-        attended = [self._place(level, snapshot.placement) for level in snapshot.attention]
+        attended = [self.place_level(level, snapshot.placement) for level in snapshot.attention]
         for placed_level in attended or placed:
             channels = self._pooled(placed_level.level)
             if channels is not None:
@@ -319,7 +317,8 @@ class Views:
                 overlay(image[rows], colors, self.style.alpha, self.style.blend, picture[rows])
         return hatch_unseen(picture, seen, image, 0.5 if image is None else self.style.alpha)
 
-    def _place(self, level: Level, placement: Placement) -> PlacedLevel:
+    def place_level(self, level: Level, placement: Placement) -> PlacedLevel:
+        """Lay a level over an image."""
         grid = Grid(level.values.shape, level.stride, placement, self.style.align, level.offset)
         return PlacedLevel(level, grid, find_visible_range(level.values, grid), placement.seen)
 

@@ -53,3 +53,43 @@ def test_the_layer_tree_has_shapes_and_joins_equal_siblings():
     assert '    reg_convs  ModuleList  its parts only' in lines
     assert not any('conv1' in line for line in layer_tree(model, run, depth=1).splitlines())
     assert any('conv2' in line for line in layer_tree(model, run, depth=4).splitlines())
+
+
+def test_receptive_fields_are_listed_and_drawn(tmp_path):
+    (tmp_path / 'images').mkdir()
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / 'images' / f'{number}.png'), noise(64, 96, seed=number))
+    config = ROOT / 'configs' / 'demo' / 'atss_shapes.py'
+    command = [
+        'layers',
+        config,
+        '--receptive-field',
+        '--image',
+        'images',
+        '--layers',
+        'backbone',
+        '--out-dir',
+        'fields',
+    ]
+    done = featviz(*command, '--cfg-options', 'load_from=None', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = [line.split('  ') for line in done.stdout.splitlines()]
+    rows = [[cell.strip() for cell in row if cell.strip()] for row in table]
+    header = rows.index(['level', 'stride', 'theoretical', 'effective'])
+    # ResNet-18 by the formula of chains.
+    assert [row[:3] for row in rows[header + 1 : header + 5]] == [
+        [f'backbone_{n}', str(4 * 2**n), f'{size} x {size}'] for n, size in enumerate((43, 99, 211, 435))
+    ]
+    assert 'mean over 2 images; pixels of the input' in done.stdout
+    assert '4 pictures in fields' in done.stdout
+    assert len(list((tmp_path / 'fields' / '0').glob('backbone_*.receptive_field.jpg'))) == 4
+    done = featviz(*command, cwd=tmp_path)
+    assert done.returncode == 1 and 'overwrite' in done.stderr
+
+
+def test_receptive_fields_need_an_image_and_their_options_need_them(tmp_path):
+    config = ROOT / 'configs' / 'demo' / 'atss_shapes.py'
+    done = featviz('layers', config, '--receptive-field', cwd=tmp_path)
+    assert done.returncode == 2 and '--receptive-field needs --image' in done.stderr
+    done = featviz('layers', config, '--at', 3, 4, cwd=tmp_path)
+    assert done.returncode == 2 and 'need --receptive-field' in done.stderr
