@@ -23,6 +23,7 @@ DEMO = ROOT / 'configs' / 'demo' / 'atss_shapes_hp.py'
 SCENE = ROOT / 'data' / 'demo' / 'val' / 'scene_0004.jpg'
 DEMO_OPTIONS = ['--max-images', 16, '--save', 'maps', '--align', 'corner']
 WIDTH = 1200
+FIELDS = 'backbone_1', 'neck_2'  # levels of YOLOX-nano
 
 
 def run(tool, *arguments):
@@ -117,6 +118,11 @@ def main():
 
         run('image_demo.py', SCENE, DEMO, '--out-dir', folder / 'demo', '--save', 'panel')
         keep(folder / 'demo' / SCENE.stem / 'panel.jpg', 'demo', 2000)
+        fields = folder / 'fields'
+        options = ['--receptive-field', '--image', photo, '--at', '220', '120', '--out-dir', fields]
+        subprocess.run([sys.executable, '-m', 'mmdet_featviz', 'layers', NANO, args.checkpoint, *options], check=True)
+        levels = [cv2.imread(str(fields / 'astronaut' / f'{name}.receptive_field.jpg')) for name in FIELDS]
+        keep(np.hstack(levels), 'receptive_field', 640)
         keep(report_page(folder), 'report', 1280)
 
 
