@@ -130,7 +130,7 @@ def receptive_fields(
     layers = [layers] if isinstance(layers, str) else layers
     by_level: dict[str, list[CellField]] = {}
     first = None
-    with without_drawing(detector):
+    with without_drawing():
         for image in tqdm(images, unit='image', leave=False, disable=None):
             fields, pass_ = cell_fields(detector, batch_of(detector, image), layers, lambda pass_: _place(pass_, at))
             first = first or pass_
