@@ -218,7 +218,7 @@ def test_a_report_that_cannot_be_written(tmp_path, data, monkeypatch):
     def fail(*args):
         raise cv2.error('no such level')
 
-    monkeypatch.setattr(builder, 'level_data', fail)
+    monkeypatch.setattr(builder, 'page_levels', fail)
     summary_of_run(tmp_path, data, report=True, save='maps')
     monkeypatch.undo()
     summary = builder.write_report(str(tmp_path / 'out'))
