@@ -41,6 +41,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     - Dense heads select the outputs of an image by ``select_single_mlvl``, which cuts the graph. All modules that hold
       this function, also those of other packages, get one that does not.
     - Square roots have a finite gradient at 0.
+    - Deep copies keep their graph. PyTorch refuses to copy a tensor with one, and YOLACT copies its boxes.
     - Activation checkpointing is off: it cannot be combined with ``torch.autograd.grad``.
 
     All of this is undone afterwards, also after an error.
@@ -60,19 +61,22 @@ def differentiable(model: nn.Module) -> Iterator[None]:
                 _replace(module, 'with_cp', False, undo)
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.no_grad())
-        undo.enter_context(_FiniteRoots())
+        undo.enter_context(_KeptGraph())
         yield
 
 
-class _FiniteRoots(TorchFunctionMode):
-    """Within this mode, the gradient of a square root is 0 at 0, as that of ReLU, not infinite.
+class _KeptGraph(TorchFunctionMode):
+    """Within this mode, square roots and deep copies carry finite gradients.
 
-    PAA takes the root of all scores, also of those that are 0 by definition: infinity times no gradient is NaN.
+    The gradient of a square root is 0 at 0, as that of ReLU, not infinite. PAA takes the root of all scores, also of
+    those that are 0 by definition: infinity times no gradient is NaN.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.sqrt, Tensor.sqrt) and not kwargs and args[0].requires_grad:
             return _Root.apply(args[0])
+        if func is Tensor.__deepcopy__ and args[0].grad_fn is not None:
+            return args[0].clone()
         return func(*args, **(kwargs or {}))
 
 

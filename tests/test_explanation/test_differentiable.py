@@ -1,5 +1,6 @@
 """Differentiable prediction: what is replaced while gradients are on, and the families that need it."""
 
+import copy
 import sys
 import threading
 import types
@@ -10,6 +11,7 @@ from conftest import resnet_detector
 from explained import narrow_retinanet, small_detr, state_of, with_config, write_image
 from mmdet.models import utils as mmdet_utils
 from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
 
 from mmdet_featviz import explain
 from mmdet_featviz.apis.inference import build_pipeline
@@ -73,6 +75,31 @@ def test_a_head_that_cuts_the_graph_itself(tmp_path):
     with pytest.raises(ValueError, match="the score that RetinaNet predicts carries no gradient: method='drise' needs"):
         explain(model, image)
     assert explain(model, image, 'drise', 'top 1', masks=8)[0].heatmap.max() > 0
+
+
+def test_a_copy_of_a_tensor_keeps_its_graph():
+    values = torch.tensor([1.0, 2.0], requires_grad=True)
+    with differentiable(torch.nn.Module()), torch.enable_grad():
+        doubled = values * 2
+        copied = copy.deepcopy(doubled)
+        copied += 1
+        assert doubled.tolist() == [2, 4]
+        assert torch.autograd.grad(copied.sum(), values)[0].tolist() == [2, 2]
+        assert copy.deepcopy(values).is_leaf  # as without a graph
+
+
+def test_yolact_which_copies_its_boxes(tmp_path):
+    config = resnet_detector('YOLACT')
+    del config['bbox_head']['stacked_convs']
+    config['bbox_head'].update(type='YOLACTHead', num_protos=4, loss_cls=dict(type='CrossEntropyLoss'))
+    protos = dict(proto_channels=(8, None, 4), proto_kernel_sizes=(3, -2, 1), num_protos=4)
+    config['mask_head'] = dict(type='YOLACTProtonet', num_classes=2, in_channels=16, with_seg_branch=False, **protos)
+    config['test_cfg'] = ConfigDict(config['test_cfg'], iou_thr=0.5, top_k=20, mask_thr=0.5, mask_thr_binary=0.5)
+    model, image = with_config(MODELS.build(config)), write_image(tmp_path)
+    before = state_of(model)
+    for one in explain(model, image, targets='top 3'):
+        assert one.heatmap.max() > 0
+    assert state_of(model) == before
 
 
 def test_threads_explain_one_after_the_other(tmp_path):
