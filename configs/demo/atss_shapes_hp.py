@@ -3,5 +3,4 @@
 _base_ = './atss_shapes.py'
 
 load_from = '{{ fileDirname }}/atss_shapes.pth'
-# align: strided 3x3 convolutions look at the corner of their block, not at its centre.
-model = dict(type='SingleStageDetectorHp', featviz=dict(align='corner', save=('overlay', 'panel'), boxes='pred'))
+model = dict(type='SingleStageDetectorHp', featviz=dict(save=('overlay', 'panel'), boxes='pred'))

@@ -3,5 +3,4 @@
 _base_ = './faster_rcnn_shapes.py'
 
 load_from = '{{ fileDirname }}/faster_rcnn_shapes.pth'
-# align: strided 3x3 convolutions look at the corner of their block, not at its centre.
-default_hooks = dict(featviz=dict(type='FeatVizHook', align='corner', save=('overlay', 'panel'), boxes='pred'))
+default_hooks = dict(featviz=dict(type='FeatVizHook', save=('overlay', 'panel'), boxes='pred'))

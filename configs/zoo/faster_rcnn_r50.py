@@ -3,8 +3,7 @@
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 
 custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
-# align: strided 3x3 convolutions look at the corner of their block, not at its centre.
-default_hooks = dict(featviz=dict(type='FeatVizHook', align='corner', save=('overlay', 'panel')))
+default_hooks = dict(featviz=dict(type='FeatVizHook', save=('overlay', 'panel')))
 load_from = (
     'https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/faster_rcnn_r50_fpn_1x_coco/'
     'faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth'

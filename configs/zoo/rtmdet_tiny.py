@@ -3,8 +3,7 @@
 _base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
 
 custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
-# align: strided 3x3 convolutions look at the corner of their block, not at its centre.
-default_hooks = dict(featviz=dict(type='FeatVizHook', align='corner', save=('overlay', 'panel')))
+default_hooks = dict(featviz=dict(type='FeatVizHook', save=('overlay', 'panel')))
 load_from = (
     'https://download.openmmlab.com/mmdetection/v3.0/rtmdet/rtmdet_tiny_8xb32-300e_coco/'
     'rtmdet_tiny_8xb32-300e_coco_20220902_112414-78e30dcc.pth'

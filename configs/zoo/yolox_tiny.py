@@ -3,8 +3,7 @@
 _base_ = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
 
 custom_imports = dict(imports=['mmdet_featviz'], allow_failed_imports=False)
-# align: strided 3x3 convolutions look at the corner of their block, not at its centre.
-default_hooks = dict(featviz=dict(type='FeatVizHook', align='corner', save=('overlay', 'panel')))
+default_hooks = dict(featviz=dict(type='FeatVizHook', save=('overlay', 'panel')))
 load_from = (
     'https://download.openmmlab.com/mmdetection/v2.0/yolox/yolox_tiny_8x8_300e_coco/'
     'yolox_tiny_8x8_300e_coco_20211124_171234-b4047906.pth'
