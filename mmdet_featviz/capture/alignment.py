@@ -9,6 +9,8 @@ level are at ``offset + index * stride`` pixels of the input.
 from __future__ import annotations
 
 import inspect
+import math
+import operator
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from mmdet_featviz.capture.linear_skeleton import is_share, plain, share, skelet
 
 SMALL_INPUT = 192, 256  # height, width: two cells of stride 128
 LARGEST_INPUT = 512 * 512  # pixels: more would take long
+PIXEL = 2.0**-100  # weight of a pixel: products of weights may grow by 68 powers of ten before they exceed float32
 STRAIGHT = 1 / 16  # largest mean distance of cells from the line through them, as a share of its length
 DECIMALS = 2  # of offsets and strides, in pixels
 
@@ -137,9 +140,7 @@ class CenterFinder:
         if known is None or (weights != known.weights and not self._model.training):
             known = _known[self._model] = _Centers(weights, {}, set())
         levels = {activation.name: activation for activation in [*pass_.maps, *pass_.attention]}
-        size = tuple(pass_.inputs.shape[2:])
-        sizes = [SMALL_INPUT, size] if size[0] * size[1] <= LARGEST_INPUT else [SMALL_INPUT]
-        for mode, input_size in product(('tensor', 'predict'), sizes):
+        for mode, input_size in product(('tensor', 'predict'), _input_sizes(tuple(pass_.inputs.shape[2:]))):
             seen = known.axes.keys() | known.unreached
             wanted = {name: activation for name, activation in levels.items() if name not in seen}
             if wanted:
@@ -162,7 +163,7 @@ class CenterFinder:
             fill a grid in the pass, but not in an input of this size.
         """
         maps, layers = self._run_skeleton(pass_, size, mode, wanted, torch.float32)
-        # Products of many large weights exceed float32, and upsampled maps are 0 there. Apple's GPUs have no float64.
+        # Products of many weights may leave the range of float32. Apple's GPUs have no float64.
         if any(positions.isnan().any() for positions in maps.values()) and pass_.inputs.device.type != 'mps':
             maps, layers = self._run_skeleton(pass_, size, mode, wanted, torch.float64)
         found = {
@@ -204,6 +205,14 @@ class CenterFinder:
         return fired(), taps.fired
 
 
+def _input_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The sizes (height, width) that are tried for a detector whose pass has some size: small ones first."""
+    pixels, small = math.prod(size), math.prod(SMALL_INPUT)
+    if all(map(operator.ge, size, SMALL_INPUT)) and pixels <= 2 * small:  # as SSD300, which needs it
+        return [size]
+    return [SMALL_INPUT, size] if pixels <= LARGEST_INPUT else [SMALL_INPUT]
+
+
 class _AllFiredError(Exception):
     """Ends a forward early."""
 
@@ -229,12 +238,12 @@ def undisturbed(device: torch.device) -> Iterator[None]:
 
 
 def _coordinates(size: tuple[int, int], channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Three pictures (3, C, H, W): all 1; 1 + x and 1 + y, in pixels divided by the larger side."""
+    """Three pictures (3, C, H, W): all 1; 1 + x and 1 + y, in pixels divided by the larger side; times ``PIXEL``."""
     y, x = ((torch.arange(length, dtype=dtype, device=device) + 0.5) / max(size) for length in size)
     pictures = torch.ones(3, 1, *size, dtype=dtype, device=device)
     pictures[1] += x
     pictures[2] += y[:, None]
-    return pictures.repeat(1, channels, 1, 1)
+    return pictures.repeat(1, channels, 1, 1) * PIXEL
 
 
 def _resized(sample: Any, size: tuple[int, int]) -> Any:
@@ -248,11 +257,14 @@ def _resized(sample: Any, size: tuple[int, int]) -> Any:
 
 
 def _mean_positions(features: Tensor) -> Tensor:
-    """Mean position of what the cells of a level depend on: (3, rows, columns) with 0, x and y; NaN at an overflow."""
+    """Mean position of what the cells of a level depend on: (3, rows, columns) with 0, x and y.
+
+    NaN where sums leave the range of their precision.
+    """
     if not is_share(features):  # from no pixel, or from an operator without a rule
         return torch.full_like(features[:, 0], -torch.inf)
     total = plain(features).sum(1)
-    return total / total[0] - 1
+    return total / total[0].masked_fill(total[0] < torch.finfo(total.dtype).tiny, torch.nan) - 1
 
 
 def _axes(positions: Tensor, scale: float) -> Axes | None:

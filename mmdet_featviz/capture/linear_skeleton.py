@@ -5,6 +5,9 @@ The skeleton adds the absolute values of these products. Biases are dropped, act
 open, a maximum becomes a mean, and norms only scale. Attention looks everywhere and so has no position of its own:
 each token keeps its position. Global means are dropped for the same reason.
 
+Values that were upsampled count only where nothing of the level's own resolution is added to or concatenated with them.
+They are the coarse cells' positions, repeated.
+
 Values pass through a module's own ``forward``. They are tensors of a class of their own, :class:`Share`, whose
 ``__torch_function__`` replaces the functions that are not linear; functions that only move values stay as they are.
 """
@@ -19,11 +22,6 @@ from typing import Any, Callable, Iterator, Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-
-# Weight of upsampled values: what is added to them from the level's own resolution decides where the level looks. It is
-# smaller than any ratio between two paths. With float64 it is not 0, so that a path without such values keeps its
-# position, also after three steps up.
-FAINT = {torch.float32: 0.0, torch.float64: 1e-100}
 
 RULES: dict[str, Callable] = {}
 
@@ -49,20 +47,53 @@ def _counts_paths() -> bool:
 
 
 class Share(Tensor):
-    """Sums of pixels, weighted by how much they matter; ordinary functions of torch follow the skeleton's rules."""
+    """Sums of pixels, weighted by how much they matter; ordinary functions of torch follow the skeleton's rules.
+
+    Attributes:
+        upsampled: How often the values were upsampled.
+    """
+
+    upsampled = 0
 
     @classmethod
     def __torch_function__(cls, func: Callable, types: Any, args: Sequence = (), kwargs: dict | None = None) -> Any:
         apply = None if func is Tensor.__float__ else RULES.get(func.__name__.strip('_'))
-        if apply is None:
+        if apply is not None:
+            result = apply(func, *args, **(kwargs or {}))
+        else:
             result = super().__torch_function__(func, types, args, kwargs or {})
             # Shapes, comparisons and indices are no sums of pixels.
-            return plain(result) if is_share(result) and result.dtype not in FAINT else result
-        return apply(func, *args, **(kwargs or {}))
+            result = plain(result) if is_share(result) and not result.is_floating_point() else result
+        upsampled = max((one.upsampled for one in _shares_in(args)), default=0)
+        for one in _shares_in([result]):
+            vars(one).setdefault('upsampled', upsampled)  # unless the rule has set it
+        return result
 
 
-def share(values: Tensor) -> Share:
-    return values.as_subclass(Share)
+def share(values: Tensor, upsampled: int | None = None) -> Share:
+    values = values.as_subclass(Share)
+    if upsampled is not None:
+        values.upsampled = upsampled
+    return values
+
+
+def _shares_in(values: Sequence) -> list[Share]:
+    """The shares among some values and in the sequences among them."""
+    nested = (value if isinstance(value, (tuple, list)) else [value] for value in values)
+    return [one for group in nested for one in group if is_share(one)]
+
+
+def _own_resolution(shares: Sequence[Share]) -> int:
+    """How often those of some shares were upsampled that count: the fewest times, shares of 0 left out."""
+    counts = {one.upsampled for one in shares}
+    if len(counts) > 1:
+        counts = {one.upsampled for one in shares if plain(one).any()} or counts
+    return min(counts)
+
+
+def _counted(values: Tensor, upsampled: int) -> Tensor:
+    """The values of a share that was upsampled no more often than this; else, and for constants, 0."""
+    return plain(values) if is_share(values) and values.upsampled <= upsampled else torch.zeros_like(plain(values))
 
 
 def plain(values: Tensor) -> Tensor:
@@ -137,14 +168,16 @@ def rule(*names: str) -> Callable:
     return register
 
 
-def _result(func: Callable, old: Share, new: Tensor, inplace: bool = False) -> Share:
+def _result(func: Callable, old: Share, new: Tensor, inplace: bool = False, upsampled: int | None = None) -> Share:
     """Return new values; a function that works in place also writes them into the old ones, where they fit."""
     name = func.__name__
     inplace = inplace or name.startswith('__i') or (name.endswith('_') and not name.endswith('__'))
+    upsampled = old.upsampled if upsampled is None else upsampled
     if inplace and new.shape == old.shape:
         plain(old).copy_(new)
+        old.upsampled = upsampled
         return old
-    return share(new.clone() if new.data_ptr() == old.data_ptr() else new)
+    return share(new.clone() if new.data_ptr() == old.data_ptr() else new, upsampled)
 
 
 def _weight(weight: Any, like: Tensor) -> Any:
@@ -190,7 +223,8 @@ def new(func: Callable, values: Share, *args: Any, **kwargs: Any) -> Tensor:
 @rule('cat', 'concat', 'concatenate', 'stack')
 def join(func: Callable, tensors: Sequence[Tensor], *args: Any, **kwargs: Any) -> Share:
     """Constants beside shares, such as coordinates or class tokens, come from no pixel."""
-    return share(func([plain(part) if is_share(part) else torch.zeros_like(part) for part in tensors], *args, **kwargs))
+    upsampled = _own_resolution(_shares_in(tensors))
+    return share(func([_counted(part, upsampled) for part in tensors], *args, **kwargs), upsampled)
 
 
 @rule('expand_as', 'view_as', 'reshape_as')
@@ -215,7 +249,8 @@ def softmax(func: Callable, values: Share, dim: int | None = None, *args: Any, *
 @rule('add', 'radd', 'iadd', 'sub', 'subtract', 'rsub', 'isub', 'maximum', 'minimum')
 def add(func: Callable, first: Any, second: Any, *args: Any, **kwargs: Any) -> Share:
     if is_share(first) and is_share(second):
-        return _result(func, first, plain(first) + plain(second))
+        upsampled = _own_resolution([first, second])
+        return _result(func, first, _counted(first, upsampled) + _counted(second, upsampled), upsampled=upsampled)
     values, constant = (first, second) if is_share(first) else (second, first)
     return _result(func, values, _expanded(values, constant))
 
@@ -408,7 +443,8 @@ def pad(func: Callable, values: Share, pads: Sequence[int], *args: Any, **kwargs
 @rule('interpolate')
 def interpolate(func: Callable, values: Share, *args: Any, **kwargs: Any) -> Share:
     resampled = F.interpolate(plain(values), *args, **kwargs)
-    return share(resampled * (FAINT[values.dtype] if not _counts_paths() and resampled.numel() > values.numel() else 1))
+    times = values.upsampled + (resampled.numel() > values.numel())
+    return share(resampled, 0 if _counts_paths() else times)
 
 
 @rule('mean', 'sum', 'var', 'std', 'norm', 'amax', 'amin')

@@ -203,6 +203,28 @@ def test_the_weights_decide():
     assert level.offset == (0.5, 1.5)
 
 
+@pytest.mark.parametrize(('rows', 'columns'), [(800, 1090), (1090, 800)])
+def test_a_level_that_rounds_up_on_one_axis_and_down_on_the_other(rows, columns):
+    """A patch embedding and mergings round down, the extra level of an FPN rounds up: 800 / 64 is 13, 1090 / 64 17."""
+    stages = [nn.Conv2d(3, 4, 4, 4), *(nn.Conv2d(4, 4, 2, 2) for _ in range(3)), nn.MaxPool2d(1, 2)]
+    levels = levels_of(detector(stages), torch.zeros(1, 3, rows, columns))
+    assert sorted(levels[-1].values.shape[1:]) == [13, 17]
+    assert [level.stride for level in levels] == [(stride, stride) for stride in (4, 8, 16, 32, 64)]
+    np.testing.assert_allclose([level.offset[0] for level in levels], (2, 4, 8, 16, 16), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ('size', 'probe'),
+    [((300, 300), (300, 300)), ((192, 256), (192, 256)), ((800, 1333), (192, 256)), ((64, 96), (192, 256))],
+)
+def test_a_detector_runs_once_for_its_centers(size, probe, monkeypatch):
+    """With three pictures at once; at its own size if that is not large."""
+    probes, run = [], alignment.CenterFinder._run_skeleton
+    monkeypatch.setattr(alignment.CenterFinder, '_run_skeleton', lambda *args: probes.append(args[2]) or run(*args))
+    levels_of(detector([stem(), nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2)]), torch.zeros(1, 3, *size))
+    assert probes == [probe]
+
+
 def test_finding_centers_leaves_no_trace():
     """Flags, statistics, gradients, hooks, random state and outputs stay as they are, also if the network fails."""
     model = MODELS.build(resnet_detector()).train()
@@ -243,7 +265,7 @@ def test_centers_are_found_once_and_again_for_other_weights(monkeypatch):
         return taps.take()[0].maps[0].offset
 
     assert [offset(), offset()] == [(0.5, 0.5)] * 2
-    assert probes == [alignment.SMALL_INPUT]
+    assert len(probes) == 1
     with torch.no_grad():
         model.backbone[0].weight[..., :2] = 0
     assert model.train() and offset() == (0.5, 0.5)  # not between the iterations of a training
@@ -332,6 +354,35 @@ def test_the_own_resolution_decides_however_much_is_added_from_a_coarser_one(gai
 
     (level,) = levels_of(detector([Pyramid()]), torch.zeros(1, 3, *SIZE))
     np.testing.assert_allclose(level.offset, 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize(('scale', 'runs'), [(1e-30, 2), (1e-4, 2), (1, 1), (1e18, 1), (1e30, 2)])
+def test_double_precision_where_products_of_weights_leave_the_range_of_single_precision(scale, runs, monkeypatch):
+    probes, run = [], alignment.CenterFinder._run_skeleton
+    monkeypatch.setattr(alignment.CenterFinder, '_run_skeleton', lambda *args: probes.append(args[5]) or run(*args))
+    model = detector([conv(3, 3, 2), conv(stride=2), conv(stride=2)])
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= scale
+    levels = levels_of(model, torch.zeros(1, 3, *SIZE))
+    assert probes == [torch.float32, torch.float64][:runs]
+    np.testing.assert_allclose([level.offset for level in levels], 0.5, atol=0.02)
+
+
+def test_a_mean_of_the_whole_map_does_not_hide_what_was_upsampled():
+    """It has no position, and the upsampled values keep that of the coarse cells."""
+
+    class Context(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.coarse = stem(), conv(stride=2)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return F.interpolate(self.coarse(x), scale_factor=2) + x.mean((2, 3), keepdim=True)
+
+    (level,) = levels_of(detector([Context()]), torch.zeros(1, 3, *SIZE))
+    np.testing.assert_allclose(level.offset, -1.5, atol=0.02)
 
 
 def test_shapes_are_computed_as_usual():

@@ -13,6 +13,8 @@ from mmdet_featviz.capture.strides import nominal_stride, stride_of
         ((52, 52), (416, 416), (8, 8)),
         ((38, 38), (300, 300), (8, 8)),
         ((3, 5), (240, 320), (64, 64)),  # pooled without padding, as in HRFPN
+        ((13, 17), (800, 1090), (64, 64)),  # patches, and an extra level of an FPN: up on one axis, down on the other
+        ((17, 13), (1090, 800), (64, 64)),
         ((100, 100), (300, 300), (3, 3)),
         ((20, 27), (300, 400), (15, 400 / 27)),
         ((7, 7), (480, 640), None),  # RoI crops
