@@ -91,7 +91,7 @@ class DetectorBatch:
     @cached_property
     def candidates(self) -> DetectorBatch:
         """The same batch, with every candidate predicted."""
-        return DetectorBatch(self.model, self.data, self.layers, suppressed=False) if self.suppressed else self
+        return DetectorBatch(self.model, self.data, self.named_layers, suppressed=False) if self.suppressed else self
 
     @property
     def plain_pass(self) -> Pass:

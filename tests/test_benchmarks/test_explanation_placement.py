@@ -2,13 +2,14 @@
 
 import pytest
 from explained import narrow_retinanet, state_of
+from mmengine.config import ConfigDict
 from test_patch_placement import make_pipeline
 from torch import nn
 
-from mmdet_featviz.apis import explain as explaining
 from mmdet_featviz.benchmarks.explanation_placement import explanation_placement
 from mmdet_featviz.benchmarks.patch_placement import LevelPlacement
 from mmdet_featviz.benchmarks.zoo_models import packed
+from mmdet_featviz.explanation import request
 from mmdet_featviz.structures import placement as placements
 
 LEVELS = [LevelPlacement('neck', 0, None, 0.0, 0.0, 2.5, 'right')]
@@ -32,7 +33,7 @@ def test_a_detection_is_explained_and_its_heat_follows_the_patch(retinanet):
 
 
 def test_without_a_detection_a_candidate_is_explained(retinanet):
-    retinanet.bbox_head.test_cfg.score_thr = 2
+    retinanet.bbox_head.test_cfg = ConfigDict(retinanet.bbox_head.test_cfg, score_thr=2)  # the other is shared by all
     assert place(retinanet).target == 'candidate'
 
 
@@ -54,8 +55,8 @@ def test_heat_that_does_not_move_with_the_patch_is_wrong(retinanet, monkeypatch)
 
 def test_no_heat_is_no_explanation(retinanet, monkeypatch):
     without = lambda method: lambda batch, targets: _without_heat(explainer, batch, targets)  # noqa: E731
-    explainer = explaining.get_explainer('odam')
-    monkeypatch.setattr(explaining, 'get_explainer', without)
+    explainer = request.get_explainer('odam')
+    monkeypatch.setattr(request, 'get_explainer', without)
     assert place(retinanet).verdict == 'no heat'
 
 
