@@ -46,6 +46,7 @@ custom_hooks = [
         resume=False,
         workers='auto',  # or a number of threads that draw while the detector continues; 0 draws at once
         log_to_visualizer=False,  # also send pictures to the configured TensorBoard, WandB, MLflow, ...
+        explain=None,  # dict(method='odam', targets='top 3') also explains single detections
         report=False,  # write a page to browse the run; saves maps
         strict=False,
     )

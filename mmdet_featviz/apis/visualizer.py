@@ -32,9 +32,7 @@ from mmdet_featviz.capture.detector import is_augmented_call, unwrap_detector
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.detections import detections_of
-from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
-from mmdet_featviz.explanation.request import REQUEST_OPTIONS, ExplanationRequest
 from mmdet_featviz.runs import early_exit
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
@@ -52,6 +50,7 @@ from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 if TYPE_CHECKING:
     from mmdet_featviz.capture.score_maps import ScoreMaps
+    from mmdet_featviz.explanation.request import ExplanationRequest
 
 STAGES = ('train', 'val', 'test')
 DEFAULT_DIR = osp.join('work_dirs', 'featviz')
@@ -485,6 +484,8 @@ class FeatureVisualizer:
         self, snapshots: Mapping[int, Snapshot], data: Mapping[str, Any], results: Sequence[Any]
     ) -> dict[int, list[Explanation]]:
         """Return the explanations of images of a batch, by their index."""
+        from mmdet_featviz.explanation.detector_batch import DetectorBatch  # imports mmdet's models
+
         request, style = self.explanations, replace(self.style, **LOOK)
         names = class_names(next(iter(snapshots.values())).dataset_meta)
         detections = [detections_of(result) for result in results] or None
@@ -648,6 +649,8 @@ def _parse_explain(explain: dict) -> ExplanationRequest:
     looks = [name for name in explain if name in STYLE_OPTIONS]
     if looks:
         raise TypeError(f'explain has no {looks[0]!r}: explanations look as the other pictures of the run')
+    from mmdet_featviz.explanation.request import REQUEST_OPTIONS, ExplanationRequest  # imports mmdet's models
+
     own = {name: value for name, value in explain.items() if name in REQUEST_OPTIONS}
     options = {name: value for name, value in explain.items() if name not in (*own, 'each_level')}
     return ExplanationRequest(**own, options=options)

@@ -129,7 +129,7 @@ def test_buttons_also_name_what_has_no_box_on_the_page(page, explained):
     page.choose('level', 'neck_1')
     page.wait("document.querySelector('#why [aria-pressed=true]') === null")
     assert page.text('#pictures strong') == 'neck_1'
-    assert 'why=' not in page.js('return location.hash')
+    page.wait("!location.hash.includes('why=')")
 
 
 def test_another_image_and_all_levels_leave_the_explanation(page, explained):
