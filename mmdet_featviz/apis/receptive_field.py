@@ -14,7 +14,8 @@ from torch import nn
 from tqdm import tqdm
 
 from mmdet_featviz.apis.explain import batch_of, snapshots_of
-from mmdet_featviz.apis.inference import check_detector, without_drawing
+from mmdet_featviz.apis.inference import check_detector
+from mmdet_featviz.apis.visualizer import without_drawing
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.explanation.receptive_field import (

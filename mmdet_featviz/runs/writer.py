@@ -453,8 +453,10 @@ class RunWriter:
                 encoder.submit(self._write_picture, outcome, snapshot, picture, files)
             encoder.drain()
         except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one to raise
+            # The first error is the one to raise. What was written is recorded, whatever the rest comes to.
+            with contextlib.suppress(Exception):
                 encoder.drain()
+            with contextlib.suppress(OSError):
                 self._record(snapshot, placed, files, shared_files, incomplete=True)
             raise
         self._record(snapshot, placed, files, shared_files)
@@ -485,10 +487,7 @@ class RunWriter:
         snapshot = explanation.snapshot
         for picture in explanation_pictures(explanation, self._each_level) if self.style.pictures else ():
             files.append(f'{snapshot.key}/{picture.name}')
-            self.run_folder.write(files[-1], encode_picture(picture.pixels, picture.name))
-            outcome.pictures += 1
-            if self._log is not None:
-                outcome.logged.append((snapshot, picture))
+            _note_written(self._write_picture(outcome, snapshot, picture, {}))
         if {'maps', 'raw'} & set(self.style.save):
             name = f'{FOLDER}/{explanation_name(explanation)}.npz'
             files.append(f'{snapshot.key}/{name}')

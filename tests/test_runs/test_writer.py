@@ -6,12 +6,14 @@ from conftest import manifest, pictures, read
 from drawn_run import draw
 
 from mmdet_featviz import FeatureVisualizer
+from mmdet_featviz.runs import writer as writing
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.placement import identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.views import Views
 
 EVERY_PICTURE = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention')
 
@@ -101,3 +103,30 @@ def test_skipped_images_have_names_of_their_own_where_pictures_wait_for_the_rang
     assert heatmaps == [f'street/{name}/neck_{level}.heatmap.png' for name in 'ab' for level in (0, 1)]
     assert np.ptp(read(tmp_path / 'run' / heatmaps[0])) > 100
     assert np.ptp(read(tmp_path / 'run' / heatmaps[1])[..., 0]) == 0
+
+
+def test_what_was_written_is_recorded_where_drawing_and_encoding_both_fail(pool_model, tmp_path, monkeypatch):
+    draw(pool_model, tmp_path, save=('maps',), count=1)
+    saved = Run(str(tmp_path / 'run'))
+    views_draw, encode = Views.draw, writing.encode_picture
+
+    def draw_two(self, *args):
+        drawn = views_draw(self, *args)
+        yield next(drawn)
+        yield next(drawn)
+        raise ValueError('the third picture')
+
+    def encode_first(pixels, name):
+        if 'backbone_0' not in name:
+            raise OSError(name)
+        return encode(pixels, name)
+
+    monkeypatch.setattr(Views, 'draw', draw_two)
+    monkeypatch.setattr(writing, 'encode_picture', encode_first)
+    writer = RunWriter(RunFolder(str(tmp_path / 'later')), Style(), saved.info_to_copy, encodes_beside=True)
+    writer.write(next(saved.snapshots()))
+    writer.finish()
+    assert 'ValueError while drawing' in writer.summary()
+    (entry,) = manifest(tmp_path / 'later')
+    assert entry['incomplete']
+    assert [name.rpartition('/')[2] for name in entry['files']] == ['backbone_0.jpg']
