@@ -256,18 +256,18 @@ def test_keys(page):
 def test_arrows_scroll_when_there_is_no_further_level(page):
     from selenium.webdriver.common.keys import Keys
 
-    page.open('level=neck_0', size=(1300, 300))
+    # Whether the page keeps a key for itself is decided when it is pressed; the browser scrolls when it likes.
+    page.open('level=neck_0')
+    page.js("window.kept = []; addEventListener('keydown', (event) => window.kept.push(event.defaultPrevented))")
     page.press(Keys.ARROW_DOWN)
     assert page.text('#pictures figcaption strong') == 'neck_1'
-    assert page.js('return scrollY') == 0
     page.press(Keys.ARROW_DOWN)
-    page.wait('scrollY > 0')
     assert page.text('#pictures figcaption strong') == 'neck_1'
     page.choose('level', 'backbone_0')
-    page.js('document.activeElement.blur(); scrollTo(0, 100)')
+    page.js('document.activeElement.blur()')
     page.press(Keys.ARROW_UP)
-    page.wait('scrollY < 100')
     assert page.text('#pictures figcaption strong') == 'backbone_0'
+    assert page.js('return window.kept') == [True, False, False]
 
 
 def test_a_range_from_zero_of_negative_values_is_empty(browser, tmp_path):
