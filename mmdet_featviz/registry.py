@@ -18,6 +18,7 @@ EXPLAINERS = Registry(
         'mmdet_featviz.explanation.gradient_methods',
         'mmdet_featviz.explanation.perturbation_methods',
         'mmdet_featviz.explanation.attention_methods',
+        'mmdet_featviz.explanation.baselines',
     ],
 )
 """Methods that explain detections, by name. Register your own with ``@EXPLAINERS.register_module(name='mine')``.

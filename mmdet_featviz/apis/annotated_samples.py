@@ -9,6 +9,7 @@ from typing import Any, Callable, Sequence
 from mmdet.registry import DATASETS
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import ConfigDict
+from mmengine.dataset import BaseDataset
 from torch import nn
 
 from mmdet_featviz.explanation.targets import NoTargetError
@@ -28,10 +29,7 @@ def annotated_samples(model: nn.Module, annotations: str | None = None, root: st
         FileNotFoundError: If there is no such file.
         ValueError: If the file names none of the detector's classes.
     """
-    cfg = _data_set_of(model, annotations, root)
-    for part in _innermost(cfg):
-        part.pipeline, part.test_mode = _with_boxes(get_test_pipeline_cfg(model.cfg)), True
-    dataset = DATASETS.build(cfg)
+    dataset = annotated_dataset(model, annotations, root)
     paths = (image_path(dataset.get_data_info(index)) for index in range(len(dataset)))
     indices = {osp.realpath(path): index for index, path in enumerate(paths) if path}
     source = annotations or 'the test data set of the config'
@@ -42,6 +40,14 @@ def annotated_samples(model: nn.Module, annotations: str | None = None, root: st
         return dataset[indices[osp.realpath(image)]]
 
     return load
+
+
+def annotated_dataset(model: nn.Module, annotations: str | None = None, root: str = '') -> BaseDataset:
+    """Return a data set of samples prepared as in a test, with their ground truth: see :func:`annotated_samples`."""
+    cfg = _data_set_of(model, annotations, root)
+    for part in _innermost(cfg):
+        part.pipeline, part.test_mode = _with_boxes(get_test_pipeline_cfg(model.cfg)), True
+    return DATASETS.build(cfg)
 
 
 def _data_set_of(model: nn.Module, annotations: str | None, root: str) -> ConfigDict:

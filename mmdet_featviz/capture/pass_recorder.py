@@ -10,6 +10,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
+from mmdet_featviz.capture.nested_passes import are_nested
 from mmdet_featviz.capture.taps import Taps
 
 
@@ -64,7 +65,7 @@ class PassRecorder:
             self._preprocessed = output
 
     def _before_any_module(self, module: nn.Module, args: Any) -> None:
-        if isinstance(module, BaseModel):
+        if isinstance(module, BaseModel) and not are_nested():
             preprocessed = self._preprocessed
             self.close()
             self._take_branch(module)
@@ -72,6 +73,8 @@ class PassRecorder:
             self._on_preprocessed(module.data_preprocessor, (), preprocessed)
 
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
+        if are_nested():
+            return
         self._end_pass()
         detector = self.taps.model
         if not detector.training and self._is_wanted():

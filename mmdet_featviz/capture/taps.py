@@ -21,6 +21,7 @@ from mmdet_featviz.capture.channel_selection import ChannelError, DetailRecorder
 from mmdet_featviz.capture.detector import has_test_time_augmentation, predicting_branch, unwrap_detector
 from mmdet_featviz.capture.layer_selection import find_default_layers, find_layers, find_modules_of_type
 from mmdet_featviz.capture.module_outputs import describe_tensor, feature_maps_in, tensors_in
+from mmdet_featviz.capture.nested_passes import are_nested
 from mmdet_featviz.capture.reductions import Reduction, reduce_feature_map
 from mmdet_featviz.capture.strides import stride_of
 from mmdet_featviz.capture.tokens import window_shift
@@ -93,6 +94,7 @@ class Taps:
         self._errors: dict[str, str] = {}  # layer: the first error of capturing its output
         self._failed_passes: Counter = Counter()  # layer: in how many passes there was one
         self._begun = 0  # passes
+        self._nested = False  # whether it sees nested passes, or the others
         branch = predicting_branch(self.model)
         named = {name for layer in layers or () for name in (layer, branch + layer)}
         self._must_fire = named & self.modules.keys()  # layers selected by a glob or by default need not fire
@@ -131,6 +133,7 @@ class Taps:
     def attach(self) -> None:
         """Register the hooks on the detector; drops passes that were not taken."""
         self.detach()
+        self._nested = are_nested()
         self._passes = []
         with self._lock:
             if not self._attached:
@@ -247,6 +250,8 @@ class Taps:
         return not_maps + errors
 
     def _on_preprocessed(self, module: nn.Module, args: Any, output: Any) -> None:
+        if are_nested() != self._nested:
+            return
         self.begin_preprocessed(output)
 
     def _on_forward_end(self, module: nn.Module, args: Any, output: Any) -> None:

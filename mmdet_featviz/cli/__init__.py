@@ -14,6 +14,7 @@ COMMANDS = {  # with their descriptions, so that `featviz --help` imports none o
     'train': 'train a detector and draw during training or validation',
     'image': 'draw the feature maps of images, without a data set',
     'explain': 'explain single detections: why a box is there',
+    'evaluate-explanations': 'measure how well methods explain the detections in a data set',
     'video': 'draw the feature maps of a video',
     'layers': 'list the layers of a detector that can be drawn',
     'render': 'draw a run again from its saved maps, without the detector',

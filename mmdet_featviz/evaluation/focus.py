@@ -176,9 +176,14 @@ class FocusMeans:
 
 def group_by_size(corners: np.ndarray) -> dict[str, np.ndarray]:
     """Split boxes (N, 4) into small, medium and large ones, by their area in pixels of the image."""
-    widths, heights = (corners[:, 2:] - corners[:, :2]).T
-    sizes = np.digitize(widths * heights, SIZE_LIMITS)
+    sizes = sizes_of(corners)
     return {name: corners[sizes == index] for index, name in enumerate(SIZES)}
+
+
+def sizes_of(corners: np.ndarray) -> np.ndarray:
+    """Index in `SIZES` (N,) of each box (N, 4), by its area in pixels of the image."""
+    widths, heights = (corners[:, 2:] - corners[:, :2]).T
+    return np.digitize(widths * heights, SIZE_LIMITS)
 
 
 def _are_near(pixels: np.ndarray, ranges: np.ndarray, tolerance: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
 from mmdet_featviz.capture.layer_selection import find_default_layers
+from mmdet_featviz.capture.nested_passes import nested_passes
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.decoder_record import DecoderRecord, recorded_decoder
 from mmdet_featviz.explanation.detections import Detections, detections_of
@@ -78,7 +79,7 @@ class DetectorBatch:
 
     @cached_property
     def _plain_pass(self) -> tuple[list[Detections], Pass]:
-        with torch.no_grad(), Taps(self.model, (), _no_map, find_centers=False) as taps:
+        with nested_passes(), torch.no_grad(), Taps(self.model, (), _no_map, find_centers=False) as taps:
             detections = self._predict(self.data)
         (pass_,) = taps.take()
         return detections, pass_
@@ -106,7 +107,7 @@ class DetectorBatch:
             inputs: The images as the test pipeline packs them, (C, H, W) each.
             samples: Their data samples.
         """
-        with torch.no_grad():
+        with nested_passes(), torch.no_grad():
             return self._predict(dict(self.data, inputs=list(inputs), data_samples=list(samples)))
 
     @contextmanager
@@ -142,7 +143,7 @@ class DetectorBatch:
     @contextmanager
     def _observed(self, layers: Sequence[str], gradients: bool) -> Iterator[TappedPass]:
         taps, head_outputs = GradientTaps(self.model, layers, gradients), HeadOutputs(self.model)
-        with boxes_only(self.model), taps, head_outputs:
+        with nested_passes(), boxes_only(self.model), taps, head_outputs:
             detections = self._predict(self.data)
             (pass_,) = taps.take()
             if not taps.tapped:

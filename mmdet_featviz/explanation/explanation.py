@@ -11,7 +11,7 @@ import numpy as np
 from mmdet_featviz.explanation.targets import Target
 from mmdet_featviz.structures.boxes import Boxes, class_names
 from mmdet_featviz.structures.grid import Grid
-from mmdet_featviz.structures.placement import identity_placement
+from mmdet_featviz.structures.placement import Placement, identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.point_drawing import draw_points
@@ -83,15 +83,7 @@ class Explanation:
 
         With several layers, each layer counts the same. The shares sum to 1, or are all 0 if all heat is 0.
         """
-        sums = self._sums
-        totals: dict[str, float] = {}
-        for level in self.snapshot.levels:
-            totals[level.layer] = totals.get(level.layer, 0.0) + sums[level.name]
-        layers = sum(total > 0 for total in totals.values())
-        return {
-            level.name: sums[level.name] / totals[level.layer] / layers if totals[level.layer] else 0.0
-            for level in self.snapshot.levels
-        }
+        return level_shares(self.snapshot.levels)
 
     @property
     def heatmap(self) -> np.ndarray:
@@ -100,14 +92,7 @@ class Explanation:
         Each level adds heat in proportion to its share: heat per pixel is heat per cell divided by the area of a cell.
         With a single level, this is the heatmap of that level.
         """
-        merged = np.zeros(self.snapshot.placement.image_size, np.float32)
-        used = [level for level in self.snapshot.levels if self.levels[level.name]]
-        smallest = min((_area(level) for level in used), default=1.0)
-        total = sum(self._sums.values())
-        for level in used:
-            weight = self.levels[level.name] / self._sums[level.name] * total * smallest / _area(level)
-            merged += np.float32(weight) * self._grid(level).heatmap(level.values)
-        return merged
+        return merged_heat(self.snapshot.levels, self.snapshot.placement, self.style.align)
 
     @property
     def points(self) -> list[SamplingPoint]:
@@ -170,10 +155,6 @@ class Explanation:
         shares = ', '.join(f'{name} {share:.0%}' for name, share in self.levels.items() if share)
         return f'{self.class_name} {self.score:.2f}, {self.target}, by {self.method}: {shares or "no heat"}'
 
-    @cached_property
-    def _sums(self) -> dict[str, float]:
-        return {level.name: float(level.values.sum(dtype=np.float64)) for level in self.snapshot.levels}
-
     def _level(self, name: str) -> Level:
         for level in self.snapshot.levels:
             if level.name == name:
@@ -182,6 +163,41 @@ class Explanation:
 
     def _grid(self, level: Level) -> Grid:
         return Grid(level.values.shape, level.stride, self.snapshot.placement, self.style.align, level.offset)
+
+
+def level_shares(levels: Sequence[Level]) -> dict[str, float]:
+    """Return the share of each level, by its name: see :attr:`Explanation.levels`."""
+    sums = _sums(levels)
+    totals: dict[str, float] = {}
+    for level in levels:
+        totals[level.layer] = totals.get(level.layer, 0.0) + sums[level.name]
+    layers = sum(total > 0 for total in totals.values())
+    return {
+        level.name: sums[level.name] / totals[level.layer] / layers if totals[level.layer] else 0.0 for level in levels
+    }
+
+
+def merged_heat(levels: Sequence[Level], placement: Placement, align: str) -> np.ndarray:
+    """Return the heat of all levels on an image: see :attr:`Explanation.heatmap`.
+
+    Args:
+        levels: The maps of one target.
+        placement: Where the image lies in the network's input.
+        align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
+    """
+    merged = np.zeros(placement.image_size, np.float32)
+    shares, sums = level_shares(levels), _sums(levels)
+    used = [level for level in levels if shares[level.name]]
+    smallest = min((_area(level) for level in used), default=1.0)
+    for level in used:
+        weight = shares[level.name] / sums[level.name] * sum(sums.values()) * smallest / _area(level)
+        grid = Grid(level.values.shape, level.stride, placement, align, level.offset)
+        merged += np.float32(weight) * grid.heatmap(level.values)
+    return merged
+
+
+def _sums(levels: Sequence[Level]) -> dict[str, float]:
+    return {level.name: float(level.values.sum(dtype=np.float64)) for level in levels}
 
 
 def _area(level: Level) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmdet_featviz.capture.activation_map import ActivationMap
+from mmdet_featviz.capture.nested_passes import nested_passes
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.detections import Detections, overlaps
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
@@ -158,7 +159,7 @@ def _lost(
     left, first = [], 0
     for size in _in_batches(level.channels, batch_size, f'channel of {level.name}'):
         channels = range(first, first + size)
-        with _ChannelRemover(batch.model, batch.layers, number, channels):
+        with nested_passes(), _ChannelRemover(batch.model, batch.layers, number, channels):
             found = batch.predict([pixels] * size, [sample] * size)
         left += [[remains(target, one) for target in targets] for one in found]
         first += size

@@ -185,7 +185,7 @@ def _drawn_chooser(words: Sequence[str], number: int, of: str, names: Sequence[s
     label = find_label(' '.join(words[4:]), names) if words[4:] else None
 
     def choose(image: int, found: Detections, sample: Any) -> tuple[list[Target], str]:
-        target = _best_candidate(image, number, 'drawn box', found, box, label, of)
+        target = best_candidate(image, number, 'drawn box', found, box, label, of)
         of_class = '' if label is None else f' of the class {_name_of(label, names)}'
         return [target] if target else [], f'no candidate{of_class} overlaps the box {" ".join(words[:4])}'
 
@@ -198,7 +198,7 @@ def _truth_chooser(of: str, names: Sequence[str]) -> Callable:
         if not has_all(truth, 'bboxes', 'labels') or not len(truth):
             return [], 'there is no ground truth: give a sample of a data set that has its annotations'
         targets = [
-            _best_candidate(image, number, 'ground truth', found, tuple(box), label, of)
+            best_candidate(image, number, 'ground truth', found, tuple(box), label, of)
             for number, (box, label) in enumerate(zip(corners_of(truth.bboxes).tolist(), truth.labels.tolist()))
         ]
         return [target for target in targets if target], 'no candidate overlaps a ground-truth box of its class'
@@ -206,10 +206,20 @@ def _truth_chooser(of: str, names: Sequence[str]) -> Callable:
     return choose
 
 
-def _best_candidate(
+def best_candidate(
     image: int, number: int, kind: str, found: Detections, box: tuple, label: int | None, of: str
 ) -> Target | None:
-    """Return the candidate with the largest product of overlap and score, if it overlaps the box at all."""
+    """Return the candidate with the largest product of overlap and score, if it overlaps the box at all.
+
+    Args:
+        image: Index of the image in its batch.
+        number: Number of the target.
+        kind: Kind of the target.
+        found: The candidates.
+        box: Left, top, right, bottom, in pixels of the image.
+        label: Class index of the candidate; None is any.
+        of: What is explained: a key of `PARTS`.
+    """
     overlap = overlaps(found.bboxes, found.bboxes.new_tensor(box))
     fit = (overlap * found.scores).nan_to_num(0)
     if label is not None:
