@@ -22,7 +22,7 @@ USAGE = 'CONFIG [CHECKPOINT] --out-dir DIR [options]'
 EXAMPLES = """
 examples:
   featviz evaluate-explanations my_config.py my_checkpoint.pth --out-dir proof
-  featviz evaluate-explanations my_config.py my_checkpoint.pth --out-dir proof --methods odam drise random --max-boxes 50
+  featviz evaluate-explanations my_config.py my_checkpoint.pth --out-dir proof --methods odam drise --max-boxes 50
   featviz evaluate-explanations my_config.py my_checkpoint.pth --out-dir proof --randomise
 """
 

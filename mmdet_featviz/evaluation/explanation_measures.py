@@ -136,7 +136,10 @@ def discrimination(heat: np.ndarray, own: np.ndarray, others: np.ndarray) -> flo
 
 
 def rank_correlation(heat: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's rank correlation of two heatmaps of one image, -1 to 1, made smaller by averaging; 0 if one is flat."""
+    """Spearman's rank correlation of two heatmaps of one image, -1 to 1; 0 if one is flat.
+
+    They are first made smaller, by averaging, to a longer side of 64.
+    """
     from scipy.stats import spearmanr
 
     factor = COMPARED_SIZE / max(heat.shape)
