@@ -142,13 +142,14 @@ class DetectorBatch:
 
     @contextmanager
     def _observed(self, layers: Sequence[str], gradients: bool) -> Iterator[TappedPass]:
+        expected = self.detections  # before the taps are there, which would see this pass too
         taps, head_outputs = GradientTaps(self.model, layers, gradients), HeadOutputs(self.model)
         with nested_passes(), boxes_only(self.model), taps, head_outputs:
             detections = self._predict(self.data)
             (pass_,) = taps.take()
             if not taps.tapped:
                 raise ValueError(f'none of the layers {", ".join(taps.modules)} returns a feature map: choose others')
-            if not all(own.equal(again) for own, again in zip(self.detections, detections)):
+            if not all(own.equal(again) for own, again in zip(expected, detections)):
                 raise RuntimeError(
                     f'{type(self.model).__name__} predicts other boxes when it is observed, so that an explanation '
                     "would not be that of its own boxes. method='drise' only looks at its predictions"

@@ -5,39 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from black_box import OBJECTS, BlackBox, all_targets
 from explained import energy_in, features_by_hand, narrow_retinanet, state_of, write_image
-from mmdet.structures import DetDataSample
 
 from mmdet_featviz import explain
-from mmdet_featviz.explanation.detections import Detections, overlaps
+from mmdet_featviz.explanation.detections import overlaps
 from mmdet_featviz.explanation.perturbation_methods import MaskMean, drise, hide, random_masks
-from mmdet_featviz.explanation.targets import parse_targets
-
-OBJECTS = torch.tensor([[8.0, 8, 24, 24], [32, 8, 48, 24]])  # side by side, of one class
-
-
-class BlackBox:
-    """Predicts both objects; the score of each is the share of its pixels that are visible (white)."""
-
-    def __init__(self):
-        pixels = torch.zeros(3, 32, 64, dtype=torch.uint8)
-        for left, top, right, bottom in OBJECTS.int().tolist():
-            pixels[:, top:bottom, left:right] = 255
-        self.data = dict(inputs=[pixels], data_samples=[DetDataSample()])
-        self.calls = []
-        self.detections = self.predict(**dict(inputs=self.data['inputs'], samples=[None]))
-
-    def predict(self, inputs, samples):
-        self.calls.append(len(inputs))
-        scores = [
-            torch.stack([image[:, 8:24, left : left + 16].float().mean() / 255 for left in (8, 32)]) for image in inputs
-        ]
-        return [Detections(OBJECTS, score, torch.tensor([1, 1])) for score in scores]
-
-
-def all_targets(box):
-    (selection,) = parse_targets('all', 'score', ())
-    return selection.choose(0, box.detections[0], None)[0]
 
 
 def test_drise_finds_each_of_two_objects():
