@@ -134,7 +134,7 @@ def test_measures_on_objects_are_those_of_the_heatmap_and_the_found_box(project)
     others = masks[1] & ~masks[0]
     assert row['odi'] == pytest.approx(heat[others].sum() / heat[masks[0] | masks[1]].sum(), abs=1e-6)
     assert row['pointing'] == masks[0][np.unravel_index(heat.argmax(), heat.shape)]
-    assert (row['class'], row['score']) == (one.class_name, one.score)
+    assert (row['class'], row['score']) == (('cat', 'dog')[one.label], one.score)
     assert row['size'] == ('small' if np.prod(one.bbox[2:] - one.bbox[:2]) < 32**2 else 'medium')
     batch.data['data_samples'][0].gt_instances = truth[1:]  # the detection has found nothing
     ((row,),) = score_explanations(batch, ('cat', 'dog'), Protocol('odam', 'top 1', steps=2))

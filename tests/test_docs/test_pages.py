@@ -115,6 +115,8 @@ def run_config(block, folder, place):
     assert code == 0, f'{place}:\n{block.text}\n{output[-2000:]}'
     if 'FeatureFocusMetric' in block.text:
         assert 'focus/neck_0/energy' in output, place
+    elif 'ExplanationMetric' in block.text:
+        assert 'explanation/odam/insertion' in output, place
     else:
         (run,) = (folder / 'work_dirs' / name).glob('*/featviz')
         assert manifest(run), place
