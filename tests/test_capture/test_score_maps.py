@@ -338,6 +338,6 @@ def test_grids_and_corners():
     corners = MODELS.build(dict(type='CornerHead', num_classes=2, in_channels=4, num_feat_levels=2))
     heatmaps = [[torch.randn(1, 2, 4, 6) for _ in range(2)] for _ in range(2)]
     first, second = read_scores(corners, (*heatmaps, None, None, None, None), (16, 24))
-    assert torch.equal(first.scores(0, [1])[1], heatmaps[0][1][0, 1].sigmoid())
-    assert torch.equal(second.scores(0, [1])[1], heatmaps[1][1][0, 1].sigmoid())
+    torch.testing.assert_close(first.scores(0, [1])[1], heatmaps[0][1][0, 1].sigmoid())
+    torch.testing.assert_close(second.scores(0, [1])[1], heatmaps[1][1][0, 1].sigmoid())
     assert first.stride == (4.0, 4.0)
