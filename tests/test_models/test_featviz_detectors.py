@@ -231,7 +231,7 @@ def test_the_default_folder_is_that_of_the_run(tmp_path, data):
 def test_the_default_folder_needs_neither_a_log_file_nor_a_visualizer_backend(tmp_path, data, in_tmp_path):
     """As on further ranks, which have no log file."""
     cfg = runner_config(data, tmp_path / 'work', resnet_detector('SingleStageDetectorHp', featviz=dict(save='heatmap')))
-    cfg.visualizer = dict(type='Visualizer', vis_backends=[])
+    cfg.visualizer = dict(type='Visualizer', vis_backends=None)  # mmengine 0.7 takes no empty list
     runner = Runner.from_cfg(cfg)
     for handler in [one for one in runner.logger.handlers if hasattr(one, 'baseFilename')]:
         runner.logger.removeHandler(handler)
