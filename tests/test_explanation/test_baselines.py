@@ -84,3 +84,13 @@ def test_weights_are_shuffled_in_themselves_and_come_back_after_an_error(model):
 
 def test_a_detector_without_a_neck_has_two_parts():
     assert parts_of(MODELS.build(pool_detector())) == ['head', 'backbone']
+
+
+def test_the_head_is_all_that_is_neither_neck_nor_backbone():
+    names = ('backbone', 'neck', 'rpn_head', 'roi_head', 'data_preprocessor')
+    parts = torch.nn.ModuleDict({name: torch.nn.Linear(9, 9) for name in names[:-1]})
+    parts['data_preprocessor'] = torch.nn.Identity()
+    before = copy.deepcopy(parts.state_dict())
+    with shuffled_weights(parts, ['head'], seed=0):
+        changed = {name for name, weight in parts.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed == {f'{name}.{kind}' for name in ('rpn_head', 'roi_head') for kind in ('weight', 'bias')}
