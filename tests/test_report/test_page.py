@@ -297,6 +297,21 @@ def test_the_address_names_image_and_settings(page):
     assert page.errors() == []
 
 
+def test_the_address_names_the_image_that_is_seen(page):
+    """Also if only the order of the list was chosen, of which another image is the first."""
+    page.open()
+    page.choose('sort', 'lowest')
+    page.find('#direction').click()
+    page.choose('level', 'neck_1')
+    page.wait("location.hash.includes('level=neck_1')")
+    settings = page.js('return location.hash').lstrip('#')
+    assert page.names()[0] == '4'
+    page.open(settings)
+    assert page.text('#name') == 'street/0'
+    page.open('image=nowhere')
+    page.wait("location.hash === '#image=street%2F0'")
+
+
 SLIDE = (
     "const slide = (...values) => values.forEach((value) => { const slider = document.getElementById('alpha');"
     " slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); });"

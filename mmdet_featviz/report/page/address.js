@@ -75,6 +75,12 @@ const address = (() => {
     }, PAUSE);
   }
 
+  /** Write settings now. */
+  function writeNow(chosen) {
+    unwritten = chosen;
+    write();
+  }
+
   /** Write settings that still wait, now. */
   function write() {
     if (!unwritten || location.hash !== lastHash) return; // if it was changed, a hashchange event is on its way
@@ -85,5 +91,5 @@ const address = (() => {
     onWrite();
   }
 
-  return { link, read, roundTrip, start, write, writeSoon };
+  return { link, read, roundTrip, start, write, writeNow, writeSoon };
 })();

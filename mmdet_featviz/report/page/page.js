@@ -101,6 +101,10 @@ const featviz = (() => {
     showControls();
     dom.find('viewer').hidden = image === null;
     if (image === null) return;
+    if (chosen.image !== image.key) {
+      chosen.image = image.key;
+      address.writeNow(chosen);
+    }
     const { key, shots } = image;
     const [number, label] = shots.find((one) => one[1] === chosen.shot) || shots[shots.length - 1];
     dom.find('name').textContent = [key, label].filter(Boolean).join(', ');

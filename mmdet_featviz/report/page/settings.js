@@ -4,7 +4,7 @@
  * Settings: what the user can choose, by name. A set of settings is a plain object with a value for each name, and is
  * called `chosen` where it is passed to a function.
  *
- * image, shot: key of the image, label of its epoch or pass ('' is the default one). why: the explanation that is shown
+ * image, shot: key of the image, label of its epoch or pass ('' is the last one). why: the explanation that is shown
  * in place of the level, '' if none is. search, sort, down: the list of
  * images; the order descends if `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
  * threshold: how heat is drawn. score, pred, truth: lowest score of predictions, and which kinds of boxes are shown.
