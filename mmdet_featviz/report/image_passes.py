@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Iterable, Iterator
 
+from mmdet_featviz.runs.manifest import TRAINING_FOLDER
 from mmdet_featviz.runs.reader import Run
 
 # Of a validation in a training, which may be repeated, or of a second test.
@@ -34,10 +35,12 @@ def passes_by_image(run: Run) -> dict[tuple, list[ImagePass]]:
     """Group the saved passes of a run by image.
 
     Returns:
-        ``{(image key without epoch, image path): passes}``, in the order of the run.
+        ``{(image key without epoch, image path): passes}``, in the order of the data set: an epoch may have images that
+        an earlier one does not have.
     """
-    image_paths = {entry['key']: entry['image'] for entry in run.entries.values()}
+    entries = {entry['key']: entry for entry in run.entries.values()}
     passes: dict[tuple, list[ImagePass]] = {}
+    places: dict[tuple, tuple] = {}
     for path in run.paths:
         name = osp.relpath(path, run.folder).replace(os.sep, '/')
         key = osp.dirname(name)
@@ -46,8 +49,17 @@ def passes_by_image(run: Run) -> dict[tuple, list[ImagePass]]:
         pass_label = osp.basename(name)[len('maps') : -len('.npz')].lstrip('.').replace('_', ' ')
         label = ', '.join(filter(None, [folder_label(folder), pass_label]))
         # A data set may have folders named epoch_1 too: group only passes over the same image file.
-        passes.setdefault((plain_key, image_paths.get(key)), []).append(ImagePass(path, name, label))
-    return passes
+        entry = entries.get(key, {})
+        image = plain_key, entry.get('image')
+        passes.setdefault(image, []).append(ImagePass(path, name, label))
+        places[image] = min(places.get(image, (2,)), _place(entry))
+    return {image: passes[image] for image in sorted(passes, key=places.get)}
+
+
+def _place(entry: dict) -> tuple:
+    """What sorts images: those of a training first, then by position in the data set, as far as it is known."""
+    position = entry.get('position')
+    return () if position is None else (not TRAINING_FOLDER.match(entry.get('folder', '')), position)
 
 
 def folder_label(folder: str) -> str:

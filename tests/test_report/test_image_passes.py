@@ -20,3 +20,21 @@ def test_epochs_and_passes_are_grouped_by_image(tmp_path):
     ]
     assert read_data(run)['images'][0]['lowest'] == 0.5  # of the last epoch
     assert len(list((tmp_path / 'run/report/photos').iterdir())) == 4
+
+
+def test_images_are_in_the_order_of_the_data_set(tmp_path):
+    """Epoch 1 has the images at positions 1 and 3, epoch 2 those at 2, 0 and 3; the test set is another."""
+    placed = [('epoch_1', 1), ('epoch_1', 3), ('epoch_2', 2), ('epoch_2', 0), ('epoch_2', 3)]
+    snapshots = [
+        make_snapshot(f'{folder}/val_{position}', tmp_path / f'v{position}.png', folder=folder, position=position)
+        for folder, position in placed
+    ]
+    snapshots += [make_snapshot(f'test_{n}', tmp_path / f't{n}.png', position=n) for n in (1, 0)]
+    run = write_run(tmp_path / 'run', snapshots)
+    write_report(run)
+    assert [image['key'] for image in read_data(run)['images']] == [
+        *(f'val_{position}' for position in range(4)),
+        *(f'test_{n}' for n in range(2)),
+    ]
+    write_report(run, max_images=1)
+    assert [image['key'] for image in read_data(run)['images']] == ['val_0']

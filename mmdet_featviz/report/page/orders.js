@@ -10,7 +10,7 @@ const orders = (() => {
   function of(run) {
     const focus = (image, level) => (image.energy && level in image.energy ? image.energy[level] : null);
     const found = [
-      { id: 'run', label: 'order of the run', of: (image) => image.position },
+      { id: 'run', label: 'order of the data set', of: (image) => image.position },
       { id: 'name', label: 'name', of: (image) => image.key },
       { id: 'detections', label: 'number of detections', of: (image) => image.detections },
       { id: 'best', label: 'best score', of: (image) => image.best },
