@@ -718,11 +718,34 @@ def test_a_missing_file_of_an_epoch_is_reported(browser, long_run):
     assert '000002.js' in page.text('#trouble')
 
 
-def test_a_page_of_many_images_holds_only_the_visible_thumbnails(browser, tmp_path):
-    image = tmp_path / 'a.png'
-    levels = [Level('neck', 0, 4, (32.0, 32.0), random_values(2, 3))]
-    run = write_run(tmp_path / 'run', [make_snapshot(f'{n:04d}', image, levels=levels, boxes=None) for n in range(300)])
-    page = Page(browser, write_report(run))
+@pytest.fixture(scope='module')
+def many_images(browser, tmp_path_factory):
+    """A page of 300 images, named by their numbers."""
+    folder = tmp_path_factory.mktemp('many')
+    image, levels = folder / 'a.png', [Level('neck', 0, 4, (32.0, 32.0), random_values(2, 3))]
+    snapshots = [make_snapshot(f'{n:04d}', image, levels=levels, boxes=None) for n in range(300)]
+    return Page(browser, write_report(write_run(folder / 'run', snapshots)))
+
+
+def test_a_sorted_or_searched_list_shows_its_top(many_images):
+    page = many_images
+    page.open('image=0200')
+    assert '0200' in page.names()
+    page.choose('sort', 'name')
+    page.wait("document.querySelector('#grid li span').textContent === '0000'")
+    assert page.js("return document.getElementById('grid').scrollTop") == 0
+    page.find('#direction').click()
+    page.wait("document.querySelector('#grid li span').textContent === '0299'")
+    assert page.js("return document.getElementById('grid').scrollTop") == 0
+    page.open('image=0299')
+    page.press('/', '0')
+    assert page.text('#count') == '300 images'
+    assert page.js("return document.getElementById('grid').scrollTop") == 0
+    assert page.text('#name') == '0299'
+
+
+def test_a_page_of_many_images_holds_only_the_visible_thumbnails(many_images):
+    page = many_images
     page.open()
     assert 4 < len(page.names()) < 60
     assert page.names()[0] == '0000'

@@ -90,11 +90,11 @@ const gallery = (() => {
     fill();
   }
 
-  /** List these images in this order, and mark one of them. */
-  function show(found, image) {
+  /** List these images in this order, and mark one of them; scroll to the top, or else to this one. */
+  function show(found, image, isTop) {
     images = found;
     rebuild();
-    mark(image);
+    mark(image, isTop);
     dom.find('count').textContent = countText();
   }
 
@@ -106,7 +106,7 @@ const gallery = (() => {
   }
 
   /** Mark an image as the one in view, and scroll to it. If the focus was in the grid, it moves to this image. */
-  function mark(image) {
+  function mark(image, isTop = false) {
     const isFocused = grid.contains(document.activeElement);
     const place = images.indexOf(image);
     current = image;
@@ -117,7 +117,8 @@ const gallery = (() => {
       else anchor.removeAttribute('aria-current');
       anchor.tabIndex = at === entry ? 0 : -1;
     });
-    if (place < 0) return;
+    if (isTop) grid.scrollTop = 0;
+    if (isTop || place < 0) return;
     const top = Math.floor(place / across) * HEIGHT;
     if (top < grid.scrollTop) grid.scrollTop = top;
     else if (top + HEIGHT > grid.scrollTop + grid.clientHeight) {

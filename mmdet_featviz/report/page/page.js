@@ -43,7 +43,7 @@ const featviz = (() => {
       canFlip: controls.isEnabled,
       move: readout.move,
     });
-    arrange();
+    arrange(true);
     showControls();
     open();
   }
@@ -57,7 +57,8 @@ const featviz = (() => {
     const has = (...names) => names.some((name) => changed.includes(name));
     if (!changed.length) return;
     chosen = { ...chosen, ...changes };
-    if (has('search', 'sort', 'down') || (has('level') && order().ofLevel)) arrange();
+    if (has('search', 'sort', 'down')) arrange(true);
+    else if (has('level') && order().ofLevel) arrange(false);
     showControls();
     if (has('image', 'shot')) open();
     else if (has('level', 'all', 'why')) build();
@@ -77,10 +78,10 @@ const featviz = (() => {
 
   const order = () => sortings.find(({ id }) => id === chosen.sort);
 
-  /** Search and sort the list of images. */
-  function arrange() {
+  /** Search and sort the list of images. It shows its top with `isTop`, or else the image on view. */
+  function arrange(isTop) {
     const { search, level, down } = chosen;
-    gallery.show(orders.arrange(run, { search, order: order(), level, descending: down }), image);
+    gallery.show(orders.arrange(run, { search, order: order(), level, descending: down }), image, isTop);
   }
 
   const showControls = () => controls.show(chosen, gallery.ends());
