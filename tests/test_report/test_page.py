@@ -207,7 +207,10 @@ def test_search_and_order(page):
     page.press('/', '3')
     page.wait("document.getElementById('count').textContent === '1 of 5 images'")
     assert page.names() == ['3']
-    page.press(Keys.BACKSPACE, 'DOG street')
+    page.press(Keys.ESCAPE)
+    assert page.js("return [document.activeElement.id, document.getElementById('search').value]") == ['', '3']
+    assert page.text('#count') == '1 of 5 images'
+    page.press('/', Keys.BACKSPACE, 'DOG street')
     assert page.text('#count') == '5 images'
     page.press(' zebra')
     assert page.text('#count') == 'No image matches the search.'

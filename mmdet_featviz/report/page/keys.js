@@ -20,7 +20,10 @@ const keys = (() => {
     const search = dom.find('search');
     document.addEventListener('keydown', (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === 'Escape' && event.target === search) search.blur();
+      if (event.key === 'Escape' && event.target === search) {
+        event.preventDefault(); // which would empty the field
+        search.blur();
+      }
       if (event.target.closest('input:not([type=checkbox]), select, .scroll')) return;
       const action = event.key === '/' ? () => search.focus() : actionOf(page, event);
       if (!action) return;
