@@ -120,12 +120,16 @@ def test_merged_levels_and_a_missed_object(page, explained):
 
 
 def test_buttons_also_name_what_has_no_box_on_the_page(page, explained):
+    from selenium.webdriver.common.keys import Keys
+
     page.open('image=street/0&colormap=gray&score=0')
     assert page.texts('#why button') == ['dog 0.90', 'cat 0.05', 'dog 0.30']
-    page.find('#why button:nth-of-type(3)').click()
+    page.js("document.querySelector('#why button:nth-of-type(3)').focus()")
+    page.press(Keys.ENTER)
     page.wait("document.querySelector('#why [aria-pressed=true]') !== null")
     assert not shown(page).any()
     assert page.texts('#pictures .box span')[3:] == ['dog', 'dog 0.30']
+    assert page.js("return document.activeElement.getAttribute('aria-pressed')") == 'true'  # the focus stays
     page.choose('level', 'neck_1')
     page.wait("document.querySelector('#why [aria-pressed=true]') === null")
     assert page.text('#pictures strong') == 'neck_1'

@@ -532,6 +532,67 @@ def test_arrows_move_the_focus_through_the_gallery(page):
     page.wait("document.getElementById('name').textContent === 'street/4'")
 
 
+def test_keys_in_the_gallery_move_in_rows_and_pages(many_images):
+    from selenium.webdriver.common.keys import Keys
+
+    page = many_images
+    page.open('image=0100')
+    across = page.js("return Math.floor(document.getElementById('grid').clientWidth / 120)")
+    rows = page.js("return Math.floor(document.getElementById('grid').clientHeight / 132)")
+    assert across > 1
+    page.js("document.querySelector('#grid [aria-current]').focus()")
+    place = 100
+    for key, steps in (
+        (Keys.ARROW_DOWN, across),
+        (Keys.ARROW_UP, -across),
+        (Keys.ARROW_RIGHT, 1),
+        (Keys.PAGE_DOWN, across * rows),
+        (Keys.PAGE_UP, -across * rows),
+        (Keys.END, 300),
+        (Keys.ARROW_DOWN, 0),
+        (Keys.HOME, -300),
+        (Keys.PAGE_UP, 0),
+    ):
+        page.press(key)
+        place = min(max(place + steps, 0), 299)
+        page.wait("document.getElementById('name').textContent === arguments[0]", f'{place:04d}')
+        assert page.js('return document.activeElement.title') == f'{place:04d}'
+
+
+def test_a_tile_out_of_sight_keeps_the_focus(many_images):
+    page = many_images
+    page.open('image=0000')
+    page.js("document.querySelector('#grid [aria-current]').focus(); document.getElementById('grid').scrollTop = 1e6")
+    page.wait("[...document.querySelectorAll('#grid li span')].some((one) => one.textContent === '0299')")
+    assert page.js('return document.activeElement.title') == '0000'
+    assert '0060' not in page.names()
+
+
+def test_buttons_keep_the_focus_at_the_last_image(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('image=street/3')
+    page.js("document.getElementById('next').focus()")
+    page.press(Keys.ENTER, Keys.ENTER)
+    page.wait("document.getElementById('name').textContent === 'street/4'")
+    assert page.js('return document.activeElement.id') == 'next'
+    assert page.js("return document.activeElement.getAttribute('aria-disabled')") == 'true'
+
+
+def test_a_chosen_tile_leaves_the_focus_on_its_picture(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('all=1&level=neck_0')
+    current = "[...document.querySelectorAll('#pictures [aria-current]')].map((one) => one.querySelector('strong'))"
+    assert page.js(f'return {current}.map((one) => one.textContent)') == ['neck_0']
+    page.js("document.querySelector('#pictures .pair:nth-child(3) button').focus()")
+    page.press(Keys.ENTER)
+    assert page.texts('#pictures figcaption strong') == ['neck_1']
+    assert page.js('return document.activeElement.className') == 'picture'
+    page.press('a')
+    assert page.js("return document.activeElement.querySelector('strong').textContent") == 'neck_1'
+
+
 def luminance(color):
     """Relative luminance of a #rrggbb color, as WCAG (the Web Content Accessibility Guidelines) defines it."""
     parts = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
@@ -636,6 +697,8 @@ def test_two_runs_on_one_scale(browser, tmp_path):
 
 
 def test_the_strip_shows_an_image_over_its_epochs(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
     snapshots = [make_snapshot(f'epoch_{epoch}/a', tmp_path / 'a.png', epoch) for epoch in (1, 2, 3)]
     page = Page(browser, write_report(write_run(tmp_path / 'run', snapshots)))
     page.open('level=neck_0')
@@ -647,6 +710,11 @@ def test_the_strip_shows_an_image_over_its_epochs(browser, tmp_path):
     page.wait("document.querySelector('#strip [aria-current]').textContent === 'epoch 1'")
     page.wait_until_painted()
     assert 'shot=epoch+1' in page.js('return location.hash')
+    page.js("document.querySelector('#strip figure:nth-child(2) button').focus()")
+    page.press(Keys.ENTER)
+    page.wait("document.activeElement.textContent === 'epoch 2'")
+    page.find('#strip figure:nth-child(1) button').click()
+    page.wait("document.querySelector('#strip [aria-current]').textContent === 'epoch 1'")
     assert (page.pixels() != last).any()
 
 

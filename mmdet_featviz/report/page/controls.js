@@ -46,8 +46,9 @@ const controls = (() => {
     });
     dom.find('direction').textContent = chosen.down ? '↓' : '↑';
     dom.find('direction').setAttribute('aria-pressed', chosen.down);
-    dom.find('previous').disabled = !hasPrevious;
-    dom.find('next').disabled = !hasNext;
+    // Not `disabled`, which would take the focus from a button that is pressed until the end.
+    dom.find('previous').setAttribute('aria-disabled', !hasPrevious);
+    dom.find('next').setAttribute('aria-disabled', !hasNext);
   }
 
   /** Whether the user can change a setting. */

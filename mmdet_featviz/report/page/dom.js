@@ -16,5 +16,18 @@ const dom = (() => {
   /** A number as text, with at most four significant digits. */
   const short = (value) => String(Number(value.toPrecision(4)));
 
-  return { element, find, short };
+  /**
+   * Make the content of an element anew with `build`. If the focus was in it, it moves to the element that `find`
+   * returns; it is called with the number of the button that had the focus, -1 if it was none.
+   */
+  function keepFocus(place, build, find) {
+    const focused = document.activeElement;
+    const isInside = place.contains(focused);
+    const number = isInside ? [...place.querySelectorAll('button')].indexOf(focused) : -1;
+    build();
+    const next = isInside && !place.contains(document.activeElement) ? find(number) : null;
+    if (next) next.focus({ preventScroll: true });
+  }
+
+  return { element, find, keepFocus, short };
 })();

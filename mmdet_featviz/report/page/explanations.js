@@ -26,14 +26,16 @@ const explanations = (() => {
   function show({ sides }, id) {
     const all = sides[0].explanations;
     place.hidden = !all.length;
-    place.replaceChildren(dom.element('span', '', 'Why is it there?'), ...all.map((one) => {
+    const buttons = all.map((one) => {
       const button = dom.element('button', '', one.name);
       button.type = 'button';
       button.title = one.facts;
       button.setAttribute('aria-pressed', one.id === id);
       button.addEventListener('click', () => choose(one.id === id ? '' : one.id));
       return button;
-    }));
+    });
+    const words = dom.element('span', '', 'Why is it there?');
+    dom.keepFocus(place, () => place.replaceChildren(words, ...buttons), (number) => buttons[number]);
   }
 
   /** Show no buttons. */

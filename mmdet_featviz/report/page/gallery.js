@@ -42,7 +42,8 @@ const gallery = (() => {
     const last = Math.min(images.length, first + rows * across);
     const added = document.createDocumentFragment();
     tiles.forEach((tile, place) => {
-      if (place < first || place >= last) {
+      // A tile that has the focus would lose it.
+      if ((place < first || place >= last) && !tile.contains(document.activeElement)) {
         tile.remove();
         tiles.delete(place);
       }
@@ -137,6 +138,15 @@ const gallery = (() => {
   /** The image this many places after the marked one, or null. If the marked one is not listed, 1 is the first image. */
   const neighbor = (steps) => images[images.indexOf(current) + steps] || null;
 
+  /** How many places a key moves by while a tile has the focus; undefined if it is no such key. */
+  function rowSteps(key) {
+    const place = images.indexOf(current);
+    const page = across * Math.max(1, Math.floor(grid.clientHeight / HEIGHT));
+    const paged = { PageUp: -page, PageDown: page, Home: -images.length, End: images.length }[key];
+    if (paged !== undefined) return Math.min(Math.max(place + paged, 0), images.length - 1) - place;
+    return { ArrowUp: -across, ArrowDown: across }[key];
+  }
+
   /** The first image of the list, or null. */
   const first = () => images[0] || null;
 
@@ -146,5 +156,5 @@ const gallery = (() => {
     return { hasPrevious: place > 0, hasNext: place >= 0 && place < images.length - 1 };
   }
 
-  return { ends, first, mark, neighbor, relink, show, start };
+  return { ends, first, mark, neighbor, relink, rowSteps, show, start };
 })();

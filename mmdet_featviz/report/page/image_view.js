@@ -34,7 +34,7 @@ const imageView = (() => {
       .map((one) => ({ pair: one, made: picture.ofPair(run, shot, one, chosen.all) }));
     pictures = groups.flatMap(({ made }) => made);
     place.className = `${chosen.all ? 'many' : 'one'} of-${run.runs.length}`;
-    place.replaceChildren(...(chosen.all ? groups.map(tileOf) : pictures.map(figureOf)));
+    place.replaceChildren(...(chosen.all ? groups.map((group) => tileOf(group, pair)) : pictures.map(figureOf)));
     bar = chosen.all ? null : picture.colorBar();
     if (bar) legend.replaceChildren(bar.bar);
     legend.hidden = chosen.all || !pair;
@@ -44,6 +44,9 @@ const imageView = (() => {
     dress(chosen);
     return chosen.all ? [] : pictures;
   }
+
+  /** What is to have the focus: the picture of the chosen level. */
+  const current = () => place.querySelector('[aria-current], [tabindex]');
 
   /** Show nothing. */
   function clear() {
@@ -66,9 +69,10 @@ const imageView = (() => {
     return picture.captioned(one, run.runs.length > 1 ? [name, run.runs[number], facts] : [name, facts]);
   }
 
-  function tileOf({ pair, made }) {
+  function tileOf({ pair, made }, current) {
     const tile = dom.element('div', 'pair');
     tile.append(...made.map((one) => picture.captioned(one, wordsOn(one), () => choose(pair.a.name))));
+    if (pair === current) tile.querySelectorAll('button').forEach((one) => one.setAttribute('aria-current', 'true'));
     return tile;
   }
 
@@ -104,5 +108,5 @@ const imageView = (() => {
     place.dataset.painted = pictures.length;
   }
 
-  return { clear, dress, paint, show, start };
+  return { clear, current, dress, paint, show, start };
 })();

@@ -39,6 +39,7 @@ const featviz = (() => {
       level: () => chosen.level,
       choose: (level) => set({ level, why: '' }),
       go,
+      rowSteps: gallery.rowSteps,
       flip,
       canFlip: controls.isEnabled,
       move: readout.move,
@@ -134,7 +135,7 @@ const featviz = (() => {
   /** Show the data of the image with the settings of now. */
   function build() {
     if (!shot) return; // its file is missing, or still being loaded
-    readout.watch(imageView.show(shot, chosen));
+    dom.keepFocus(dom.find('pictures'), () => readout.watch(imageView.show(shot, chosen)), imageView.current);
     if (chosen.all) strip.clear();
     else strip.show(image.shots, shot.number, chosen.level, look);
     paint();

@@ -7,6 +7,7 @@ const strip = (() => {
   let choose = null;
   let complain = null;
   let pictures = []; // those whose data is loaded
+  let isFocused = false; // the focus was in the strip, and goes to the current picture when that is loaded
 
   /**
    * Begin.
@@ -29,6 +30,7 @@ const strip = (() => {
    * @param look - see picture.js
    */
   function show(shots, current, level, look) {
+    isFocused = place.contains(document.activeElement) || (isFocused && document.activeElement === document.body);
     pictures = [];
     place.replaceChildren();
     place.hidden = shots.length < 2;
@@ -49,7 +51,10 @@ const strip = (() => {
     const figure = picture.captioned(made, [label || 'first pass'], () => choose(label));
     spot.replaceWith(figure);
     if (isCurrent) {
-      figure.querySelector('button').setAttribute('aria-current', 'true');
+      const button = figure.querySelector('button');
+      button.setAttribute('aria-current', 'true');
+      if (isFocused && document.activeElement === document.body) button.focus({ preventScroll: true });
+      isFocused = false;
       place.scrollLeft = figure.offsetLeft - place.offsetLeft; // the last of many epochs is far to the right
     }
     pictures.push(made);
