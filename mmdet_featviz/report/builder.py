@@ -16,7 +16,7 @@ from mmdet_featviz.evaluation.run_comparison import short_names
 from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.report.explanation_data import explanation_data
 from mmdet_featviz.report.image_passes import ImagePass, distinct_names, passes_by_image
-from mmdet_featviz.report.image_values import ImageValues
+from mmdet_featviz.report.image_values import ImageFocus, box_values
 from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels, script_call
 from mmdet_featviz.report.page_template import STATIC_FILES, render_page
 from mmdet_featviz.report.summary import summarize_runs
@@ -82,7 +82,7 @@ class Report:
         self.style = Style(**run.info.get('style', {}))
         self._aligns = [run.info.get('style', {}).get('align', 'center') for run in self._runs]
         self._passes = dict(list(passes_by_image(run).items())[:max_images])
-        self._values = ImageValues(self.style.score_thr, self._aligns[0])
+        self._focus = ImageFocus(self._aligns[0])
         self._shown = 0  # number of images
         self._skipped: list[str] = []
         self._without_image: list[str] = []
@@ -136,7 +136,7 @@ class Report:
             passes: The passes over it.
             numbers: Free numbers; each pass takes one to name its files.
         """
-        written, image, last, tried = [], None, None, False
+        written, values, image, last, tried = [], [], None, None, False
         for image_pass in passes:
             try:
                 snapshot = load_with_image(image_pass.path, self.run.info)
@@ -151,11 +151,12 @@ class Report:
             self.run_folder.write(files[0], script_call('shot', number, self._pass_data(snapshot, image_pass, image)))
             self.run_folder.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
             written.append([number, image_pass.label])
-            # The values are those of the last epoch and its first pass: the mean over passes is not a pass.
+            values.append(box_values(snapshot.boxes))
+            # The focus is that of the last epoch and its first pass: the mean over passes is not a pass.
             if last is None or not snapshot.augmentation:
                 last = snapshot
         if last is not None:
-            yield dict(key=key, shots=written, thumb=image, **self._values.add(last))
+            yield dict(key=key, shots=written, values=values, thumb=image, **self._focus.add(last))
 
     def _write_original(self, key: str, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
         """Write the original image and its thumbnail, and append their names to `files`.
@@ -235,13 +236,13 @@ class Report:
         style, meta = self.style, self.run.info.get('dataset_meta') or {}
         classes = meta.get('classes') or ()
         box_style = BoxStyle('both', 0, meta)
-        labels = range(max([len(classes) - 1, *(label for image in images for label in image['labels'])]) + 1)
+        labels = range(max([len(classes) - 1, *(label for image in images for label in _labels(image))]) + 1)
         paths = [[image_pass.path for passes in self._passes.values() for image_pass in passes]]
         if self.other is not None:
             paths.append(self.other.paths)
         return dict(
             runs=list(short_names(self.run, self.other)) if self.other else [osp.basename(self.run.folder)],
-            levels=[dict(name=name, stride=stride) for name, stride in self._values.levels.items()],
+            levels=[dict(name=name, stride=stride) for name, stride in self._focus.levels.items()],
             classes=[str(classes[label]) if label < len(classes) else str(label) for label in labels],
             colors=[list(box_style.color(label, 1.0)[::-1]) for label in labels],
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
@@ -261,6 +262,11 @@ class Report:
             images=self._shown,
             skipped=self._skipped,
             without_image=self._without_image,
-            levels=self._values.levels,
-            **summarize_runs(self._runs, self._values.focus_means),
+            levels=self._focus.levels,
+            **summarize_runs(self._runs, self._focus.means),
         )
+
+
+def _labels(image: dict) -> set[int]:
+    """Labels of all boxes in an entry of the list of images."""
+    return {label for values in image['values'] for group in values.values() for label in group}

@@ -1,4 +1,4 @@
-"""Image values: what the page sorts and searches images by, such as scores, classes and focus."""
+"""Image values: what the page sorts, filters and searches images by, such as scores, classes and focus."""
 
 from __future__ import annotations
 
@@ -8,51 +8,57 @@ from mmdet_featviz.evaluation.focus import TOLERANCE, FocusMeans, group_by_size,
 from mmdet_featviz.report.page_data import IMAGE_SIZE, rounded, shrink_placement
 from mmdet_featviz.structures.boxes import NO_BOXES, Boxes
 from mmdet_featviz.structures.snapshot import Snapshot
-from mmdet_featviz.visualization.box_drawing import BoxStyle
+
+SCORE_STEPS = 10_000  # of a score on the page: its slider has a hundred
 
 
-class ImageValues:
-    """Collects the values of images, one image at a time.
+def box_values(boxes: Boxes | None) -> dict:
+    """Scores and numbers of the boxes of a pass, by label.
+
+    Returns:
+        ``scores``: ``{label: scores of its predictions in steps of 1/10,000, rounded down, highest first}``, which
+        decide as :func:`box_rows` does at each place of the page's slider; ``truth``: ``{label: number of ground-truth
+        boxes}``.
+    """
+    scores: dict[int, list[int]] = {}
+    truth: dict[int, int] = {}
+    if boxes is not None:
+        for label, score in zip(boxes.labels.tolist(), boxes.scores.tolist()):
+            if np.isnan(score):
+                truth[label] = truth.get(label, 0) + 1
+            elif np.isfinite(score):
+                # Rounded to what the page shows; rounded again, as 0.57 x 10,000 is below 5,700.
+                scores.setdefault(label, []).append(int(round(rounded(score) * SCORE_STEPS, 3)))
+    return dict(scores={label: sorted(of_label, reverse=True) for label, of_label in scores.items()}, truth=truth)
+
+
+class ImageFocus:
+    """Measures the focus of images, one image at a time.
 
     Args:
-        score_thr: Smallest score of a prediction that counts.
         align: Where the value of a cell is, as in :class:`mmdet_featviz.Style`.
 
     Attributes:
         levels: ``{name: stride}`` of all levels seen so far.
-        focus_means: Mean focus over the images so far that have ground truth.
+        means: Mean focus over the images so far that have ground truth.
     """
 
-    def __init__(self, score_thr: float, align: str) -> None:
+    def __init__(self, align: str) -> None:
         self._align = align
-        self._box_style = BoxStyle('both', score_thr)
         self.levels: dict[str, str] = {}
-        self.focus_means = FocusMeans()
+        self.means = FocusMeans()
 
     def add(self, snapshot: Snapshot) -> dict:
-        """Measure an image.
+        """Measure an image on its ground-truth boxes, at the size that the page shows it at.
 
         Returns:
-            ``detections``: number of predictions; ``best`` and ``lowest``: their scores, None without predictions;
-            ``truth``: number of ground-truth boxes; ``labels``: labels of all boxes. With ground truth also ``energy``:
-            ``{level: share of its heat inside the boxes}``, and ``share``: share of the image area inside the boxes.
+            With ground truth, ``energy``: ``{level: share of its heat inside the boxes}``, and ``share``: share of the
+            image area inside the boxes.
         """
         for level in snapshot.levels:
             self.levels.setdefault(level.name, level.stride_text)
-        boxes = snapshot.boxes or Boxes(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
-        boxes = self._box_style.select(boxes)
-        scores, truth = boxes.scores[~boxes.are_truth], boxes.corners[boxes.are_truth]
-        return dict(
-            detections=len(scores),
-            best=rounded(scores.max()) if len(scores) else None,
-            lowest=rounded(scores.min()) if len(scores) else None,
-            truth=len(truth),
-            labels=np.unique(boxes.labels).tolist(),
-            **self._add_focus(snapshot, truth),
-        )
-
-    def _add_focus(self, snapshot: Snapshot, truth: np.ndarray) -> dict:
-        """Measure the focus on ground-truth boxes (N, 4), at the size that the page shows the image at."""
+        boxes = snapshot.boxes
+        truth = NO_BOXES if boxes is None else boxes.corners[boxes.are_truth]
         if not len(truth):
             return {}
         placement, scale = shrink_placement(snapshot.placement, IMAGE_SIZE)
@@ -60,7 +66,7 @@ class ImageValues:
         ignored = NO_BOXES if snapshot.ignored is None else snapshot.ignored * scale
         measurable = [level for level in snapshot.levels if level.label is None]  # not against boxes of other classes
         levels = measure_focus(measurable, placement, self._align, groups, ignored, TOLERANCE * scale)
-        self.focus_means.add(levels)
+        self.means.add(levels)
         measured = {name: sizes['all'] for name, sizes in levels.items() if sizes}  # empty without a counted pixel
         if not measured:
             return {}

@@ -10,6 +10,7 @@ SCRIPTS = (  # in the order in which the page loads them
     'dom.js',
     'heat.js',
     'store.js',
+    'counts.js',
     'orders.js',
     'settings.js',
     'address.js',

@@ -21,7 +21,7 @@ def test_the_list_of_images_has_their_values(tmp_path):
     index = read_data(run)
     assert [image['key'] for image in index['images']] == ['p/0', 'p/1', 'p/2']
     one = index['images'][1]
-    assert (one['detections'], one['best'], one['lowest'], one['truth'], one['labels']) == (2, 0.9, 0.41, 1, [0, 1])
+    assert one['values'] == [dict(scores={'0': [4100], '1': [9000]}, truth={'0': 1})]
     assert set(one['energy']) == {'backbone_0', 'neck_0', 'neck_1'}
     assert index['classes'] == ['cat', '\u003cb>dog\u003c/b>']
     shot = read_data(run, '000001')

@@ -18,7 +18,8 @@ def test_epochs_and_passes_are_grouped_by_image(tmp_path):
         ('c', ['epoch 1']),
         ('c (2)', ['epoch 2']),
     ]
-    assert read_data(run)['images'][0]['lowest'] == 0.5  # of the last epoch
+    values = [values['scores']['0'] for values in read_data(run)['images'][0]['values']]
+    assert values == [[4100], [4200], [5000]]  # of each epoch
     assert len(list((tmp_path / 'run/report/photos').iterdir())) == 4
 
 

@@ -5,6 +5,9 @@ import pytest
 from report_pages import SIZE, make_snapshot, read_data, read_tables, with_truth, write_report, write_run
 
 from mmdet_featviz.evaluation.heat_measures import inside_boxes
+from mmdet_featviz.report.image_values import box_values
+from mmdet_featviz.report.page_data import box_rows
+from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
@@ -60,3 +63,16 @@ def test_large_images_are_measured_at_page_size(tmp_path):
         row = list(read_tables(report).values())[-1][2]
         assert row[9] == expected
         assert row[12] == expected  # of large objects
+
+
+def test_scores_decide_as_the_slider_of_the_page_does():
+    """At each of its hundred steps, also for scores that lie a rounding error below one."""
+    scores = np.array([n / 100 for n in range(101)] + [0.29999, 0.57 - 1e-9, 0.123456, 1e-5, np.nan, np.nan])
+    boxes = Boxes(np.zeros((len(scores), 4)), np.array([3] * 101 + [1] * 4 + [2, 2]), scores)
+    values = box_values(boxes)
+    assert values['truth'] == {2: 2}
+    assert values['scores'][1] == [5700, 2999, 1234, 0]
+    shown = [row[5] for row in box_rows(boxes) if row[5] is not None]
+    counted = [one for of_label in values['scores'].values() for one in of_label]
+    for step in range(101):
+        assert sum(one >= 100 * step for one in counted) == sum(score >= step / 100 for score in shown)

@@ -313,6 +313,7 @@ def test_the_address_names_the_image_that_is_seen(page):
     assert page.text('#name') == 'street/0'
     page.open('image=nowhere')
     page.wait("location.hash === '#image=street%2F0'")
+    assert 'There is no image nowhere.' in page.text('#notes')
 
 
 SLIDE = (
@@ -366,7 +367,8 @@ def test_images_with_equal_names_get_distinct_names(browser, tmp_path):
     run = write_run(tmp_path / 'run', snapshots)
     page = Page(browser, write_report(run))
     assert [image['key'] for image in read_data(run)['images']] == ['a', 'a (2)', 'a (2) (2)', '\udc80', '\udc81 (2)']
-    assert [image['lowest'] for image in read_data(run)['images']] == [0.4, 0.41, 0.42, 0.43, 0.44]
+    scores = [image['values'][0]['scores']['0'] for image in read_data(run)['images']]
+    assert scores == [[4000], [4100], [4200], [4300], [4400]]
     page.open()
     current = "[...document.querySelectorAll('#grid li')].findIndex((one) => one.querySelector('[aria-current]'))"
     for number in range(1, 5):
@@ -692,7 +694,10 @@ def test_two_runs_on_one_scale(browser, tmp_path):
         assert np.abs(found - expected).max() <= 1
     page.open('image=1')
     assert page.text('#notes') == 'The run has one level only. Run B has no such image.'
+    assert page.texts('#pictures figcaption')[1].endswith('no such image')
+    assert page.js("return document.querySelectorAll('.heat')[1].ariaLabel") == 'No heat'
     page.open('image=2')
+    assert page.texts('#pictures figcaption')[1].endswith('this image in another size')
     assert page.text('#notes') == 'The run has one level only. Run B has this image in another size.'
 
 
@@ -716,6 +721,57 @@ def test_the_strip_shows_an_image_over_its_epochs(browser, tmp_path):
     page.find('#strip figure:nth-child(1) button').click()
     page.wait("document.querySelector('#strip [aria-current]').textContent === 'epoch 1'")
     assert (page.pixels() != last).any()
+
+
+@pytest.fixture(scope='module')
+def epochs(browser, tmp_path_factory):
+    """A page of two images over two epochs, and a third image in the second one only."""
+    folder = tmp_path_factory.mktemp('two epochs')
+    drawn = [(1, 'a'), (1, 'b'), (2, 'a'), (2, 'b'), (2, 'c')]
+    snapshots = [
+        make_snapshot(f'epoch_{epoch}/{key}', folder / f'{key}.png', number, folder=f'epoch_{epoch}', position=ord(key))
+        for number, (epoch, key) in enumerate(drawn)
+    ]
+    return Page(browser, write_report(write_run(folder / 'run', snapshots)))
+
+
+def test_next_and_previous_keep_the_epoch(epochs):
+    epochs.open('image=a&shot=epoch+1')
+    assert epochs.text('#name') == 'a, epoch 1'
+    epochs.find('#next').click()
+    epochs.wait("document.getElementById('name').textContent === 'b, epoch 1'")
+    epochs.wait("document.querySelector('.box:not(.truth) span')?.textContent === 'cat 0.41'")
+    epochs.find('#next').click()
+    epochs.wait("document.getElementById('name').textContent === 'c, epoch 2'")
+    epochs.wait("document.getElementById('notes').textContent === 'This image has no epoch 1.'")
+    epochs.find('#previous').click()
+    epochs.wait("document.getElementById('name').textContent === 'b, epoch 1'")
+    epochs.find('#grid li:nth-child(1) a').click()
+    epochs.wait("document.getElementById('name').textContent === 'a, epoch 1'")
+
+
+def test_counts_of_images_are_of_the_epoch_shown_and_above_the_lowest_score(epochs):
+    """Each image has detections with 0.9 and with 0.4 and a hundredth per image drawn before."""
+    epochs.open('image=a&sort=lowest')
+    assert epochs.texts('#grid li small') == ['0.42', '0.43', '0.44']
+    epochs.wait("document.querySelectorAll('#strip canvas').length === 2")
+    epochs.find('#strip figure:nth-child(1) button').click()
+    epochs.wait("document.getElementById('name').textContent === 'a, epoch 1'")
+    assert epochs.texts('#grid li small') == ['0.4', '0.41', '0.44']
+    epochs.choose('sort', 'run')
+    assert epochs.texts('#grid li small') == ['2 detections'] * 3
+    slide = (
+        "const slider = document.getElementById('score'); slider.value = arguments[0];"
+        "slider.dispatchEvent(new Event('input', { bubbles: true }));"
+    )
+    for score, counts in ((0.41, [1, 2, 2]), (0.42, [1, 1, 2]), (0.9, [1, 1, 1]), (0.91, [0, 0, 0])):
+        epochs.js(slide, score)
+        words = [f'{count} detection{"" if count == 1 else "s"}' for count in counts]
+        assert epochs.texts('#grid li small') == words
+        shown = "[...document.querySelectorAll('#pictures .box:not(.truth)')].filter((one) => !one.hidden).length"
+        assert epochs.js(f'return {shown}') == counts[0]
+    epochs.choose('sort', 'best')
+    assert epochs.texts('#grid li small') == ['–'] * 3
 
 
 @pytest.fixture(scope='module')

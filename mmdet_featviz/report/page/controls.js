@@ -27,7 +27,7 @@ const controls = (() => {
     dom.find('previous').addEventListener('click', () => go(-1));
     dom.find('next').addEventListener('click', () => go(1));
     dom.find('all').disabled = run.levels.length < 2;
-    dom.find('truth').disabled = !run.images.some(({ truth }) => truth);
+    dom.find('truth').disabled = !orders.hasTruth(run);
   }
 
   function valueOf(field) {

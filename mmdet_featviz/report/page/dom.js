@@ -16,6 +16,9 @@ const dom = (() => {
   /** A number as text, with at most four significant digits. */
   const short = (value) => String(Number(value.toPrecision(4)));
 
+  /** A number with its noun. */
+  const count = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
+
   /**
    * Make the content of an element anew with `build`. If the focus was in it, it moves to the element that `find`
    * returns; it is called with the number of the button that had the focus, -1 if it was none.
@@ -29,5 +32,5 @@ const dom = (() => {
     if (next) next.focus({ preventScroll: true });
   }
 
-  return { element, find, keepFocus, short };
+  return { count, element, find, keepFocus, short };
 })();

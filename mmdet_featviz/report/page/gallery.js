@@ -100,7 +100,7 @@ const gallery = (() => {
   }
 
   function countText() {
-    const all = `${total} image${total === 1 ? '' : 's'}`;
+    const all = dom.count(total, 'image');
     if (!total) return 'No images to show.';
     if (!images.length) return 'No image matches the search.';
     return images.length < total ? `${images.length} of ${all}` : all;
@@ -135,6 +135,11 @@ const gallery = (() => {
     tiles.forEach((tile, at) => { tile.querySelector('a').href = link(images[at]); });
   }
 
+  /** Set the captions again, after settings have changed. */
+  function recaption() {
+    tiles.forEach((tile, at) => { tile.querySelector('small').textContent = caption(images[at]); });
+  }
+
   /** The image this many places after the marked one, or null. If the marked one is not listed, 1 is the first image. */
   const neighbor = (steps) => images[images.indexOf(current) + steps] || null;
 
@@ -156,5 +161,5 @@ const gallery = (() => {
     return { hasPrevious: place > 0, hasNext: place >= 0 && place < images.length - 1 };
   }
 
-  return { ends, first, mark, neighbor, relink, rowSteps, show, start };
+  return { ends, first, mark, neighbor, recaption, relink, rowSteps, show, start };
 })();

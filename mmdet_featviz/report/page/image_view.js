@@ -24,9 +24,10 @@ const imageView = (() => {
    *
    * @param shot - the data of a shot, from store.shot()
    * @param chosen - the settings
+   * @param missing - sentences on what the settings name and is not there
    * @returns the large pictures, as picture.ofPair() returns them; none with all levels
    */
-  function show(shot, chosen) {
+  function show(shot, chosen, missing) {
     const all = pairs.of(shot);
     const why = chosen.all ? null : explanations.find(shot, chosen.why);
     const pair = why || all.find(({ a }) => a.name === chosen.level) || all[0];
@@ -34,11 +35,12 @@ const imageView = (() => {
       .map((one) => ({ pair: one, made: picture.ofPair(run, shot, one, chosen.all) }));
     pictures = groups.flatMap(({ made }) => made);
     place.className = `${chosen.all ? 'many' : 'one'} of-${run.runs.length}`;
-    place.replaceChildren(...(chosen.all ? groups.map((group) => tileOf(group, pair)) : pictures.map(figureOf)));
+    place.replaceChildren(...(chosen.all ? groups.map((group) => tileOf(group, pair, shot))
+      : pictures.map((one, number) => figureOf(one, number, shot))));
     bar = chosen.all ? null : picture.colorBar();
     if (bar) legend.replaceChildren(bar.bar);
     legend.hidden = chosen.all || !pair;
-    dom.find('notes').textContent = notesOn(shot, pair, why ? pair.a.name : chosen.level).join(' ');
+    dom.find('notes').textContent = [...missing, ...notesOn(shot, pair, why ? pair.a.name : chosen.level)].join(' ');
     explanations.show(shot, chosen.all ? '' : chosen.why);
     if (!chosen.all && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
     dress(chosen);
@@ -59,19 +61,25 @@ const imageView = (() => {
     explanations.clear();
   }
 
-  function wordsOn({ letter, level }) {
-    const facts = level ? level.facts || `${level.content}, stride ${level.stride}` : 'nothing to compare with';
+  function wordsOn({ letter, level }, shot) {
+    const facts = level ? level.facts || `${level.content}, stride ${level.stride}` : reasonOf(shot);
     return [`${letter && `${letter}: `}${level ? `${level.explains ? 'Why ' : ''}${level.name}` : '–'}`, facts];
   }
 
-  function figureOf(one, number) {
-    const [name, facts] = wordsOn(one);
+  /** Why run B has nothing beside a level of run A. */
+  function reasonOf({ sides, resized }) {
+    if (sides.length > 1) return 'nothing to compare with';
+    return resized ? 'this image in another size' : 'no such image';
+  }
+
+  function figureOf(one, number, shot) {
+    const [name, facts] = wordsOn(one, shot);
     return picture.captioned(one, run.runs.length > 1 ? [name, run.runs[number], facts] : [name, facts]);
   }
 
-  function tileOf({ pair, made }, current) {
+  function tileOf({ pair, made }, current, shot) {
     const tile = dom.element('div', 'pair');
-    tile.append(...made.map((one) => picture.captioned(one, wordsOn(one), () => choose(pair.a.name))));
+    tile.append(...made.map((one) => picture.captioned(one, wordsOn(one, shot), () => choose(pair.a.name))));
     if (pair === current) tile.querySelectorAll('button').forEach((one) => one.setAttribute('aria-current', 'true'));
     return tile;
   }

@@ -13,6 +13,7 @@ const featviz = (() => {
   let chosen = {}; // the settings, see settings.js
   let image = null; // on view, one of run.images
   let shot = null; // its data, null until loaded
+  let missing = []; // sentences on what the settings name and is not there
   let turn = 0; // counts the images opened, so that data which arrives too late is dropped
 
   /** Begin. `data` is what the Python side writes about the run. */
@@ -26,8 +27,8 @@ const featviz = (() => {
     chosen = address.read();
     gallery.start({
       total: run.images.length,
-      link: (one) => address.link({ ...chosen, image: one.key, shot: '', why: '' }),
-      caption: (one) => orders.caption(order(), one, chosen.level),
+      link: (one) => address.link({ ...chosen, image: one.key, why: '' }),
+      caption: (one) => orders.caption(order(), one, chosen),
       onUse: address.write, // a link that is followed or copied has the settings of now
     });
     controls.start({ run, choices, onChange: set, flip, go });
@@ -59,7 +60,8 @@ const featviz = (() => {
     if (!changed.length) return;
     chosen = { ...chosen, ...changes };
     if (has('search', 'sort', 'down')) arrange(true);
-    else if (has('level') && order().ofLevel) arrange(false);
+    else if (has(...(order().settings || []))) arrange(false);
+    else if (has('shot', 'score')) gallery.recaption();
     showControls();
     if (has('image', 'shot')) open();
     else if (has('level', 'all', 'why')) build();
@@ -74,15 +76,14 @@ const featviz = (() => {
   /** Open the image this many places after the one on view, if there is one. */
   function go(steps) {
     const next = gallery.neighbor(steps);
-    if (next) set({ image: next.key, shot: '' });
+    if (next) set({ image: next.key });
   }
 
   const order = () => sortings.find(({ id }) => id === chosen.sort);
 
   /** Search and sort the list of images. It shows its top with `isTop`, or else the image on view. */
   function arrange(isTop) {
-    const { search, level, down } = chosen;
-    gallery.show(orders.arrange(run, { search, order: order(), level, descending: down }), image, isTop);
+    gallery.show(orders.arrange(run, order(), chosen), image, isTop);
   }
 
   const showControls = () => controls.show(chosen, gallery.ends());
@@ -98,17 +99,21 @@ const featviz = (() => {
   /** Load the image that the settings name, and show it. */
   async function open() {
     const mine = ++turn;
+    const named = chosen.image;
     image = imageOf(chosen);
     gallery.mark(image);
     showControls();
     dom.find('viewer').hidden = image === null;
     if (image === null) return;
-    if (chosen.image !== image.key) {
+    missing = [];
+    if (named !== image.key) {
+      if (named && address.roundTrip(named) !== address.roundTrip(image.key)) missing.push(`There is no image ${named}.`);
       chosen.image = image.key;
       address.writeNow(chosen);
     }
     const { key, shots } = image;
-    const [number, label] = shots.find((one) => one[1] === chosen.shot) || shots[shots.length - 1];
+    const [number, label] = shots[counts.placeOf(image, chosen.shot)];
+    if (chosen.shot && label !== chosen.shot) missing.push(`This image has no ${chosen.shot}.`);
     dom.find('name').textContent = [key, label].filter(Boolean).join(', ');
     store.keep(shots.length);
     try {
@@ -129,13 +134,13 @@ const featviz = (() => {
   /** Load the images before and after, so that they open at once. */
   function loadNeighbors() {
     [1, -1].map(gallery.neighbor).filter(Boolean)
-      .forEach(({ shots }) => store.shot(shots[shots.length - 1][0]).catch(() => {}));
+      .forEach((one) => store.shot(one.shots[counts.placeOf(one, chosen.shot)][0]).catch(() => {}));
   }
 
   /** Show the data of the image with the settings of now. */
   function build() {
     if (!shot) return; // its file is missing, or still being loaded
-    dom.keepFocus(dom.find('pictures'), () => readout.watch(imageView.show(shot, chosen)), imageView.current);
+    dom.keepFocus(dom.find('pictures'), () => readout.watch(imageView.show(shot, chosen, missing)), imageView.current);
     if (chosen.all) strip.clear();
     else strip.show(image.shots, shot.number, chosen.level, look);
     paint();

@@ -43,7 +43,7 @@ const picture = (() => {
       frame.append(image);
     }
     canvas.setAttribute('role', 'img');
-    canvas.setAttribute('aria-label', level ? `Heat of ${level.name}` : 'No such level');
+    canvas.setAttribute('aria-label', level ? `Heat of ${level.name}` : 'No heat');
     frame.append(canvas);
     const boxes = dom.element('div', 'boxes');
     const outlines = isSmall ? [] : side.boxes.map((row) => outline(run, row, shot.size));
