@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable
+from typing import Any, Iterable, Sequence
 
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, UNDEFINED, FocusTable
 from mmdet_featviz.report.image_passes import folder_label
@@ -51,6 +51,29 @@ class MetricHistory:
 def order_metrics(metrics: Iterable[str]) -> list[str]:
     """Each metric once, the mean average precision first."""
     return sorted(dict.fromkeys(metrics), key=lambda name: (not name.endswith('mAP'), 'AP' not in name))
+
+
+def metrics_by_class(metrics: Iterable[str], classes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The metrics of single classes, such as ``coco/cat_precision`` of CocoMetric with ``classwise=True``.
+
+    Returns:
+        ``{measure, such as coco/precision: {class: metric}}``, in the order of the classes.
+    """
+    found: dict[str, dict[str, str]] = {}
+    numbers = {name: number for number, name in enumerate(classes)}
+    for metric in metrics:
+        for cut in [match.start() for match in re.finditer('_', metric)][::-1]:  # names of classes may have underscores
+            parts = [(metric[:start], metric[start:cut]) for start in _starts(metric)]
+            named = next(((prefix, name) for prefix, name in parts if name in numbers), None)
+            if named is not None:
+                found.setdefault(f'{named[0]}{metric[cut + 1 :]}', {})[named[1]] = metric
+                break
+    return {measure: dict(sorted(rows.items(), key=lambda row: numbers[row[0]])) for measure, rows in found.items()}
+
+
+def _starts(metric: str) -> list[int]:
+    """Where the name of a class may begin in that of a metric: at its beginning, or after a slash."""
+    return [0, *(match.end() for match in re.finditer('/', metric))]
 
 
 def order_by_time(evaluations: Iterable[str]) -> list[str]:

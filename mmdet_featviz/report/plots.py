@@ -19,11 +19,12 @@ class Tick(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A value: x in percent from the left, y in pixels from the top, and a text for its tooltip."""
+    """A value: x in percent from the left, y in pixels from the top, text for its tooltip, joined to the one before."""
 
     x: float
     y: float
     text: str
+    is_joined: bool
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def plot(
     y_label: str,
     x_label: str,
     categories: Sequence[str],
-    lines: Mapping[str, Mapping[str, float]],
+    lines: Mapping[str, Mapping[str, float | None]],
     reference: float | None = None,
 ) -> Plot | None:
     """Lay out a line plot.
@@ -73,13 +74,16 @@ def plot(
         y_label: What the vertical axis measures.
         x_label: What the categories are, such as ``level``.
         categories: Names along the horizontal axis, in order.
-        lines: ``{name of a line: {category: value}}``.
+        lines: ``{name of a line: {category: value}}``, in the order of the categories. A line has a gap where a value
+            is None; a category that is left out does not interrupt it.
         reference: A value to compare with, drawn as a dashed line.
 
     Returns:
         The plot of the lines that have values; None if none has.
     """
-    lines = {name: values for name, values in lines.items() if values}
+    joined = {name: _joined(values) for name, values in lines.items()}
+    known = {name: {key: value for key, value in values.items() if value is not None} for name, values in lines.items()}
+    lines = {name: values for name, values in known.items() if values}
     if not lines:
         return None
     steps = _steps([value for values in lines.values() for value in values.values()] + [reference or 0.0])
@@ -102,12 +106,18 @@ def plot(
         reference=None if reference is None else y_of(reference),
         lines={
             name: [
-                Mark(x_of(category), y_of(value), f'{name}, {category}: {value:.3g}')
+                Mark(x_of(category), y_of(value), f'{name}, {category}: {value:.3g}', category in joined[name])
                 for category, value in values.items()
             ]
             for name, values in lines.items()
         },
     )
+
+
+def _joined(values: Mapping[str, float | None]) -> set[str]:
+    """The categories with a value that follow on one with a value."""
+    pairs = zip(values.items(), list(values.items())[1:])
+    return {category for (_, before), (category, value) in pairs if before is not None and value is not None}
 
 
 def _steps(values: Sequence[float]) -> list[float]:

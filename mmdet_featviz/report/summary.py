@@ -6,7 +6,7 @@ import os.path as osp
 from typing import Iterator, Mapping, Sequence
 
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, FocusMeans
-from mmdet_featviz.report.metric_history import MetricHistory, order_by_time, order_metrics
+from mmdet_featviz.report.metric_history import MetricHistory, metrics_by_class, order_by_time, order_metrics
 from mmdet_featviz.report.plots import Plot, plot
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_info import TEST
@@ -27,18 +27,44 @@ def summarize_runs(runs: Sequence[Run], focus_means: FocusMeans) -> dict:
         for letter, history in histories.items()
         for name, values in history.evaluations.items()
     ]
-    metrics = order_metrics(metric for _, values in evaluations for metric in values)
+    all_metrics = order_metrics(metric for _, values in evaluations for metric in values)
+    by_class = metrics_by_class(all_metrics, _classes(runs))
+    of_classes = {metric for rows in by_class.values() for metric in rows.values()}
+    metrics = [metric for metric in all_metrics if metric not in of_classes]
     return dict(
         title=' and '.join(dict.fromkeys(map(_title, runs))),
         runs=[_describe(run) for run in runs],
         metrics=metrics,
         evaluations=[(name, [values.get(metric) for metric in metrics]) for name, values in evaluations],
+        class_tables=[_class_table(measure, rows, evaluations) for measure, rows in by_class.items()],
         latest=_latest_values(metrics[0], histories) if metrics else [],
         over_time=_plot_over_time(metrics[0], histories) if metrics else None,
         focus=list(_focus_tables(histories, focus_means)),
         measures=MEASURES,
         sizes=['all', *SIZES],
         tolerance=TOLERANCE,
+    )
+
+
+def _classes(runs: Sequence[Run]) -> list[str]:
+    """The classes of all runs, each once."""
+    names = (name for run in runs for name in (run.info.get('dataset_meta') or {}).get('classes') or ())
+    return list(dict.fromkeys(map(str, names)))
+
+
+def _class_table(measure: str, rows: Mapping[str, str], evaluations: Sequence[tuple[str, dict]]) -> dict:
+    """A table of a metric with a row for each class; a column for each evaluation that has it.
+
+    Args:
+        measure: What is measured, such as ``coco/precision``.
+        rows: ``{class: metric}``.
+        evaluations: Names and metrics of the evaluations.
+    """
+    columns = [(name, values) for name, values in evaluations if any(metric in values for metric in rows.values())]
+    return dict(
+        measure=measure,
+        columns=[name for name, _ in columns],
+        rows={class_: [values.get(metric) for _, values in columns] for class_, metric in rows.items()},
     )
 
 
@@ -55,13 +81,11 @@ def _plot_over_time(metric: str, histories: Mapping[str, MetricHistory]) -> Plot
     """A plot of the metric after each validation; None unless a run has at least two."""
     lines = {
         letter or metric: {
-            name: values[metric]
-            for name, values in history.evaluations.items()
-            if not name.startswith(TEST) and values.get(metric) is not None
+            name: values.get(metric) for name, values in history.evaluations.items() if not name.startswith(TEST)
         }
         for letter, history in histories.items()
     }
-    if max(map(len, lines.values())) < 2:
+    if max(sum(value is not None for value in values.values()) for values in lines.values()) < 2:
         return None
     validations = order_by_time(name for values in lines.values() for name in values)
     return plot(f'{metric} after each validation', metric, 'validation', validations, lines)

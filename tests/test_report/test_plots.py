@@ -74,3 +74,11 @@ def test_many_or_long_labels_are_thinned_and_shortened():
     assert len(drawn.lines['mAP']) == 100
     drawn = plot('', '', '', ['backbone.layer3.0.conv2_0', 'x' * 16], dict(all={'x' * 16: 1.0}))
     assert [tick.label for tick in drawn.x_ticks] == ['…ayer3.0.conv2_0', 'x' * 16]
+
+
+def test_a_value_that_is_none_is_a_gap():
+    lines = dict(all=dict(neck_0=1.0, neck_1=None, neck_2=2.0, neck_3=3.0), other=dict(neck_0=1.0, neck_2=2.0))
+    drawn = plot('', '', '', CATEGORIES, dict(lines, none=dict(neck_0=None)))
+    assert {name: [mark.is_joined for mark in marks] for name, marks in drawn.lines.items()} == dict(
+        all=[False, False, True], other=[False, True]
+    )

@@ -7,6 +7,7 @@ from conftest import noise, pool_detector, runner_config, write_dataset
 from mmengine.runner import Runner
 from report_pages import HOSTILE_NAMES, make_snapshot, read_run_info, read_tables, write_report, write_run
 
+from mmdet_featviz.report.metric_history import metrics_by_class
 from mmdet_featviz.runs.reader import Run
 
 
@@ -132,3 +133,39 @@ def test_hostile_names_of_metrics_are_text(tmp_path):
     page = Path(report.page).read_text(encoding='utf-8')
     assert '<img' not in page
     assert page.count('<script ') == page.count('<script')
+
+
+def lines_of(report):
+    """Number of straight lines between marks, on the page."""
+    return len(re.findall(r'<line class="line-', Path(report.page).read_text(encoding='utf-8')))
+
+
+def test_a_validation_without_results_is_a_gap(tmp_path):
+    """An epoch in which the metric is not defined, not one in which the run was not validated."""
+    metrics = {f'epoch_{n}': dict(mAP=None if n == 5 else n / 10, other=0.5) for n in (1, 3, 5, 6, 7)}
+    report = write_report_of(tmp_path, metrics)
+    with_focus_plot = lines_of(write_report_of(tmp_path / 'plain', {}))
+    assert lines_of(report) - with_focus_plot == 2  # from 1 to 3, and from 6 to 7
+
+
+def test_metrics_of_classes_are_rows(tmp_path):
+    """The classes are cat and <b>dog</b>."""
+    values = {'coco/cat_precision': 0.25, 'coco/<b>dog</b>_precision': None, 'coco/bbox_mAP': 0.5, 'cat_found_AP': 0.75}
+    report = write_report_of(tmp_path, dict(epoch_1=values, test={**values, 'coco/cat_precision': 1.0}))
+    tables = read_tables(report)
+    assert tables['Results'] == [['', 'coco/bbox_mAP'], ['epoch 1', '0.500'], ['test', '0.500']]
+    assert tables['coco/precision by class'] == [
+        ['class', 'epoch 1', 'test'],
+        ['cat', '0.250', '1.000'],
+        ['<b>dog</b>', '–', '–'],
+    ]
+    assert tables['found_AP by class'][1] == ['cat', '0.750', '0.750']
+    assert 'coco/precision of each of 2 classes' in Path(report.page).read_text(encoding='utf-8')
+
+
+def test_names_of_classes_may_have_underscores_and_slashes():
+    metrics = ['coco/a_precision', 'coco/a_b_precision', 'coco/c/d_AP', 'coco/bbox_mAP_s', 'mAP']
+    assert metrics_by_class(metrics, ['a_b', 'c/d', 'a']) == {
+        'coco/precision': {'a_b': 'coco/a_b_precision', 'a': 'coco/a_precision'},
+        'coco/AP': {'c/d': 'coco/c/d_AP'},
+    }
