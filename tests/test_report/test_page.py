@@ -232,6 +232,30 @@ def test_images_are_sorted_by_the_heat_inside_boxes_of_the_chosen_level(page, ru
         assert page.texts('#grid li small')[0] == f'{energies[order[0]][level] * 100:.1f} %'
 
 
+def test_equal_file_names_have_enough_of_their_path(browser, tmp_path):
+    keys = 'a/x/1', 'b/x/1', 'a/y/1', '2', 'c/2', 'c/3'
+    run = write_run(tmp_path / 'run', [make_snapshot(key, tmp_path / f'{n}.png') for n, key in enumerate(keys)])
+    page = Page(browser, write_report(run))
+    page.open()
+    assert page.names() == ['a/x/1', 'b/x/1', 'y/1', '2', 'c/2', '3']
+
+
+def test_the_button_next_is_enabled_where_the_key_works(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('image=street/1&search=street%2F3')  # the image on view is not in the list
+    states = "return ['previous', 'next'].map((one) => document.getElementById(one).ariaDisabled)"
+    assert page.js(states) == ['true', 'false']
+    page.find('#next').click()
+    page.wait("document.getElementById('name').textContent === 'street/3'")
+    assert page.js(states) == ['true', 'true']
+    page.open('image=street/1&search=street%2F3')
+    page.press(Keys.ARROW_RIGHT)
+    page.wait("document.getElementById('name').textContent === 'street/3'")
+    page.open('image=street/1&search=nothing')
+    assert page.js(states) == ['true', 'true']
+
+
 def test_keys(page):
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -869,6 +893,31 @@ def test_a_sorted_or_searched_list_shows_its_top(many_images):
     assert page.text('#count') == '300 images'
     assert page.js("return document.getElementById('grid').scrollTop") == 0
     assert page.text('#name') == '0299'
+
+
+def test_resizing_keeps_the_place_in_the_list(many_images):
+    """The marked image stays if it is visible, else the first visible one."""
+    page = many_images
+    grid = "const grid = document.getElementById('grid');"
+    top = (
+        f"{grid} return [...grid.querySelectorAll('li')].filter((one) => one.querySelector('span').textContent ==="
+        ' arguments[0]).map((one) => one.offsetTop - grid.scrollTop)'
+    )
+    laid_out = (
+        "parseFloat(document.querySelector('#grid li').style.width).toFixed(3) === "
+        "(100 / Math.floor(document.getElementById('grid').clientWidth / 120)).toFixed(3)"
+    )
+    page.open('image=0150')
+    for width in ('200px', '600px', '320px'):
+        page.js(f"{grid} grid.style.width = '{width}'")
+        page.wait(laid_out)
+        (place,) = page.js(top, '0150')
+        assert 0 <= place <= page.js(f'{grid} return grid.clientHeight') - 132
+    page.js(f"{grid} grid.style.width = '300px'; grid.scrollTop = 30 * 132")
+    page.wait("[...document.querySelectorAll('#grid li span')].some((one) => one.textContent === '0060')")
+    page.js(f"{grid} grid.style.width = '400px'")
+    page.wait(laid_out)
+    assert page.js(top, '0060') == [0]
 
 
 def test_a_page_of_many_images_holds_only_the_visible_thumbnails(many_images):

@@ -14,6 +14,7 @@ const gallery = (() => {
   let total = 0; // images of the run
   let link = null;
   let caption = null;
+  let names = new Map(); // of images, see shortNames()
   let images = []; // in the list, in order
   let current = null; // the marked image
   let entry = 0; // the only place that Tab reaches, as there may be thousands; arrows go on from there
@@ -22,16 +23,32 @@ const gallery = (() => {
   /**
    * Begin with an empty list.
    *
-   * @param given.total - number of images of the run
+   * @param given.all - the images of the run
    * @param given.link - returns the address of an image
    * @param given.caption - returns the text below the name of an image
    * @param given.onUse - called before a link is followed or copied
    */
   function start(given) {
-    ({ total, link, caption } = given);
+    ({ link, caption } = given);
+    total = given.all.length;
+    names = shortNames(given.all);
     ['pointerdown', 'click'].forEach((kind) => grid.addEventListener(kind, given.onUse, true));
     grid.addEventListener('scroll', () => requestAnimationFrame(fill), { passive: true });
-    new ResizeObserver(rebuild).observe(grid);
+    new ResizeObserver(resize).observe(grid);
+  }
+
+  /** The name of each image: the end of its key, as long as is needed to tell it from all others. */
+  function shortNames(all) {
+    const found = new Map();
+    let open = all.map((image) => ({ image, parts: image.key.split('/') }));
+    for (let length = 1; open.length; length++) {
+      const named = open.map((one) => ({ ...one, text: one.parts.slice(-length).join('/') }));
+      const uses = new Map();
+      named.forEach(({ text }) => uses.set(text, (uses.get(text) || 0) + 1));
+      named.forEach(({ image, text }) => found.set(image, text));
+      open = named.filter(({ parts, text }) => uses.get(text) > 1 && length < parts.length);
+    }
+    return found;
   }
 
   /** Add the tiles that have become visible, and remove those that no longer are. */
@@ -78,9 +95,21 @@ const gallery = (() => {
       picture.src = store.thumbPath(image.thumb);
       anchor.append(picture);
     }
-    anchor.append(dom.element('span', '', image.key.split('/').pop()), dom.element('small', '', caption(image)));
+    anchor.append(dom.element('span', '', names.get(image)), dom.element('small', '', caption(image)));
     tile.append(anchor);
     return tile;
+  }
+
+  /** Lay the tiles out again, with the marked one, or else the first visible one, where it was in the grid. */
+  function resize() {
+    const topOf = (place) => Math.floor(place / across) * HEIGHT - grid.scrollTop;
+    const isVisible = (place) => place >= 0 && topOf(place) > -HEIGHT && topOf(place) < grid.clientHeight;
+    const marked = images.indexOf(current);
+    const place = isVisible(marked) ? marked : Math.ceil(grid.scrollTop / HEIGHT) * across;
+    const before = topOf(place);
+    rebuild();
+    grid.scrollTop += topOf(place) - Math.max(0, Math.min(before, grid.clientHeight - HEIGHT));
+    fill();
   }
 
   function rebuild() {
@@ -155,10 +184,10 @@ const gallery = (() => {
   /** The first image of the list, or null. */
   const first = () => images[0] || null;
 
-  /** Whether the marked image has a listed image before it, and after it. */
+  /** Whether there is an image to go to before and after the marked one, see neighbor(). */
   function ends() {
     const place = images.indexOf(current);
-    return { hasPrevious: place > 0, hasNext: place >= 0 && place < images.length - 1 };
+    return { hasPrevious: place > 0, hasNext: place < images.length - 1 };
   }
 
   return { ends, first, mark, neighbor, recaption, relink, rowSteps, show, start };

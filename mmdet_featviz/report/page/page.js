@@ -26,7 +26,7 @@ const featviz = (() => {
     address.start({ defaults: settings.defaults(run), choices, onWrite: gallery.relink, onChange: set });
     chosen = address.read();
     gallery.start({
-      total: run.images.length,
+      all: run.images,
       link: (one) => address.link({ ...chosen, image: one.key, why: '' }),
       caption: (one) => orders.caption(order(), one, chosen),
       onUse: address.write, // a link that is followed or copied has the settings of now
