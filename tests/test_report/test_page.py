@@ -340,6 +340,28 @@ def test_the_address_names_the_image_that_is_seen(page):
     assert 'There is no image nowhere.' in page.text('#notes')
 
 
+def test_back_goes_back_one_image(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('image=street/0')
+    page.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    page.find('#next').click()
+    page.wait("document.getElementById('name').textContent === 'street/3'")
+    page.choose('level', 'neck_1')  # is no step, and stays with the image
+    page.find('#grid li:nth-child(1) a').click()
+    page.wait("document.getElementById('name').textContent === 'street/0'")
+    for name, level in (('3', 'neck_1'), ('2', 'backbone_0'), ('1', 'backbone_0'), ('0', 'backbone_0')):
+        page.browser.back()
+        page.wait("document.getElementById('name').textContent === arguments[0]", f'street/{name}')
+        assert page.js("return document.getElementById('level').value") == level
+    page.browser.forward()
+    page.wait("document.getElementById('name').textContent === 'street/1'")
+    held = "dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', repeat: true, bubbles: true }))"
+    steps = page.js(f'const before = history.length; document.body.{held}; document.body.{held}; return before')
+    page.wait("location.hash.includes('street%2F3')")
+    assert page.js('return history.length') == steps  # a held key is one step
+
+
 SLIDE = (
     "const slide = (...values) => values.forEach((value) => { const slider = document.getElementById('alpha');"
     " slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); });"

@@ -75,6 +75,15 @@ const address = (() => {
     }, PAUSE);
   }
 
+  /** Write settings now, as a new step of the browser's history. */
+  function push(chosen) {
+    write(); // to the step before
+    if (location.hash !== lastHash) return; // as in write()
+    history.pushState(null, '', link(chosen));
+    [lastHash, unwritten] = [location.hash, null];
+    onWrite();
+  }
+
   /** Write settings now. */
   function writeNow(chosen) {
     unwritten = chosen;
@@ -91,5 +100,5 @@ const address = (() => {
     onWrite();
   }
 
-  return { link, read, roundTrip, start, write, writeNow, writeSoon };
+  return { link, push, read, roundTrip, start, write, writeNow, writeSoon };
 })();

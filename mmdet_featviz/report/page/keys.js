@@ -11,7 +11,7 @@ const keys = (() => {
    * @param page.levels - returns the names of the levels of the image on view, null if none is loaded
    * @param page.level - returns the name of the chosen level
    * @param page.choose - called with the name of a level
-   * @param page.go - called with 1 for the next image, -1 for the previous one
+   * @param page.go - called with 1 for the next image, -1 for the previous one, and whether the key is held down
    * @param page.rowSteps - returns how many images a key goes on by in the gallery, undefined if it is no such key
    * @param page.flip - called with the name of a setting to turn on or off
    * @param page.canFlip - returns whether the user can change a setting, by name
@@ -34,11 +34,11 @@ const keys = (() => {
   }
 
   /** What a key does, as a function; null if nothing, so that the browser handles it. */
-  function actionOf(page, { key, shiftKey, target }) {
+  function actionOf(page, { key, shiftKey, target, repeat }) {
     const [across, down] = ARROWS[key] || [0, 0];
     const steps = target.closest('#grid') && !shiftKey ? page.rowSteps(key) : undefined;
-    if (steps !== undefined) return () => page.go(steps);
-    if (across && !shiftKey) return () => page.go(across); // also away from an image whose file is missing
+    if (steps !== undefined) return () => page.go(steps, repeat);
+    if (across && !shiftKey) return () => page.go(across, repeat); // also away from an image whose file is missing
     const levels = page.levels();
     if (!levels) return null;
     if (key in ARROWS && shiftKey) return () => page.move(across, down);

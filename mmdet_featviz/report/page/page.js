@@ -50,8 +50,8 @@ const featviz = (() => {
     open();
   }
 
-  /** Change settings, and update what depends on them. */
-  function set(given) {
+  /** Change settings, and update what depends on them. With `isStep`, the browser's Back returns to those before. */
+  function set(given, isStep = false) {
     // An explanation is of one pass over one image, and in place of a level.
     const isOther = ['image', 'shot', 'level', 'all'].some((name) => name in given && given[name] !== chosen[name]);
     const changes = isOther ? { why: '', ...given } : given;
@@ -67,16 +67,17 @@ const featviz = (() => {
     else if (has('level', 'all', 'why')) build();
     else if (has('colormap', 'range', 'threshold')) paint();
     imageView.dress(chosen);
-    address.writeSoon(chosen);
+    if (isStep) address.push(chosen);
+    else address.writeSoon(chosen);
   }
 
   /** Turn a setting on or off. */
   const flip = (name) => set({ [name]: !chosen[name] });
 
-  /** Open the image this many places after the one on view, if there is one. */
-  function go(steps) {
+  /** Open the image this many places after the one on view, if there is one; `isHeld` while its key is held down. */
+  function go(steps, isHeld = false) {
     const next = gallery.neighbor(steps);
-    if (next) set({ image: next.key });
+    if (next && next !== image) set({ image: next.key }, !isHeld);
   }
 
   const order = () => sortings.find(({ id }) => id === chosen.sort);
