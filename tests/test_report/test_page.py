@@ -455,6 +455,30 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page, settings):
     assert page.js(f'return Math.max(...{right_edges})') <= 375
 
 
+@pytest.mark.parametrize('size', [(375, 700), (650, 450), (960, 540)], ids=['phone', '1300 at 200 %', '1920 at 200 %'])
+def test_a_chosen_image_is_in_sight(page, size):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open(size=size)
+    assert page.js('return scrollY') == 0
+    for number, choose in (
+        (1, lambda: page.js("document.querySelector('#grid li:nth-child(2) a').click()")),
+        (2, lambda: page.js("document.getElementById('next').click()")),
+        (3, lambda: page.press(Keys.ARROW_RIGHT)),
+    ):
+        page.js('scrollTo(0, 0)')
+        choose()
+        page.wait("document.getElementById('name').textContent === arguments[0]", f'street/{number}')
+        page.wait(
+            "document.querySelector('.box:not(.truth) span').textContent === arguments[0]", f'cat 0.{40 + 5 * number}'
+        )
+        top, bottom = page.js(
+            "const { top, bottom } = document.querySelector('#pictures .picture').getBoundingClientRect();"
+            'return [top, bottom]'
+        )
+        assert -1 <= top < bottom <= size[1] + 1
+
+
 @pytest.mark.parametrize('width', [375, 1300])
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_the_focus_plot_matches_its_table(page, width, scheme):

@@ -5,6 +5,7 @@
  * by side. Notes above it name what is missing; below a large picture is the color bar.
  */
 const imageView = (() => {
+  const SMALL_SCREEN = matchMedia('(max-width: 860px), (max-height: 600px)'); // also a larger one, zoomed in
   const section = dom.find('viewer');
   const place = dom.find('pictures');
   const legend = dom.find('legend');
@@ -49,6 +50,11 @@ const imageView = (() => {
 
   /** What is to have the focus: the picture of the chosen level. */
   const current = () => place.querySelector('[aria-current], [tabindex]');
+
+  /** On a small screen, where it may be below the list and the controls, scroll to the picture. */
+  function reveal() {
+    if (SMALL_SCREEN.matches && pictures.length) pictures[0].frame.scrollIntoView({ block: 'nearest' });
+  }
 
   /** Show nothing. */
   function clear() {
@@ -116,5 +122,5 @@ const imageView = (() => {
     place.dataset.painted = pictures.length;
   }
 
-  return { clear, current, dress, paint, show, start };
+  return { clear, current, dress, paint, reveal, show, start };
 })();

@@ -101,6 +101,7 @@ const featviz = (() => {
   async function open() {
     const mine = ++turn;
     const named = chosen.image;
+    const before = image;
     image = imageOf(chosen);
     gallery.mark(image);
     showControls();
@@ -124,6 +125,7 @@ const featviz = (() => {
       readout.reset(shot.size);
       dom.find('trouble').hidden = true;
       build();
+      if (before !== null && before !== image) imageView.reveal();
       loadNeighbors();
     } catch (error) {
       if (mine !== turn) return;
