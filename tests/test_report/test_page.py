@@ -696,6 +696,26 @@ def test_a_dark_screen_gets_a_dark_page(page):
     page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
 
 
+@pytest.mark.parametrize('settings', ['', 'all=1'])
+def test_forced_colors_show_the_current_tile(page, settings):
+    forced = dict(features=[dict(name='forced-colors', value='active')])
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', forced)
+    page.open(settings)
+    tiles = '#pictures button' if settings else '#grid a'
+    borders = page.js(
+        'return [...document.querySelectorAll(arguments[0])].map((one) => '
+        "[one.hasAttribute('aria-current'), getComputedStyle(one).borderTopColor])",
+        tiles,
+    )
+    marked = {color for is_current, color in borders if is_current}
+    others = {color for is_current, color in borders if not is_current}
+    assert (len(marked), len(others)) == (1, 1)
+    assert marked != others
+    ground = page.js('return getComputedStyle(document.body).backgroundColor')
+    assert ground not in marked
+    page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+
+
 def test_hostile_names_are_text(browser, tmp_path):
     snapshots = []
     for number, name in enumerate(HOSTILE_NAMES):
