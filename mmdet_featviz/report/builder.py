@@ -32,7 +32,8 @@ from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.sheets import shrink_to_tile
 from mmdet_featviz.visualization.style import Style
 
-COLORMAPS = 'jet', 'turbo', 'viridis', 'magma', 'inferno', 'cividis', 'gray'
+PAGE_COLORMAP = 'turbo'  # of runs with the default, jet, whose brightness rises and falls along the scale
+COLORMAPS = 'jet', PAGE_COLORMAP, 'viridis', 'magma', 'inferno', 'cividis', 'gray'
 THUMB_SIZE = 200  # longest side in pixels
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
@@ -242,13 +243,14 @@ class Report:
             paths.append(self.other.paths)
         return dict(
             runs=list(short_names(self.run, self.other)) if self.other else [osp.basename(self.run.folder)],
+            reductions=[run.info.get('reduction') for run in self._runs],
             levels=[dict(name=name, stride=stride) for name, stride in self._focus.levels.items()],
             classes=[str(classes[label]) if label < len(classes) else str(label) for label in labels],
             colors=[list(box_style.color(label, 1.0)[::-1]) for label in labels],
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
             ranges=[run_ranges(run_paths, align) for run_paths, align in zip(paths, self._aligns)],
             settings=dict(
-                colormap=style.colormap,
+                colormap=PAGE_COLORMAP if style.colormap == Style.colormap else style.colormap,
                 alpha=style.alpha,
                 blend=style.blend,
                 normalize=style.normalize,

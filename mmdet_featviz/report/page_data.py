@@ -51,6 +51,7 @@ def level_data(level: Level, placement: Placement, align: str, most: int = MAX_C
         name=level.name,
         layer=level.layer,
         content=level.content,
+        channels=0 if level.score_of is not None else level.channels,
         stride=level.stride_text,
         rows=cells.shape[0],
         columns=cells.shape[1],

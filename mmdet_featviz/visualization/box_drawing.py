@@ -12,6 +12,7 @@ from mmdet_featviz.visualization.text import Text, draw_texts
 
 BOX_KINDS = ('pred', 'gt', 'both')
 GT_COLOR = (255, 255, 255)
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class BoxStyle:
@@ -68,13 +69,17 @@ class BoxStyle:
         return name if np.isnan(score) else f'{name} {score:.2f}'
 
     def color(self, label: int, score: float) -> tuple[int, int, int]:
-        """BGR color of a box: white for ground truth (NaN score), else from the palette or a color wheel."""
+        """BGR color of a box: white for ground truth (NaN score), else from the palette, or a tint.
+
+        Tints from cyan to red, which no common color map of heat comes near.
+        """
         if np.isnan(score):
             return GT_COLOR
         if 0 <= label < len(self.palette):
             return tuple(self.palette[label][::-1])
-        hue = np.uint8([[[label * 67 % 180, 200, 255]]])
-        return tuple(int(value) for value in cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0])
+        hue = 75 + label * GOLDEN_RATIO % 1 * 110  # neighbors differ much; half degrees, as in OpenCV
+        tint = np.uint8([[[hue % 180, 77, 255]]])
+        return tuple(int(value) for value in cv2.cvtColor(tint, cv2.COLOR_HSV2BGR)[0, 0])
 
 
 def _palette(palette: Any) -> list[list[int]]:

@@ -148,7 +148,7 @@ def test_another_image_and_all_levels_leave_the_explanation(page, explained):
     page.wait("document.querySelectorAll('#pictures .picture').length === 3")
     assert page.js("return document.querySelector('#why [aria-pressed=true]') === null")
     page.open('image=street/0&why=unknown')
-    assert page.text('#pictures strong') == 'backbone_0'
+    assert page.text('#pictures strong') == 'neck_0'
     assert page.errors() == []
 
 

@@ -111,7 +111,7 @@ def test_a_narrow_or_huge_range_is_drawn_as_the_hook_draws_it(browser, tmp_path,
 
 def difference_on_screen(page, run, **style):
     """Mean difference, in gray levels, between the page's picture of a level and the hook's overlay."""
-    page.open(f'image=street/1&level=neck_0&pred=0&truth=0&alpha={style["alpha"]}')
+    page.open(f'image=street/1&level=neck_0&colormap=jet&pred=0&truth=0&alpha={style["alpha"]}')
     page.js("document.querySelector('.picture').style.width = '130px'")
     page.wait("document.querySelector('.picture img').complete")
     expected = draw_with_hook(run, 1, 'neck_0', **style)[0]
@@ -169,7 +169,7 @@ def test_dragged_sliders_change_opacity_and_threshold(page):
     page.drag('threshold', 0.5)
     threshold = float(page.text('output[for=threshold]'))
     hidden = page.pixels()[..., 3] == 0
-    page.open('colormap=gray')
+    page.open('level=backbone_0&colormap=gray')
     gray = page.pixels()[..., 0] / 255
     assert 0.3 < threshold < 0.7
     certain = np.abs(gray - threshold) > 0.01
@@ -256,6 +256,29 @@ def test_the_button_next_is_enabled_where_the_key_works(page):
     assert page.js(states) == ['true', 'true']
 
 
+def test_the_page_opens_with_the_neck_and_a_perceptual_color_map(browser, page, run, tmp_path):
+    page.open()
+    assert page.text('#pictures figcaption strong') == 'neck_0'
+    assert page.js("return document.getElementById('colormap').value") == 'turbo'
+    assert {'jet', 'turbo', 'inferno'} <= set(page.texts('#colormap option'))
+    chosen = Page(browser, write_report(write_run(tmp_path / 'run', list(run.snapshots())[:1], colormap='magma')))
+    chosen.open()
+    assert chosen.js("return document.getElementById('colormap').value") == 'magma'
+
+
+def test_units_and_words_are_explained_where_they_stand(page):
+    page.open('image=street/0')
+    assert page.text('#pictures figcaption small') == 'max of 8 channels, stride 16 px'
+    assert page.text('#legend small') == 'activation, in no unit'
+    assert page.texts('#level option')[0] == 'backbone_0 (stride 8 px)'
+    meanings = set()
+    for order in page.js("return [...document.getElementById('sort').options].map(({ value }) => value)"):
+        page.choose('sort', order)
+        meanings.add(page.text('#meaning'))
+    assert len(meanings) == 7
+    assert 'Share of the heat inside ground-truth boxes, divided by their share of the area: 1 is chance.' in meanings
+
+
 def test_keys(page):
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -275,7 +298,7 @@ def test_keys(page):
     assert page.texts('#pictures figcaption strong') == ['backbone_0', 'neck_0', 'neck_1']
     page.press('a')
     ActionChains(page.browser).key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT).key_up(Keys.SHIFT).perform()
-    assert page.text('#value output').startswith('x 75, y 45: neck_0 ')
+    assert page.text('#value output').startswith('x 75 px, y 45 px: neck_0 ')
     page.press('/', 'a3')  # letters in the search field are not shortcuts
     assert page.text('#pictures figcaption strong') == 'neck_0'
 
@@ -309,12 +332,12 @@ def test_a_range_from_zero_of_negative_values_is_empty(browser, tmp_path):
 
 def test_the_address_names_image_and_settings(page):
     page.open()
-    page.choose('level', 'neck_0')
+    page.choose('level', 'neck_1')
     page.choose('colormap', 'magma')
     page.find('#grid li:nth-child(3) a').click()
     page.wait("document.getElementById('name').textContent === 'street/2'")
     settings = page.js('return location.hash').lstrip('#')
-    assert settings == 'image=street%2F2&level=neck_0&colormap=magma'
+    assert settings == 'image=street%2F2&level=neck_1&colormap=magma'
     before = page.wait_until_painted().pixels()
     page.open(settings)
     assert page.text('#name') == 'street/2'
@@ -350,7 +373,7 @@ def test_back_goes_back_one_image(page):
     page.choose('level', 'neck_1')  # is no step, and stays with the image
     page.find('#grid li:nth-child(1) a').click()
     page.wait("document.getElementById('name').textContent === 'street/0'")
-    for name, level in (('3', 'neck_1'), ('2', 'backbone_0'), ('1', 'backbone_0'), ('0', 'backbone_0')):
+    for name, level in (('3', 'neck_1'), ('2', 'neck_0'), ('1', 'neck_0'), ('0', 'neck_0')):
         page.browser.back()
         page.wait("document.getElementById('name').textContent === arguments[0]", f'street/{name}')
         assert page.js("return document.getElementById('level').value") == level
@@ -383,8 +406,8 @@ def test_a_dragged_slider_updates_the_address_once_it_rests(page):
     links = "return [...document.querySelectorAll('#grid a')].map((one) => one.hash)"
     assert page.js(links) == [f'#image=street%2F{n}&alpha=0.99' for n in range(5)]
     assert page.js('return updates') <= 2
-    page.press('2')
-    assert page.js('return location.hash') == '#image=street%2F1&level=neck_0&alpha=0.99'
+    page.press('3')
+    assert page.js('return location.hash') == '#image=street%2F1&level=neck_1&alpha=0.99'
 
 
 def test_a_pending_address_update_does_not_overwrite_a_newer_address(page):

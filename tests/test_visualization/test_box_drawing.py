@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -6,6 +7,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_featviz.structures.boxes import Boxes, collect_boxes
 from mmdet_featviz.visualization.box_drawing import BoxStyle
+from mmdet_featviz.visualization.colors import get_colormap
 
 PALETTE = [(220, 20, 60), (0, 255, 0)]
 
@@ -93,3 +95,18 @@ def test_a_negative_label_has_no_name_and_no_color_of_the_palette():
     style = BoxStyle('pred', 0.3, META)
     assert style.color(-1, 0.5) not in [tuple(color[::-1]) for color in PALETTE]
     assert style._caption(-1, 0.5) == '-1 0.50'
+
+
+@pytest.mark.parametrize('colormap', ['jet', 'turbo', 'viridis', 'inferno', 'magma'])
+def test_colors_of_classes_without_a_palette_are_seen_on_heat(colormap):
+    """By their distance to all its colors in CIELAB, whose lightness is 0 to 100; and against black outlines."""
+
+    def in_lab(bgr):
+        return cv2.cvtColor(np.float32(bgr).reshape(-1, 1, 3) / 255, cv2.COLOR_BGR2LAB)[:, 0]
+
+    colors = [BoxStyle('pred', 0.3).color(label, 0.5) for label in range(80)]
+    distances = np.linalg.norm(in_lab(colors)[:, None] - in_lab(get_colormap(colormap))[None], axis=-1)
+    assert distances.min() > 20
+    assert in_lab(colors)[:, 0].min() > 70
+    neighbors = np.linalg.norm(np.diff(in_lab(colors[:10]), axis=0), axis=1)
+    assert neighbors.min() > 15

@@ -68,8 +68,20 @@ const imageView = (() => {
   }
 
   function wordsOn({ letter, level }, shot) {
-    const facts = level ? level.facts || `${level.content}, stride ${level.stride}` : reasonOf(shot);
+    const facts = level ? level.facts || `${contentOf(level, letter)}, stride ${level.stride} px` : reasonOf(shot);
     return [`${letter && `${letter}: `}${level ? `${level.explains ? 'Why ' : ''}${level.name}` : '–'}`, facts];
+  }
+
+  /** What a map is made of, such as "max of 256 channels". */
+  function contentOf({ content, channels }, letter) {
+    const reduction = run.reductions[letter === 'B' ? 1 : 0];
+    return channels && typeof reduction === 'string' ? `${reduction} of ${content}` : content;
+  }
+
+  /** What the values of a map are. */
+  function unitOf({ explains, channels }) {
+    if (explains) return 'evidence, in no unit';
+    return channels ? 'activation, in no unit' : 'probability';
   }
 
   /** Why run B has nothing beside a level of run A. */
@@ -117,7 +129,7 @@ const imageView = (() => {
 
   /** Paint the heat, and mark the view as painted, for programs that wait for it. See picture.js for `look`. */
   function paint(look) {
-    if (bar && pictures.length) bar.paint(look(), pictures[0].range(look()));
+    if (bar && pictures.length) bar.paint(look(), pictures[0].range(look()), unitOf(pictures[0].level));
     pictures.forEach((one) => one.paint(look));
     place.dataset.painted = pictures.length;
   }

@@ -3,7 +3,7 @@
 /*
  * Orders: what images can be sorted by, and the search. An order is { id, label, of }: `of` returns the figure of an
  * image with the settings of now, null if it has none. `percent` is true for percentages, and `settings` names the
- * settings that the figure depends on.
+ * settings that the figure depends on. `meaning` explains it.
  */
 const orders = (() => {
   const EPOCH = /^(epoch|iter) /; // label of a pass in a training
@@ -14,22 +14,36 @@ const orders = (() => {
     const counted = (name) => (image, chosen) => counts.of(image, chosen)[name];
     const ofBoxes = ['shot', 'score'];
     const when = run.images.some(({ shots }) => shots.some(([, label]) => EPOCH.test(label))) ? ', last epoch' : '';
+    const from = 'predictions with the lowest score of the slider or a higher one';
     const found = [
-      { id: 'run', label: 'order of the data set', of: (image) => image.position },
-      { id: 'name', label: 'name', of: (image) => image.key },
-      { id: 'detections', label: 'number of detections', of: counted('detections'), settings: ofBoxes },
-      { id: 'best', label: 'best score', of: counted('best'), settings: ofBoxes },
-      { id: 'lowest', label: 'lowest score', of: counted('lowest'), settings: ofBoxes },
+      { id: 'run', label: 'order of the data set', of: (image) => image.position, meaning: `Below: ${from}.` },
+      { id: 'name', label: 'name', of: (image) => image.key, meaning: `Below: ${from}.` },
+      {
+        id: 'detections', label: 'number of detections', of: counted('detections'), settings: ofBoxes,
+        meaning: `Number of ${from}.`,
+      },
+      { id: 'best', label: 'best score', of: counted('best'), settings: ofBoxes, meaning: `Highest score, 0 to 1, of ${from}.` },
+      {
+        id: 'lowest', label: 'lowest score', of: counted('lowest'), settings: ofBoxes,
+        meaning: `Lowest score, 0 to 1, of ${from}.`,
+      },
     ];
     if (hasTruth(run)) {
       found.push(
-        { id: 'truth', label: 'number of ground-truth boxes', of: counted('truth'), settings: ['shot'] },
-        { id: 'energy', label: `energy inside boxes${when}`, of: focus, percent: true, settings: ['level'] },
+        {
+          id: 'truth', label: 'number of ground-truth boxes', of: counted('truth'), settings: ['shot'],
+          meaning: 'Number of ground-truth boxes.',
+        },
+        {
+          id: 'energy', label: `energy inside boxes${when}`, of: focus, percent: true, settings: ['level'],
+          meaning: 'Share of the heat of the chosen level that lies inside ground-truth boxes.',
+        },
         {
           id: 'gain',
           label: `gain over chance${when}`,
           of: (image, chosen) => (focus(image, chosen) === null || !image.share ? null : focus(image, chosen) / image.share),
           settings: ['level'],
+          meaning: 'Share of the heat inside ground-truth boxes, divided by their share of the area: 1 is chance.',
         },
       );
     }

@@ -85,6 +85,7 @@ const featviz = (() => {
   /** Search and sort the list of images. It shows its top with `isTop`, or else the image on view. */
   function arrange(isTop) {
     gallery.show(orders.arrange(run, order(), chosen), image, isTop);
+    dom.find('meaning').textContent = order().meaning;
   }
 
   const showControls = () => controls.show(chosen, gallery.ends());

@@ -65,7 +65,7 @@ const picture = (() => {
   function outline(run, [left, top, right, bottom, label, score], [width, height]) {
     const box = dom.element('div', score === null ? 'box truth' : 'box');
     const name = run.classes[label] === undefined ? String(label) : run.classes[label];
-    const color = score === null ? [255, 255, 255] : run.colors[label] || [255, 255, 0];
+    const color = score === null ? [255, 255, 255] : run.colors[label] || [255, 178, 255];
     box.style.left = `${left / width * 100}%`;
     box.style.top = `${top / height * 100}%`;
     box.style.width = `${(right - left) / width * 100}%`;
@@ -97,22 +97,24 @@ const picture = (() => {
     return figure;
   }
 
-  /** A bar of the colors with the values at its ends: the element `bar`, and `paint` with a look and a value range. */
+  /** A bar of the colors: the element `bar`, and `paint` with a look, the values at its ends and what they are. */
   function colorBar() {
     const bar = dom.element('div', 'legend');
     const low = dom.element('span');
     const high = dom.element('span');
+    const unit = dom.element('small');
     const canvas = dom.element('canvas');
     [canvas.width, canvas.height] = [256, 1];
     canvas.setAttribute('aria-hidden', 'true');
-    bar.append(low, canvas, high);
-    function paint({ table, threshold }, range) {
+    bar.append(low, canvas, high, unit);
+    function paint({ table, threshold }, range, words) {
       const context = canvas.getContext('2d');
       const colors = context.createImageData(256, 1);
       new Uint32Array(colors.data.buffer).set(table);
       for (let gray = 0; gray < 255 * threshold; gray++) colors.data[4 * gray + 3] = 60;
       context.putImageData(colors, 0, 0);
       [low.textContent, high.textContent] = range.map(dom.short);
+      unit.textContent = words;
     }
     return { bar, paint };
   }

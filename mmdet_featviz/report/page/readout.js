@@ -47,7 +47,7 @@ const readout = (() => {
       frame.append(dot);
       return `${letter && `${letter}: `}${level.name} ${textOf(heat.valueAt(level, mark.x, mark.y))}`;
     });
-    output.textContent = `x ${Math.floor(mark.x)}, y ${Math.floor(mark.y)}: ${words.join('; ')}`;
+    output.textContent = `x ${Math.floor(mark.x)} px, y ${Math.floor(mark.y)} px: ${words.join('; ')}`;
   }
 
   function textOf(value) {

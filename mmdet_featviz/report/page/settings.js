@@ -11,21 +11,23 @@
  */
 const settings = (() => {
   const RANGES = {
-    image: 'this image',
-    max: 'zero to maximum',
-    layer: 'all levels of the layer',
-    run: 'the run (0.5–99.5 %)',
-    fixed: 'the fixed range of the run',
+    image: 'smallest to largest value in this image',
+    max: 'zero to largest value in this image',
+    layer: 'same for all levels of the layer',
+    run: '0.5 to 99.5 % of the values in the run',
+    fixed: 'as the run was drawn',
   };
 
   const hasFixedRange = (run) => Array.isArray(run.settings.normalize);
+
+  const NECK = /(^|\.)neck[._]/; // its levels are what the head sees
 
   /** The settings that a page starts with. */
   function defaults(run) {
     const { colormap, normalize, alpha, score } = run.settings;
     return {
       image: '', shot: '', why: '', search: '', sort: 'run', down: false,
-      level: run.levels.length ? run.levels[0].name : '', all: false,
+      level: (run.levels.find(({ name }) => NECK.test(name)) || run.levels[0] || { name: '' }).name, all: false,
       colormap, range: hasFixedRange(run) ? 'fixed' : normalize,
       alpha, threshold: 0, score, pred: true, truth: true,
     };
@@ -34,7 +36,7 @@ const settings = (() => {
   /** The possible values of settings with a list of them: {name: [[value, text], ...]}. */
   function choices(run) {
     return {
-      level: run.levels.map(({ name, stride }) => [name, `${name} (stride ${stride})`]),
+      level: run.levels.map(({ name, stride }) => [name, `${name} (stride ${stride} px)`]),
       colormap: Object.keys(run.colormaps).map((name) => [name, name]),
       range: Object.entries(RANGES).filter(([name]) => name !== 'fixed' || hasFixedRange(run)),
       sort: orders.of(run).map(({ id, label }) => [id, label]),
