@@ -234,10 +234,12 @@ class Report:
         Args:
             images: Entries of the list of images.
         """
-        style, meta = self.style, self.run.info.get('dataset_meta') or {}
-        classes = meta.get('classes') or ()
-        box_style = BoxStyle('both', 0, meta)
-        labels = range(max([len(classes) - 1, *(label for image in images for label in _labels(image))]) + 1)
+        style = self.style
+        used = [label for image in images for label in _labels(image)]
+        classes, colors = zip(*(_classes(run, used if run is self.run else []) for run in self._runs))
+        known = dict(zip(classes[0], colors[0]))  # a class has one color in both runs
+        colors = [[known.get(name, color) for name, color in zip(*pair)] for pair in zip(classes, colors)]
+        facts = [[run.info.get(fact) for fact in ('reduction', 'config')] for run in self._runs]
         paths = [[image_pass.path for passes in self._passes.values() for image_pass in passes]]
         if self.other is not None:
             paths.append(self.other.paths)
@@ -245,8 +247,9 @@ class Report:
             runs=list(short_names(self.run, self.other)) if self.other else [osp.basename(self.run.folder)],
             reductions=[run.info.get('reduction') for run in self._runs],
             levels=[dict(name=name, stride=stride) for name, stride in self._focus.levels.items()],
-            classes=[str(classes[label]) if label < len(classes) else str(label) for label in labels],
-            colors=[list(box_style.color(label, 1.0)[::-1]) for label in labels],
+            classes=classes,
+            colors=colors,
+            comparable=facts[0] == facts[-1],
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
             ranges=[run_ranges(run_paths, align) for run_paths, align in zip(paths, self._aligns)],
             settings=dict(
@@ -272,3 +275,11 @@ class Report:
 def _labels(image: dict) -> set[int]:
     """Labels of all boxes in an entry of the list of images."""
     return {label for values in image['values'] for group in values.values() for label in group}
+
+
+def _classes(run: Run, labels: Sequence[int]) -> tuple[list[str], list[list[int]]]:
+    """Names and RGB colors of the classes of a run, by label: its own classes, and `labels` beyond them."""
+    style = BoxStyle('both', 0, run.info.get('dataset_meta'))
+    names = list(map(str, style.classes))
+    names += [str(label) for label in range(len(names), max(labels, default=-1) + 1)]
+    return names, [list(style.color(label, 1.0)[::-1]) for label in range(len(names))]

@@ -18,6 +18,7 @@ SCRIPTS = (  # in the order in which the page loads them
     'controls.js',
     'pairs.js',
     'picture.js',
+    'hover.js',
     'explanations.js',
     'image_view.js',
     'strip.js',

@@ -23,7 +23,7 @@ def test_the_list_of_images_has_their_values(tmp_path):
     one = index['images'][1]
     assert one['values'] == [dict(scores={'0': [4100], '1': [9000]}, truth={'0': 1})]
     assert set(one['energy']) == {'backbone_0', 'neck_0', 'neck_1'}
-    assert index['classes'] == ['cat', '\u003cb>dog\u003c/b>']
+    assert index['classes'] == [['cat', '\u003cb>dog\u003c/b>']]
     shot = read_data(run, '000001')
     assert shot['size'] == [130, 90]
     assert shot['sides'][0]['boxes'][0] == [20, 10, 60, 50, 0, None]
@@ -125,7 +125,7 @@ def test_the_hook_writes_a_report(tmp_path):
     index = read_data(Run(str(tmp_path / 'run')))
     assert [image['key'] for image in index['images']] == ['0', '1']
     assert len(index['levels']) == 9
-    assert index['classes'] == ['cat', 'dog']
+    assert index['classes'] == [['cat', 'dog']]
 
 
 def test_without_a_runner_the_report_is_written_at_the_end(tmp_path):

@@ -97,9 +97,9 @@ def test_a_click_on_a_box_shows_its_explanation(page, explained):
     page.wait("document.querySelector('#why [aria-pressed=true]') !== null")
     assert np.abs(shown(page) - in_gray(dog.heatmap)).max() <= 1
     assert page.text('#pictures strong') == 'Why dog 0.90'
-    assert page.text('#pictures small') == 'score of detection 0, by odam: neck_0 100%'
+    assert page.text('#pictures figcaption small') == 'score of detection 0, by odam: neck_0 100%'
     assert f'why={explanation_name(dog)}&' in page.js('return location.hash')
-    assert page.text('#legend span') == '0'
+    assert page.text('.legend span') == '0'
     page.find('#pictures .box.chosen').click()  # again: back to the level
     page.wait("document.querySelector('#why [aria-pressed=true]') === null")
     np.testing.assert_array_equal(shown(page), before)
@@ -113,7 +113,7 @@ def test_merged_levels_and_a_missed_object(page, explained):
     page.wait("document.querySelector('#why [aria-pressed=true]') !== null")
     assert len([share for share in missed.levels.values() if share]) == 2
     assert np.abs(shown(page) - in_gray(missed.heatmap)).max() <= 2
-    assert 'score of ground truth 0, missed, by odam' in page.text('#pictures small')
+    assert 'score of ground truth 0, missed, by odam' in page.text('#pictures figcaption small')
     # The candidate that is explained is no detection: its own outline appears.
     assert page.texts('#pictures .box span') == ['cat', 'cat 0.40', 'dog 0.90', 'cat 0.05']
     assert page.errors() == []

@@ -15,6 +15,7 @@ from report_pages import (
     write_run,
 )
 
+from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.colors import quantize, to_unit
@@ -210,9 +211,9 @@ def test_search_and_order(page):
     page.press(Keys.ESCAPE)
     assert page.js("return [document.activeElement.id, document.getElementById('search').value]") == ['', '3']
     assert page.text('#count') == '1 of 5 images'
-    page.press('/', Keys.BACKSPACE, 'DOG street')
+    page.press('/', Keys.BACKSPACE, 'STREET')
     assert page.text('#count') == '5 images'
-    page.press(' zebra')
+    page.press(' cat')  # a class is no name
     assert page.text('#count') == 'No image matches the search.'
     page.find('#search').clear()
     page.open()
@@ -269,7 +270,7 @@ def test_the_page_opens_with_the_neck_and_a_perceptual_color_map(browser, page, 
 def test_units_and_words_are_explained_where_they_stand(page):
     page.open('image=street/0')
     assert page.text('#pictures figcaption small') == 'max of 8 channels, stride 16 px'
-    assert page.text('#legend small') == 'activation, in no unit'
+    assert page.text('.legend small') == 'activation, in no unit'
     assert page.texts('#level option')[0] == 'backbone_0 (stride 8 px)'
     meanings = set()
     for order in page.js("return [...document.getElementById('sort').options].map(({ value }) => value)"):
@@ -277,6 +278,69 @@ def test_units_and_words_are_explained_where_they_stand(page):
         meanings.add(page.text('#meaning'))
     assert len(meanings) == 7
     assert 'Share of the heat inside ground-truth boxes, divided by their share of the area: 1 is chance.' in meanings
+
+
+def test_a_class_filters_images_boxes_and_counts(browser, tmp_path):
+    """Image 0 has a cat with 0.4 and a dog with 0.9, image 1 only a dog, image 2 nothing above 0.2."""
+    rows = [([0, 1], [0.4, 0.9]), ([1], [0.6]), ([0, 1], [0.2, 0.1])]
+    snapshots = []
+    for number, (labels, scores) in enumerate(rows):
+        boxes = Boxes(np.array([[20.0, 10, 60, 50]] * len(labels)), np.array(labels), np.array(scores))
+        snapshots.append(make_snapshot(str(number), tmp_path / f'{number}.png', boxes=boxes))
+    page = Page(browser, write_report(write_run(tmp_path / 'run', snapshots)))
+    page.open('image=0')
+    assert page.texts('#class option') == ['all', 'cat', '<b>dog</b>']
+
+    def shown():
+        return page.texts('#pictures .box:not([hidden]) span')
+
+    assert shown() == ['cat 0.40', '<b>dog</b> 0.90']
+    page.choose('class', 'cat')
+    assert (page.names(), page.texts('#grid li small'), shown()) == (['0'], ['1 detection'], ['cat 0.40'])
+    page.choose('class', '<b>dog</b>')
+    assert (page.names(), shown()) == (['0', '1'], ['<b>dog</b> 0.90'])
+    page.drag('score', 0.05)
+    assert page.names() == ['0', '1', '2']
+    page.wait("location.hash.includes('class=')")
+    settings = page.js('return location.hash').lstrip('#')
+    page.open(settings)
+    assert page.js("return document.getElementById('class').value") == '<b>dog</b>'
+
+
+def test_labels_are_switched_off_and_hover_shows_one(page):
+    from selenium.webdriver import ActionChains
+
+    page.open('image=street/0&score=0')
+    labels = "return [...document.querySelectorAll('#pictures .box span')].map((one) => one.offsetWidth > 0)"
+    assert page.js(labels) == [True, True, True]
+    page.press('l')
+    assert page.js(labels) == [False, False, False]
+    box = page.find('#pictures .box:nth-child(3)')
+    ActionChains(page.browser).move_to_element(box).perform()
+    page.wait("document.querySelector('#pictures .box.hovered') !== null")
+    assert page.js(labels) == [False, False, True]
+    ActionChains(page.browser).move_to_element(page.find('#name')).perform()
+    page.wait("document.querySelector('#pictures .box.hovered') === null")
+    page.find('#labels').click()
+    assert page.js(labels) == [True, True, True]
+
+
+def test_all_levels_have_boxes_and_color_bars_and_use_the_width(page, run):
+    page.open('image=street/0&all=1&score=0')
+    assert page.js(
+        "return [...document.querySelectorAll('#pictures .pair')].map((one) => one.querySelectorAll('.box').length)"
+    ) == [3, 3, 3]
+    one = next(iter(run.snapshots()))
+    for number, level in enumerate(one.levels):
+        visible = Grid(level.values.shape, level.stride, one.placement).visible(level.values)
+        texts = page.texts(f'#pictures .pair:nth-child({number + 1}) .legend span')
+        assert [float(text) for text in texts] == pytest.approx([visible.min(), visible.max()], rel=1e-3)
+    edges = page.js(
+        "const place = document.getElementById('pictures').getBoundingClientRect();"
+        "const tiles = [...document.querySelectorAll('#pictures .pair')].map((one) => one.getBoundingClientRect());"
+        'return [Math.max(...tiles.map(({ right }) => right)) - place.right, new Set(tiles.map(({ top }) => top)).size]'
+    )
+    assert edges == [0, 1]
 
 
 def test_keys(page):
@@ -575,9 +639,9 @@ def test_controls_and_pictures_have_accessible_names(page, settings):
     names = accessible_names(page, *operated, 'image', 'img', 'region', 'table')
     assert [role for role, texts in names.items() if not all(texts)] == []
     assert names['searchbox'] == ['Search']
-    assert names['combobox'] == ['Sort by', 'Level', 'Colors', 'Range']
+    assert names['combobox'] == ['Class', 'Sort by', 'Level', 'Colors', 'Range']
     assert names['slider'] == ['Opacity', 'Threshold', 'Score from']
-    assert names['checkbox'] == ['all levels', 'predictions', 'ground truth']
+    assert names['checkbox'] == ['all levels', 'predictions', 'ground truth', 'labels']
     assert len(names['link']) == 5
     assert {'Reverse the order', 'Previous image', 'Next image'} <= set(names['button'])
     pictures = [name for role in ('image', 'img') for name in names.get(role, []) if name.startswith('Heat of')]
@@ -603,8 +667,20 @@ def test_tab_visits_all_controls_with_a_visible_outline(page):
             break
         walked.append(one)
     order = [name for name, _ in walked]
-    wanted = ['search', 'sort', 'direction', 'street/1', 'previous', 'next', 'level', 'all', 'colormap', 'range']
-    wanted += ['alpha', 'threshold', 'pred', 'truth', 'score']
+    wanted = [
+        'search',
+        'class',
+        'sort',
+        'direction',
+        'street/1',
+        'previous',
+        'next',
+        'level',
+        'all',
+        'colormap',
+        'range',
+    ]
+    wanted += ['alpha', 'threshold', 'pred', 'truth', 'labels', 'score']
     assert [name for name in order if name in wanted or name.startswith('street/')] == wanted
     assert {'Focus', 'Picture: Shift and arrows read values'} <= set(order)
     assert [name for name, is_shown in walked if not is_shown] == []
@@ -621,7 +697,7 @@ def test_arrows_move_the_focus_through_the_gallery(page):
     assert page.js(focused) == 'street/1'
     tabbed = "return [...document.querySelectorAll('#grid a')].filter((one) => !one.tabIndex).map((one) => one.title)"
     assert page.js(tabbed) == ['street/1']
-    page.press('/', 'street/4', Keys.TAB, Keys.TAB, Keys.TAB)
+    page.press('/', 'street/4', *[Keys.TAB] * 4)
     assert page.js(focused) == 'street/4'
     page.press(Keys.ENTER)
     page.wait("document.getElementById('name').textContent === 'street/4'")
@@ -775,7 +851,24 @@ def test_injected_scripts_do_not_run(page):
     assert any('Content Security Policy' in error for error in page.errors())
 
 
-def test_two_runs_on_one_scale(browser, tmp_path):
+def check_ranges(page, a, b, is_common):
+    """The heat of both runs is drawn, and its color bars labeled, on a common range or each on its own."""
+    values = [list(run.snapshots())[0].levels[0].values for run in (a, b)]
+    grid = Grid((8, 12), (8.0, 8.0), make_snapshot('0', '').placement)
+    own = [(grid.visible(one).min(), grid.visible(one).max()) for one in values]
+    common = min(low for low, _ in own), max(high for _, high in own)
+    for number, map_ in enumerate(values):
+        limits = common if is_common else own[number]
+        expected = quantize(grid.heatmap(to_unit(map_, limits))).astype(int)
+        figure = f'#pictures figure:nth-of-type({number + 1})'
+        assert np.abs(page.pixels(f'{figure} .heat')[..., 0] - expected).max() <= 1
+        assert [float(text) for text in page.texts(f'{figure} .legend span')] == pytest.approx(limits, rel=1e-3)
+
+
+@pytest.mark.parametrize('reductions', [('max', 'max'), ('max', 'mean')])
+def test_two_runs_on_one_range_or_each_on_its_own(browser, tmp_path, reductions):
+    """By default on one where reduction and config are the same; each box has the name that its own run has for it."""
+
     def one(run, number):
         made = make_snapshot(str(number), tmp_path / f'{number}.png', number)
         return Snapshot(
@@ -795,16 +888,20 @@ def test_two_runs_on_one_scale(browser, tmp_path):
 
     a = write_run(tmp_path / 'a', [one('a', number) for number in range(3)])
     b = write_run(tmp_path / 'b', [one('b', 0), make_snapshot('2', tmp_path / 'other size.png', size=(60, 80))])
+    b.info.update(reduction=reductions[1], dataset_meta=dict(classes=('<b>dog</b>', 'horse')))
     page = Page(browser, write_report(a, b))
-    page.open('image=0&colormap=gray')
+    page.open('image=0&colormap=gray&score=0')
+    assert page.texts('.box:not(.truth) span') == ['cat 0.40', '<b>dog</b> 0.90', '<b>dog</b> 0.40', 'horse 0.90']
+    colors = page.js(
+        "return [...document.querySelectorAll('.box')].map((one) => one.style.getPropertyValue('--color'))"
+    )
+    assert colors[2] == colors[4]  # of a dog in both runs
+    is_common = reductions[0] == reductions[1]
+    assert page.find('#common').is_selected() == is_common
+    check_ranges(page, a, b, is_common)
+    page.find('#common').click()
+    check_ranges(page, a, b, not is_common)
     assert page.texts('#pictures figcaption strong') == ['A: neck_0', 'B: fpn_0']
-    values = [list(run.snapshots())[0].levels[0].values for run in (a, b)]
-    grid = Grid((8, 12), (8.0, 8.0), make_snapshot('0', '').placement)
-    limits = min(grid.visible(v).min() for v in values), max(grid.visible(v).max() for v in values)
-    for number, map_ in enumerate(values, 1):
-        expected = quantize(grid.heatmap(to_unit(map_, limits))).astype(int)
-        found = page.pixels(f'figure:nth-of-type({number}) .heat')[..., 0]
-        assert np.abs(found - expected).max() <= 1
     page.open('image=1')
     assert page.text('#notes') == 'The run has one level only. Run B has no such image.'
     assert page.texts('#pictures figcaption')[1].endswith('no such image')
@@ -1066,8 +1163,7 @@ def test_missing_data_files_are_reported(browser, tmp_path):
             page.choose('level', level)
             page.press('2')
             assert page.text('#name') == name
-            assert page.texts('#viewer :is(canvas, .box, .mark)') == []
-            assert not page.find('#legend').is_displayed()
+            assert page.texts('#viewer :is(canvas, .box, .mark, .legend)') == []
         page.find('#grid li:nth-child(1) a').click()
         page.wait("document.getElementById('trouble').hidden")
     page.find('#grid li:nth-child(5) a').click()

@@ -2,7 +2,8 @@
 
 /* Controls: the fields and buttons that show and change the settings. The id of a field is the name of its setting. */
 const controls = (() => {
-  const FIELDS = ['level', 'colormap', 'range', 'alpha', 'threshold', 'score', 'all', 'pred', 'truth', 'search', 'sort'];
+  const FIELDS = ['level', 'colormap', 'range', 'alpha', 'threshold', 'score', 'all', 'pred', 'truth', 'labels', 'common',
+    'search', 'class', 'sort'];
 
   /**
    * Fill the lists and connect the fields.
@@ -27,6 +28,7 @@ const controls = (() => {
     dom.find('previous').addEventListener('click', () => go(-1));
     dom.find('next').addEventListener('click', () => go(1));
     dom.find('all').disabled = run.levels.length < 2;
+    dom.find('common').parentElement.hidden = run.runs.length < 2;
     dom.find('truth').disabled = !orders.hasTruth(run);
   }
 

@@ -6,6 +6,12 @@
  */
 const counts = (() => {
   const STEPS = 10000; // of a score, as in Python
+  let classes = []; // names, by label
+
+  /** Begin. `given` is the run. */
+  function start(given) {
+    [classes] = given.classes;
+  }
 
   /** The place of a pass with this label among the shots of an image; of the last one, if there is none. */
   function placeOf({ shots }, label) {
@@ -19,23 +25,29 @@ const counts = (() => {
    * The counts of an image.
    *
    * @param image - one of run.images
-   * @param chosen - the settings: the label of a pass, and the lowest score
-   * @returns { detections, best, lowest, truth, labels }: the number of predictions, their highest and lowest score
-   *   (null without any), the number of ground-truth boxes, and the labels of all of them
+   * @param chosen - the settings: the label of a pass, the lowest score, and the name of a class
+   * @returns { detections, best, lowest, truth }: the number of predictions, their highest and lowest score (null
+   *   without any), and the number of ground-truth boxes
    */
-  function of(image, { shot, score }) {
+  function of(image, { shot, score, class: name }) {
     const { scores, truth } = image.values[placeOf(image, shot)];
     const least = Math.round(score * STEPS);
-    const shown = Object.entries(scores).map(([label, all]) => [label, all.filter((one) => one >= least)]);
-    const all = shown.flatMap(([, some]) => some);
+    const ofClass = (groups) => Object.entries(groups).filter(([label]) => !name || classes[label] === name)
+      .map(([, group]) => group);
+    const all = ofClass(scores).flat().filter((one) => one >= least);
     return {
       detections: all.length,
       best: all.length ? all.reduce((a, b) => Math.max(a, b)) / STEPS : null,
       lowest: all.length ? all.reduce((a, b) => Math.min(a, b)) / STEPS : null,
-      truth: sum(Object.values(truth)),
-      labels: [...Object.keys(truth), ...shown.filter(([, some]) => some.length).map(([label]) => label)],
+      truth: sum(ofClass(truth)),
     };
   }
 
-  return { of, placeOf };
+  /** Whether an image has a prediction or ground-truth box that counts. */
+  function hasBoxes(image, chosen) {
+    const { detections, truth } = of(image, chosen);
+    return detections + truth > 0;
+  }
+
+  return { hasBoxes, of, placeOf, start };
 })();

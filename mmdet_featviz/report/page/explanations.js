@@ -51,13 +51,10 @@ const explanations = (() => {
       box.classList.add('explained');
       box.classList.toggle('chosen', one.id === id);
     });
-    frame.addEventListener('click', ({ clientX, clientY }) => {
-      const hit = clickable
-        .map(({ one, box }) => ({ one, place: box.getBoundingClientRect() })) // empty if the box is hidden
-        .filter(({ place: { left, right, top, bottom } }) =>
-          clientX >= left && clientX < right && clientY >= top && clientY < bottom)
-        .sort((a, b) => a.place.width * a.place.height - b.place.width * b.place.height)[0];
-      if (hit) choose(hit.one.id === id ? '' : hit.one.id);
+    frame.addEventListener('click', (event) => {
+      const hit = hover.boxAt(clickable.map(({ box }) => box), event);
+      const found = clickable.find(({ box }) => box === hit);
+      if (found) choose(found.one.id === id ? '' : found.one.id);
     });
   }
 

@@ -2,22 +2,22 @@
 
 /*
  * Image view: one level of an image in a large picture, or all of its levels in small ones; with two runs, A and B side
- * by side. Notes above it name what is missing; below a large picture is the color bar.
+ * by side. Notes above it name what is missing; below each picture is its color bar.
  */
 const imageView = (() => {
   const SMALL_SCREEN = matchMedia('(max-width: 860px), (max-height: 600px)'); // also a larger one, zoomed in
+  const TILE_WIDTH = 190; // minimum, in pixels
   const section = dom.find('viewer');
   const place = dom.find('pictures');
-  const legend = dom.find('legend');
   let run = null;
   let choose = null;
   let pictures = []; // on view
-  let bar = null; // the color bar; null with all levels
 
   /** Begin. `onChoose` is called with the name of a level when its small picture is clicked. */
   function start(given, onChoose) {
     [run, choose] = [given, onChoose];
     section.classList.toggle('adds', run.settings.blend === 'add');
+    new ResizeObserver(layOut).observe(section);
   }
 
   /**
@@ -34,18 +34,25 @@ const imageView = (() => {
     const pair = why || all.find(({ a }) => a.name === chosen.level) || all[0];
     const groups = (chosen.all ? all : [pair].filter(Boolean))
       .map((one) => ({ pair: one, made: picture.ofPair(run, shot, one, chosen.all) }));
-    pictures = groups.flatMap(({ made }) => made);
+    pictures = groups.flatMap(({ made }) => made).map((one) => ({ ...one, bar: one.level && picture.colorBar() }));
     place.className = `${chosen.all ? 'many' : 'one'} of-${run.runs.length}`;
     place.replaceChildren(...(chosen.all ? groups.map((group) => tileOf(group, pair, shot))
       : pictures.map((one, number) => figureOf(one, number, shot))));
-    bar = chosen.all ? null : picture.colorBar();
-    if (bar) legend.replaceChildren(bar.bar);
-    legend.hidden = chosen.all || !pair;
+    pictures.forEach((one) => { if (one.bar) one.frame.after(one.bar.bar); });
+    layOut();
     dom.find('notes').textContent = [...missing, ...notesOn(shot, pair, why ? pair.a.name : chosen.level)].join(' ');
     explanations.show(shot, chosen.all ? '' : chosen.why);
     if (!chosen.all && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
+    if (!chosen.all) pictures.forEach(hover.connect);
     dress(chosen);
     return chosen.all ? [] : pictures;
+  }
+
+  /** Place the small pictures in rows that are as full as can be. */
+  function layOut() {
+    const across = Math.max(1, Math.floor(place.clientWidth / (TILE_WIDTH * run.runs.length)));
+    const rows = Math.ceil(place.children.length / across);
+    place.style.setProperty('--across', Math.ceil(place.children.length / rows) || 1);
   }
 
   /** What is to have the focus: the picture of the chosen level. */
@@ -58,11 +65,9 @@ const imageView = (() => {
 
   /** Show nothing. */
   function clear() {
-    [pictures, bar] = [[], null];
+    pictures = [];
     place.replaceChildren();
     place.dataset.painted = 0;
-    legend.hidden = true;
-    legend.replaceChildren();
     dom.find('notes').textContent = '';
     explanations.clear();
   }
@@ -118,19 +123,23 @@ const imageView = (() => {
   }
 
   /** Apply the settings that need no painting: opacity (also of the strip), and which boxes are shown. */
-  function dress({ alpha, pred, truth, score }) {
+  function dress({ alpha, pred, truth, labels, score, class: name }) {
     section.style.setProperty('--alpha', alpha);
     section.classList.toggle('no-pred', !pred);
     section.classList.toggle('no-truth', !truth);
-    place.querySelectorAll('.box[data-score]').forEach((box) => {
-      box.hidden = box.dataset.score !== '' && Number(box.dataset.score) < score;
+    section.classList.toggle('no-labels', !labels);
+    place.querySelectorAll('.box').forEach((box) => {
+      const isLow = box.dataset.score !== '' && Number(box.dataset.score) < score;
+      box.hidden = isLow || (name !== '' && box.dataset.name !== name);
     });
   }
 
   /** Paint the heat, and mark the view as painted, for programs that wait for it. See picture.js for `look`. */
   function paint(look) {
-    if (bar && pictures.length) bar.paint(look(), pictures[0].range(look()), unitOf(pictures[0].level));
-    pictures.forEach((one) => one.paint(look));
+    pictures.forEach((one) => {
+      one.paint(look);
+      if (one.bar) one.bar.paint(look(), one.range(look()), unitOf(one.level));
+    });
     place.dataset.painted = pictures.length;
   }
 

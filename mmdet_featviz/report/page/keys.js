@@ -3,7 +3,7 @@
 /* Keys: what keys do on the page. It keeps no state. */
 const keys = (() => {
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  const FLIPS = { a: 'all', p: 'pred', g: 'truth' };
+  const FLIPS = { a: 'all', p: 'pred', g: 'truth', l: 'labels' };
 
   /**
    * Listen to keys.

@@ -12,12 +12,12 @@ const orders = (() => {
   function of(run) {
     const focus = (image, { level }) => (image.energy && level in image.energy ? image.energy[level] : null);
     const counted = (name) => (image, chosen) => counts.of(image, chosen)[name];
-    const ofBoxes = ['shot', 'score'];
+    const ofBoxes = ['shot', 'score', 'class'];
     const when = run.images.some(({ shots }) => shots.some(([, label]) => EPOCH.test(label))) ? ', last epoch' : '';
-    const from = 'predictions with the lowest score of the slider or a higher one';
+    const from = 'predictions with the score of the slider or a higher one';
     const found = [
-      { id: 'run', label: 'order of the data set', of: (image) => image.position, meaning: `Below: ${from}.` },
-      { id: 'name', label: 'name', of: (image) => image.key, meaning: `Below: ${from}.` },
+      { id: 'run', label: 'order of the data set', of: (image) => image.position, meaning: '' },
+      { id: 'name', label: 'name', of: (image) => image.key, meaning: '' },
       {
         id: 'detections', label: 'number of detections', of: counted('detections'), settings: ofBoxes,
         meaning: `Number of ${from}.`,
@@ -31,7 +31,7 @@ const orders = (() => {
     if (hasTruth(run)) {
       found.push(
         {
-          id: 'truth', label: 'number of ground-truth boxes', of: counted('truth'), settings: ['shot'],
+          id: 'truth', label: 'number of ground-truth boxes', of: counted('truth'), settings: ['shot', 'class'],
           meaning: 'Number of ground-truth boxes.',
         },
         {
@@ -57,14 +57,13 @@ const orders = (() => {
   const compare = (a, b) => (typeof a === 'string' ? names.compare(a, b) : a - b);
 
   /**
-   * Search and sort the images of a run, with the settings of now. Returns the images whose name or classes contain all
-   * words of the search. Images without the figure are last in both directions.
+   * Search, filter and sort the images of a run, with the settings of now. Returns the images whose name contains all
+   * words of the search and that have a box of the chosen class. Images without the figure are last in both directions.
    */
   function arrange(run, order, chosen) {
     const words = chosen.search.toLowerCase().split(/\s+/).filter(Boolean);
-    const classes = (image) => counts.of(image, chosen).labels.map((label) => run.classes[label]);
-    const text = (image) => [image.key, ...classes(image)].join('\n').toLowerCase();
-    const fits = run.images.filter((image) => words.every((word) => text(image).includes(word)));
+    const isFound = ({ key }) => words.every((word) => key.toLowerCase().includes(word));
+    const fits = run.images.filter((image) => isFound(image) && (!chosen.class || counts.hasBoxes(image, chosen)));
     const figures = new Map(fits.map((image) => [image, order.of(image, chosen)]));
     return fits.sort((a, b) => {
       const [one, other] = [figures.get(a), figures.get(b)];

@@ -22,6 +22,7 @@ const featviz = (() => {
     run.images.forEach((one, position) => { one.position = position; });
     tables = new Map(Object.entries(run.colormaps).map(([name, text]) => [name, heat.tableOf(text)]));
     sortings = orders.of(run);
+    counts.start(run);
     const choices = settings.choices(run);
     address.start({ defaults: settings.defaults(run), choices, onWrite: gallery.relink, onChange: set });
     chosen = address.read();
@@ -59,13 +60,13 @@ const featviz = (() => {
     const has = (...names) => names.some((name) => changed.includes(name));
     if (!changed.length) return;
     chosen = { ...chosen, ...changes };
-    if (has('search', 'sort', 'down')) arrange(true);
-    else if (has(...(order().settings || []))) arrange(false);
+    if (has('search', 'class', 'sort', 'down')) arrange(true);
+    else if (has(...(order().settings || [])) || (chosen.class && has('shot', 'score'))) arrange(false);
     else if (has('shot', 'score')) gallery.recaption();
     showControls();
     if (has('image', 'shot')) open();
     else if (has('level', 'all', 'why')) build();
-    else if (has('colormap', 'range', 'threshold')) paint();
+    else if (has('colormap', 'range', 'common', 'threshold')) paint();
     imageView.dress(chosen);
     if (isStep) address.push(chosen);
     else address.writeSoon(chosen);
@@ -151,7 +152,7 @@ const featviz = (() => {
   }
 
   /** How heat is drawn now, see picture.js. */
-  const look = () => ({ table: tables.get(chosen.colormap), threshold: chosen.threshold, range: chosen.range });
+  const look = () => ({ ...chosen, table: tables.get(chosen.colormap) });
 
   /** Paint the heat of all pictures. */
   function paint() {

@@ -1,6 +1,6 @@
 'use strict';
 
-/* Pairs: each level of run A with the level of run B that it is compared with, and the value range that both share. */
+/* Pairs: each level of run A with the level of run B that it is compared with, and the value range of its colors. */
 const pairs = (() => {
   /** The levels of a shot as pairs { a, b }; b is null without a second run or without a matching level. */
   function of({ sides, partners }) {
@@ -11,15 +11,22 @@ const pairs = (() => {
 
   const union = (spans) => [Math.min(...spans.map(([low]) => low)), Math.max(...spans.map(([, high]) => high))];
 
-  /** The values [low, high] that the colors of a pair span. `kind` is the setting "range". */
-  function range(run, shot, pair, kind) {
-    const both = ({ a, b }) => (b ? [a.range, b.range] : [a.range]);
-    const [low, high] = union(both(pair));
+  /**
+   * The values [low, high] that the colors of one side of a pair span.
+   *
+   * @param side - 0 for run A, 1 for run B
+   * @param look - the settings "range" and "common"
+   */
+  function range(run, shot, pair, side, { range: kind, common }) {
+    const sides = (common ? [0, 1] : [side]).filter((one) => (one ? pair.b : pair.a));
+    const levels = ({ a, b }) => sides.map((one) => (one ? b : a)).filter(Boolean);
+    const spans = (pairsOfSides) => pairsOfSides.flatMap(levels).map((level) => level.range);
+    const [low, high] = union(spans([pair]));
     if (kind === 'max' || pair.a.explains) return [0, Math.max(high, 0)]; // empty if all values are negative
-    if (kind === 'layer') return union(of(shot).filter(({ a }) => a.layer === pair.a.layer).map(both).flat());
+    if (kind === 'layer') return union(spans(of(shot).filter(({ a }) => a.layer === pair.a.layer)));
     if (kind === 'run') {
-      const spans = [run.ranges[0][pair.a.name], pair.b && run.ranges[1][pair.b.name]].filter(Boolean);
-      return spans.length ? union(spans) : [low, high];
+      const known = sides.map((one) => run.ranges[one][(one ? pair.b : pair.a).name]).filter(Boolean);
+      return known.length ? union(known) : [low, high];
     }
     return kind === 'fixed' ? run.settings.normalize : [low, high];
   }

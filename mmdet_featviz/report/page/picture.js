@@ -7,7 +7,7 @@
  * (0–1) and the setting "range". It is called at each painting, as the settings may have changed meanwhile.
  */
 const picture = (() => {
-  const SMALL = 320; // longest side of a small picture, in pixels
+  const SMALL = 400; // longest side of a small picture, in pixels
 
   /**
    * The pictures of a pair of levels: one, or two if the run is compared with another.
@@ -15,22 +15,22 @@ const picture = (() => {
    * @param run - the run
    * @param shot - the data of a shot, from store.shot()
    * @param pair - one of pairs.of(shot)
-   * @param isSmall - whether to make small pictures without boxes
+   * @param isSmall - whether to make small pictures
+   * @param hasBoxes - whether to draw the boxes
    * @returns a list of { frame, boxes, level, letter, size, range, paint }: the element, the outlines of the boxes of
    *   the image, the level (null without a matching level), 'A' or 'B' ('' with one run), the size of the image, the
    *   value range with a look, and painting
    */
-  function ofPair(run, shot, pair, isSmall) {
-    const range = ({ range: kind }) => pairs.range(run, shot, pair, kind);
-    if (run.runs.length < 2) return [make(run, shot, shot.sides[0], pair.a, '', range, isSmall)];
-    const other = shot.sides[1] || { boxes: [] };
-    return [
-      make(run, shot, shot.sides[0], pair.a, 'A', range, isSmall),
-      make(run, shot, other, pair.b, 'B', range, isSmall),
-    ];
+  function ofPair(run, shot, pair, isSmall, hasBoxes = true) {
+    return run.runs.map((_, number) => {
+      const range = (look) => pairs.range(run, shot, pair, number, look);
+      return make(run, shot, number, number ? pair.b : pair.a, range, isSmall, hasBoxes);
+    });
   }
 
-  function make(run, shot, side, level, letter, range, isSmall) {
+  function make(run, shot, number, level, range, isSmall, hasBoxes) {
+    const side = shot.sides[number] || { boxes: [] };
+    const letter = run.runs.length > 1 ? 'AB'[number] : '';
     const frame = dom.element('div', 'picture');
     const canvas = dom.element('canvas', 'heat');
     const scale = isSmall ? Math.min(1, SMALL / Math.max(...shot.canvas)) : 1;
@@ -46,10 +46,11 @@ const picture = (() => {
     canvas.setAttribute('aria-label', level ? `Heat of ${level.name}` : 'No heat');
     frame.append(canvas);
     const boxes = dom.element('div', 'boxes');
-    const outlines = isSmall ? [] : side.boxes.map((row) => outline(run, row, shot.size));
+    const outlineOf = (row) => outline(run.classes[number], run.colors[number], row, shot.size);
+    const outlines = hasBoxes ? side.boxes.map(outlineOf) : [];
     const isNew = (row) => !side.boxes.some((other) => String(other) === String(row));
     const explained = isSmall || !level || !level.explains ? [] : level.boxes.filter(isNew);
-    boxes.append(...outlines, ...explained.map((row) => outline(run, row, shot.size)));
+    boxes.append(...outlines, ...explained.map(outlineOf));
     frame.append(boxes);
 
     function paint(look) {
@@ -62,10 +63,10 @@ const picture = (() => {
   }
 
   /** The outline of a box, placed in percent of the picture, so that it grows and shrinks with it. */
-  function outline(run, [left, top, right, bottom, label, score], [width, height]) {
+  function outline(classes, colors, [left, top, right, bottom, label, score], [width, height]) {
     const box = dom.element('div', score === null ? 'box truth' : 'box');
-    const name = run.classes[label] === undefined ? String(label) : run.classes[label];
-    const color = score === null ? [255, 255, 255] : run.colors[label] || [255, 178, 255];
+    const name = classes[label] === undefined ? String(label) : classes[label];
+    const color = score === null ? [255, 255, 255] : colors[label] || [255, 178, 255];
     box.style.left = `${left / width * 100}%`;
     box.style.top = `${top / height * 100}%`;
     box.style.width = `${(right - left) / width * 100}%`;
@@ -75,6 +76,7 @@ const picture = (() => {
     box.classList.toggle('right', left > 0.7 * width);
     box.classList.toggle('high', top < 0.06 * height);
     box.classList.toggle('low', bottom > 0.94 * height);
+    box.dataset.name = name;
     box.dataset.score = score === null ? '' : score;
     box.append(dom.element('span', '', score === null ? name : `${name} ${score.toFixed(2)}`));
     return box;

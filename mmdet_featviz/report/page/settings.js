@@ -5,17 +5,18 @@
  * called `chosen` where it is passed to a function.
  *
  * image, shot: key of the image, label of its epoch or pass ('' is the last one). why: the explanation that is shown
- * in place of the level, '' if none is. search, sort, down: the list of
- * images; the order descends if `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
- * threshold: how heat is drawn. score, pred, truth: lowest score of predictions, and which kinds of boxes are shown.
+ * in place of the level, '' if none is. search, class, sort, down: the list
+ * of images; `class` is the name of a class, '' for all, and the order descends if `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
+ * threshold: how heat is drawn. score, pred, truth: lowest score of predictions, and which kinds of boxes are shown. labels: whether their
+ * names are. common: whether two runs share a range.
  */
 const settings = (() => {
   const RANGES = {
-    image: 'smallest to largest value in this image',
-    max: 'zero to largest value in this image',
-    layer: 'same for all levels of the layer',
-    run: '0.5 to 99.5 % of the values in the run',
-    fixed: 'as the run was drawn',
+    image: 'this image: min to max',
+    max: 'this image: 0 to max',
+    layer: 'all levels of the layer',
+    run: 'the run: 0.5 to 99.5 %',
+    fixed: 'fixed, as drawn',
   };
 
   const hasFixedRange = (run) => Array.isArray(run.settings.normalize);
@@ -26,11 +27,19 @@ const settings = (() => {
   function defaults(run) {
     const { colormap, normalize, alpha, score } = run.settings;
     return {
-      image: '', shot: '', why: '', search: '', sort: 'run', down: false,
+      image: '', shot: '', why: '', search: '', class: '', sort: 'run', down: false,
       level: (run.levels.find(({ name }) => NECK.test(name)) || run.levels[0] || { name: '' }).name, all: false,
       colormap, range: hasFixedRange(run) ? 'fixed' : normalize,
-      alpha, threshold: 0, score, pred: true, truth: true,
+      alpha, threshold: 0, score, pred: true, truth: true, labels: true,
+      common: run.comparable,
     };
+  }
+
+  /** The classes that boxes of the images have. */
+  function classesOf(run) {
+    const used = new Set(run.images.flatMap(({ values }) => values.flatMap(({ scores, truth }) =>
+      [...Object.keys(scores), ...Object.keys(truth)])));
+    return [...new Set(run.classes[0].filter((name, label) => used.has(String(label))))];
   }
 
   /** The possible values of settings with a list of them: {name: [[value, text], ...]}. */
@@ -39,6 +48,7 @@ const settings = (() => {
       level: run.levels.map(({ name, stride }) => [name, `${name} (stride ${stride} px)`]),
       colormap: Object.keys(run.colormaps).map((name) => [name, name]),
       range: Object.entries(RANGES).filter(([name]) => name !== 'fixed' || hasFixedRange(run)),
+      class: [['', 'all'], ...classesOf(run).map((name) => [name, name])],
       sort: orders.of(run).map(({ id, label }) => [id, label]),
     };
   }

@@ -47,7 +47,7 @@ const strip = (() => {
     const shot = await store.shot(number);
     const pair = pairs.of(shot).find(({ a }) => a.name === level);
     if (!pair || !spot.isConnected) return;
-    const [made] = picture.ofPair(run, shot, pair, true);
+    const [made] = picture.ofPair(run, shot, pair, true, false);
     const figure = picture.captioned(made, [label || 'first pass'], () => choose(label));
     spot.replaceWith(figure);
     if (isCurrent) {
