@@ -22,6 +22,7 @@ SCRIPTS = (  # in the order in which the page loads them
     'explanations.js',
     'image_view.js',
     'strip.js',
+    'zoom.js',
     'readout.js',
     'keys.js',
     'page.js',

@@ -159,6 +159,87 @@ def test_the_value_under_the_pointer(page, run):
     assert around.min() - rounding <= float(words.rpartition(' ')[2]) <= around.max() + rounding
 
 
+def test_a_click_lists_the_values_of_all_levels(page, run):
+    from selenium.webdriver.common.keys import Keys
+
+    page.open('image=street/0&level=backbone_0&score=1')
+    assert not page.find('#values').is_displayed()
+    page.find('.picture').click()
+    page.wait("!document.getElementById('values').hidden")
+    words = page.text('#values caption')
+    x, y = (int(part.split()[1]) for part in words.rpartition(' at ')[2].split(', '))
+    one = next(iter(run.snapshots()))
+    assert page.texts('#values th[scope=row]') == [level.name for level in one.levels]
+    for level, text in zip(one.levels, page.texts('#values tbody td')):
+        heatmap = Grid(level.values.shape, level.stride, one.placement).heatmap(level.values)
+        around = heatmap[y - 1 : y + 2, x - 1 : x + 2]
+        assert around.min() - 0.01 <= float(text) <= around.max() + 0.01
+    page.press(Keys.ARROW_RIGHT)
+    page.wait("document.getElementById('values').hidden")
+    page.js("document.querySelector('.picture').focus()")
+    page.js(
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', shiftKey: true,"
+        ' bubbles: true }))'
+    )
+    page.press(Keys.ENTER)
+    assert page.text('#values caption') == 'Values of all levels at x 75 px, y 45 px'
+    assert page.errors() == []
+
+
+def test_zoom_and_pan_to_single_pixels(page):
+    """Frames keep their size; the point under the pointer stays, and values are read where the pointer is."""
+    from selenium.webdriver import ActionChains
+
+    page.open('image=street/0&level=backbone_0&score=1')
+    places = (
+        "return ['.picture', '.stage'].map((one) => document.querySelector(`#pictures ${one}`).getBoundingClientRect())"
+        '.map(({ left, top, width, height }) => [left, top, width, height])'
+    )
+    frame, stage = np.array(page.js(places))
+    np.testing.assert_allclose(stage, frame, atol=0.01)
+    picture, offset = page.find('.picture'), (60, -40)
+    ActionChains(page.browser).move_to_element_with_offset(picture, *offset).perform()
+    before = page.wait("document.querySelector('#value output').textContent")
+    wheel = (
+        "const { left, top, width, height } = document.querySelector('.picture').getBoundingClientRect();"
+        'const at = { clientX: left + width / 2 + arguments[0], clientY: top + height / 2 + arguments[1] };'
+        "document.querySelector('.picture').dispatchEvent(new WheelEvent('wheel', { ...at, deltaY: -1, ctrlKey: true,"
+        ' cancelable: true }))'
+    )
+    page.js(wheel, *offset)
+    page.js(wheel, *offset)
+    same, stage = np.array(page.js(places))
+    np.testing.assert_allclose(same, frame, atol=0.01)
+    assert stage[2:] == pytest.approx(frame[2:] * 1.5**2, rel=1e-3)
+    ActionChains(page.browser).move_to_element_with_offset(picture, offset[0] + 1, offset[1]).perform()
+    ActionChains(page.browser).move_to_element_with_offset(picture, *offset).perform()
+    numbers = [
+        [int(part.split()[1]) for part in words.split(':')[0].split(', ')]
+        for words in (before, page.text('#value output'))
+    ]
+    assert np.abs(np.subtract(*numbers)).max() <= 1
+    pressed = page.text('#value output')
+    chain = ActionChains(page.browser).move_to_element_with_offset(picture, *offset).click_and_hold()
+    chain.move_by_offset(-50, 30).release().perform()
+    moved = np.array(page.js(places))[1] - stage
+    assert moved == pytest.approx([-50, 30, 0, 0], abs=1)
+    assert page.text('#value output').split(':')[0] == pressed.split(':')[0]  # the point moved with the pointer
+    assert not page.find('#values').is_displayed()  # a drag is no click
+    for _ in range(20):
+        page.press('+')
+    (_, _, width, _), stage = page.js(places)
+    assert stage[2] / 130 == pytest.approx(16, rel=1e-3)  # screen pixels of a pixel of the image
+    assert page.js("return getComputedStyle(document.querySelector('.stage img')).imageRendering") == 'pixelated'
+    page.choose('level', 'neck_1')
+    assert page.js(places)[1] == stage  # stays with another level
+    page.find('#next').click()
+    page.wait("document.querySelector('.box:not(.truth) span')?.textContent === 'cat 0.45'")
+    assert page.js(places)[1][2] == width
+    page.press('+', '0')
+    assert page.js(places)[1][2] == width
+    assert page.errors() == []
+
+
 def test_dragged_sliders_change_opacity_and_threshold(page):
     page.open('level=backbone_0')
     before = page.pixels()
@@ -682,7 +763,7 @@ def test_tab_visits_all_controls_with_a_visible_outline(page):
     ]
     wanted += ['alpha', 'threshold', 'pred', 'truth', 'labels', 'score']
     assert [name for name in order if name in wanted or name.startswith('street/')] == wanted
-    assert {'Focus', 'Picture: Shift and arrows read values'} <= set(order)
+    assert {'Focus', 'Picture: Shift and arrows read values, Enter those of all levels'} <= set(order)
     assert [name for name, is_shown in walked if not is_shown] == []
 
 

@@ -27,6 +27,9 @@ const controls = (() => {
     dom.find('direction').addEventListener('click', () => flip('down'));
     dom.find('previous').addEventListener('click', () => go(-1));
     dom.find('next').addEventListener('click', () => go(1));
+    dom.find('zoom').querySelectorAll('button').forEach((button) => {
+      button.addEventListener('click', () => zoom.by(Number(button.value)));
+    });
     dom.find('all').disabled = run.levels.length < 2;
     dom.find('common').parentElement.hidden = run.runs.length < 2;
     dom.find('truth').disabled = !orders.hasTruth(run);

@@ -44,7 +44,8 @@ const featviz = (() => {
       rowSteps: gallery.rowSteps,
       flip,
       canFlip: controls.isEnabled,
-      move: readout.move,
+      move: (across, down) => zoom.reveal(readout.move(across * zoom.markStep(), down * zoom.markStep())),
+      zoom: zoom.by,
     });
     arrange(true);
     showControls();
@@ -125,6 +126,7 @@ const featviz = (() => {
       if (mine !== turn) return;
       shot = data;
       readout.reset(shot.size);
+      if (before !== image) zoom.reset(shot.size);
       dom.find('trouble').hidden = true;
       build();
       if (before !== null && before !== image) imageView.reveal();
@@ -145,7 +147,11 @@ const featviz = (() => {
   /** Show the data of the image with the settings of now. */
   function build() {
     if (!shot) return; // its file is missing, or still being loaded
-    dom.keepFocus(dom.find('pictures'), () => readout.watch(imageView.show(shot, chosen, missing)), imageView.current);
+    dom.keepFocus(dom.find('pictures'), () => {
+      const large = imageView.show(shot, chosen, missing);
+      zoom.watch(large); // first, as a drag is no click
+      readout.watch(large, pairs.of(shot));
+    }, imageView.current);
     if (chosen.all) strip.clear();
     else strip.show(image.shots, shot.number, chosen.level, look);
     paint();
@@ -167,7 +173,8 @@ const featviz = (() => {
     imageView.clear();
     strip.clear();
     readout.reset(null);
-    readout.watch([]);
+    readout.watch([], []);
+    zoom.watch([]);
     readout.show();
   }
 

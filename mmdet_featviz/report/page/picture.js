@@ -17,7 +17,8 @@ const picture = (() => {
    * @param pair - one of pairs.of(shot)
    * @param isSmall - whether to make small pictures
    * @param hasBoxes - whether to draw the boxes
-   * @returns a list of { frame, boxes, level, letter, size, range, paint }: the element, the outlines of the boxes of
+   * @returns a list of { frame, stage, boxes, level, letter, size, range, paint }: the element, that inside it which
+   *   grows with the zoom, the outlines of the boxes of
    *   the image, the level (null without a matching level), 'A' or 'B' ('' with one run), the size of the image, the
    *   value range with a look, and painting
    */
@@ -32,6 +33,7 @@ const picture = (() => {
     const side = shot.sides[number] || { boxes: [] };
     const letter = run.runs.length > 1 ? 'AB'[number] : '';
     const frame = dom.element('div', 'picture');
+    const stage = dom.element('div', 'stage');
     const canvas = dom.element('canvas', 'heat');
     const scale = isSmall ? Math.min(1, SMALL / Math.max(...shot.canvas)) : 1;
     [canvas.width, canvas.height] = shot.canvas.map((length) => Math.max(1, Math.round(length * scale)));
@@ -40,18 +42,19 @@ const picture = (() => {
       const image = dom.element('img');
       image.alt = '';
       image.src = store.imagePath(shot.photo);
-      frame.append(image);
+      stage.append(image);
     }
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', level ? `Heat of ${level.name}` : 'No heat');
-    frame.append(canvas);
+    stage.append(canvas);
     const boxes = dom.element('div', 'boxes');
     const outlineOf = (row) => outline(run.classes[number], run.colors[number], row, shot.size);
     const outlines = hasBoxes ? side.boxes.map(outlineOf) : [];
     const isNew = (row) => !side.boxes.some((other) => String(other) === String(row));
     const explained = isSmall || !level || !level.explains ? [] : level.boxes.filter(isNew);
     boxes.append(...outlines, ...explained.map(outlineOf));
-    frame.append(boxes);
+    stage.append(boxes);
+    frame.append(stage);
 
     function paint(look) {
       if (!level) return;
@@ -59,7 +62,7 @@ const picture = (() => {
       const now = look();
       heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max');
     }
-    return { frame, boxes: outlines, level, letter, size: shot.size, range, paint };
+    return { frame, stage, boxes: outlines, level, letter, size: shot.size, range, paint };
   }
 
   /** The outline of a box, placed in percent of the picture, so that it grows and shrinks with it. */

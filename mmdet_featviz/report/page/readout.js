@@ -2,52 +2,89 @@
 
 /*
  * Readout: a mark at a point of the image, and the values there as text. The pointer sets the mark, and so do keys
- * through move().
+ * through move(). A click, or Enter, lists the values of all levels there.
  */
 const readout = (() => {
-  const STEP = 10; // image pixels that move() moves by
   const output = dom.find('value').firstElementChild;
+  const table = dom.find('values');
   let size = null; // of the image, [width, height]
   let mark = null; // {x, y} in image pixels
   let pictures = []; // large pictures to read values from
+  let levels = []; // of the image, see pairs.js
+  let isListed = false; // whether the values of all levels are
 
   /** Forget the mark: an image of this size follows, or none if null. */
   function reset(given) {
-    [size, mark] = [given, null];
+    [size, mark, isListed] = [given, null, false];
   }
 
-  /** Read values from these pictures (see picture.js), of the image given to reset(). The mark stays. */
-  function watch(given) {
-    pictures = given;
+  /**
+   * Read values from these pictures (see picture.js), of the image given to reset(). The mark stays.
+   *
+   * @param given - the pictures
+   * @param pairsOfLevels - all levels of the image, see pairs.js
+   */
+  function watch(given, pairsOfLevels) {
+    [pictures, levels] = [given, pairsOfLevels];
     pictures.forEach(listen);
   }
 
-  function listen({ frame, letter }) {
+  function listen({ frame, stage, letter }) {
     frame.tabIndex = 0;
     frame.setAttribute('role', 'group');
-    frame.setAttribute('aria-label', `Picture${letter && ` ${letter}`}: Shift and arrows read values`);
+    frame.setAttribute('aria-label', `Picture${letter && ` ${letter}`}: Shift and arrows read values, Enter those of all levels`);
     const point = (event) => {
-      const { left, top, width, height } = frame.getBoundingClientRect();
+      const { left, top, width, height } = stage.getBoundingClientRect();
       mark = { x: (event.clientX - left) / width * size[0], y: (event.clientY - top) / height * size[1] };
       show();
     };
     frame.addEventListener('pointermove', point);
     frame.addEventListener('pointerdown', point);
+    frame.addEventListener('click', list);
+    frame.addEventListener('keydown', ({ key }) => { if (key === 'Enter') list(); });
   }
+
+  /** List the values of all levels at the mark. */
+  function list() {
+    isListed = mark !== null;
+    show();
+  }
+
+  /** The values of all levels at the mark, as a table. */
+  function fillTable() {
+    table.hidden = !isListed || !mark || !pictures.length;
+    if (table.hidden) return;
+    const letters = pictures.length > 1 ? ['A', 'B'] : [''];
+    const rows = levels.map((pair) => {
+      const row = dom.element('tr');
+      row.append(dom.element('th', '', pair.a.name), ...[pair.a, pair.b].slice(0, letters.length).map((level) => {
+        if (level) heat.decode(level);
+        return dom.element('td', '', level ? textOf(heat.valueAt(level, mark.x, mark.y)) : '–');
+      }));
+      row.firstChild.scope = 'row';
+      return row;
+    });
+    table.caption.textContent = `Values of all levels at ${placeText()}`;
+    table.tHead.hidden = letters.length < 2;
+    table.tBodies[0].replaceChildren(...rows);
+  }
+
+  const placeText = () => `x ${Math.floor(mark.x)} px, y ${Math.floor(mark.y)} px`;
 
   /** Draw the mark into the pictures and write the values; nothing without a mark. */
   function show() {
     document.querySelectorAll('.mark').forEach((dot) => dot.remove());
     output.textContent = '';
+    fillTable();
     if (!mark || !pictures.length) return;
-    const words = pictures.filter(({ level }) => level && level.values).map(({ frame, letter, level }) => {
+    const words = pictures.filter(({ level }) => level && level.values).map(({ stage, letter, level }) => {
       const dot = dom.element('div', 'mark');
       dot.style.left = `${mark.x / size[0] * 100}%`;
       dot.style.top = `${mark.y / size[1] * 100}%`;
-      frame.append(dot);
+      stage.append(dot);
       return `${letter && `${letter}: `}${level.name} ${textOf(heat.valueAt(level, mark.x, mark.y))}`;
     });
-    output.textContent = `x ${Math.floor(mark.x)} px, y ${Math.floor(mark.y)} px: ${words.join('; ')}`;
+    output.textContent = `${placeText()}: ${words.join('; ')}`;
   }
 
   function textOf(value) {
@@ -55,13 +92,14 @@ const readout = (() => {
     return Number.isNaN(value) ? 'not finite' : dom.short(value);
   }
 
-  /** Move the mark by steps (-1, 0, 1) across and down, from the middle of the image if there is no mark yet. */
+  /** Move the mark by image pixels, from the middle of the image if there is no mark yet. Returns it. */
   function move(across, down) {
     const [width, height] = size;
     const from = mark || { x: width / 2, y: height / 2 };
     const inside = (value, length) => Math.min(Math.max(value, 0), length - 1);
-    mark = { x: inside(from.x + across * STEP, width), y: inside(from.y + down * STEP, height) };
+    mark = { x: inside(from.x + across, width), y: inside(from.y + down, height) };
     show();
+    return mark;
   }
 
   return { move, reset, show, watch };
