@@ -106,10 +106,10 @@ class Report:
         # Recorded in the manifest, so that the next report deletes them.
         self.run_folder.record([dict(files=['index.html', 'data/index.js', *STATIC_FILES])])
         numbers = iter(range(sum(map(len, self._passes.values()))))
-        keys = distinct_names(key for key, _ in self._passes)
+        plain_keys = [key for key, _ in self._passes]
         images = [
-            image
-            for key, passes in zip(keys, self._passes.values())
+            image if key == plain_key else dict(image, name=plain_key)
+            for key, plain_key, passes in zip(distinct_names(plain_keys), plain_keys, self._passes.values())
             for image in self._write_image(key, passes, numbers)
         ]
         self._shown = len(images)

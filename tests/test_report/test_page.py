@@ -1,5 +1,7 @@
 """The report page in a real browser, opened from disk."""
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -295,7 +297,7 @@ def test_search_and_order(page):
     page.press('/', Keys.BACKSPACE, 'STREET')
     assert page.text('#count') == '5 images'
     page.press(' cat')  # a class is no name
-    assert page.text('#count') == 'No image matches the search.'
+    assert page.text('#count') == 'No image matches the search and the filters.'
     page.find('#search').clear()
     page.open()
     page.choose('sort', 'lowest')
@@ -422,6 +424,58 @@ def test_all_levels_have_boxes_and_color_bars_and_use_the_width(page, run):
         'return [Math.max(...tiles.map(({ right }) => right)) - place.right, new Set(tiles.map(({ top }) => top)).size]'
     )
     assert edges == [0, 1]
+
+
+def download(page, folder, button, name):
+    """The file that the browser saves after a click on a button."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    behavior = dict(behavior='allow', downloadPath=str(folder))
+    page.browser.execute_cdp_cmd('Browser.setDownloadBehavior', behavior)
+    page.js('document.querySelector(arguments[0]).click()', button)
+    WebDriverWait(page.browser, 30, 0.05).until(lambda _: (folder / name).exists())
+    data = (folder / name).read_bytes()
+    (folder / name).unlink()
+    return data
+
+
+def test_images_are_marked_and_the_selection_is_exported(browser, tmp_path):
+    """The notes and names are such that a spreadsheet would run them, or take them apart."""
+    keys = ['a/1', 'b,"x"', '=1+1', 'epoch_1/a/1']
+    snapshots = [make_snapshot(key, tmp_path / f'{n}.png', n) for n, key in enumerate(keys)]
+    page = Page(browser, write_report(write_run(tmp_path / 'run', snapshots)))
+    page.open('image=a/1')
+    page.press('m')
+    assert page.text('#grid li small').startswith('★')
+    page.find('#next').click()
+    page.wait("document.getElementById('name').textContent.startsWith('b,')")
+    assert page.text('#mark') == '☆'
+    page.find('#note').send_keys('=HYPERLINK("x"), ü')
+    assert page.text('#mark') == '★'
+    page.open('sort=name&down=1')  # they are still there in a new page
+    page.find('#marked').click()
+    assert page.names() == ['b,"x"', '1']
+    names = {}
+    exec(download(page, tmp_path, '#export-list', 'image_names.py'), names)
+    assert names['image_names'] == ['b,"x"', 'a/1']
+    page.find('#marked').click()
+    page.find('#direction').click()
+    page.drag('score', 0.6)
+    table = download(page, tmp_path, '#export-table', 'images.csv').decode('utf-8-sig')
+    lines = list(csv.reader(io.StringIO(table, newline='')))
+    assert lines[0] == ['image', 'marked', 'note', 'detections', 'best_score', 'lowest_score', 'ground_truth_boxes']
+    found = {line[0]: line[1:] for line in lines[1:]}
+    assert found['b,"x"'][:2] == ['1', '\'=HYPERLINK("x"), ü']
+    assert found['a/1'] == ['1', '', '1', '0.9', '0.9', '1']
+    assert found["'=1+1"][0] == '0'
+    names = {}
+    exec(download(page, tmp_path, '#export-list', 'image_names.py'), names)
+    assert sorted(names['image_names']) == sorted(['a/1', 'b,"x"', '=1+1', 'a/1'])  # as ends of paths, also of a/1 (2)
+    page.open('image=a/1')
+    page.press('m')
+    page.find('#marked').click()
+    assert page.names() == ['b,"x"']
+    assert page.errors() == []
 
 
 def test_keys(page):
@@ -716,15 +770,18 @@ def accessible_names(page, *roles):
 def test_controls_and_pictures_have_accessible_names(page, settings):
     page.open(settings)
     page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    operated = 'button', 'checkbox', 'combobox', 'link', 'searchbox', 'slider', 'DisclosureTriangle'
+    operated = 'button', 'checkbox', 'combobox', 'link', 'searchbox', 'slider', 'textbox', 'DisclosureTriangle'
     names = accessible_names(page, *operated, 'image', 'img', 'region', 'table')
     assert [role for role, texts in names.items() if not all(texts)] == []
     assert names['searchbox'] == ['Search']
     assert names['combobox'] == ['Class', 'Sort by', 'Level', 'Colors', 'Range']
     assert names['slider'] == ['Opacity', 'Threshold', 'Score from']
-    assert names['checkbox'] == ['all levels', 'predictions', 'ground truth', 'labels']
+    assert names['checkbox'] == ['marked only', 'all levels', 'predictions', 'ground truth', 'labels']
     assert len(names['link']) == 5
-    assert {'Reverse the order', 'Previous image', 'Next image'} <= set(names['button'])
+    assert names['textbox'] == ['Note on this image']
+    assert {'Mark this image', 'list', 'CSV', 'Zoom in', 'Reverse the order', 'Previous image', 'Next image'} <= set(
+        names['button']
+    )
     pictures = [name for role in ('image', 'img') for name in names.get(role, []) if name.startswith('Heat of')]
     assert len(pictures) == (3 if settings else 1)
 
@@ -778,7 +835,7 @@ def test_arrows_move_the_focus_through_the_gallery(page):
     assert page.js(focused) == 'street/1'
     tabbed = "return [...document.querySelectorAll('#grid a')].filter((one) => !one.tabIndex).map((one) => one.title)"
     assert page.js(tabbed) == ['street/1']
-    page.press('/', 'street/4', *[Keys.TAB] * 4)
+    page.press('/', 'street/4', *[Keys.TAB] * 7)
     assert page.js(focused) == 'street/4'
     page.press(Keys.ENTER)
     page.wait("document.getElementById('name').textContent === 'street/4'")

@@ -3,7 +3,7 @@
 /* Controls: the fields and buttons that show and change the settings. The id of a field is the name of its setting. */
 const controls = (() => {
   const FIELDS = ['level', 'colormap', 'range', 'alpha', 'threshold', 'score', 'all', 'pred', 'truth', 'labels', 'common',
-    'search', 'class', 'sort'];
+    'search', 'class', 'marked', 'sort'];
 
   /**
    * Fill the lists and connect the fields.

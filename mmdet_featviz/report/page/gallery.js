@@ -131,7 +131,7 @@ const gallery = (() => {
   function countText() {
     const all = dom.count(total, 'image');
     if (!total) return 'No images to show.';
-    if (!images.length) return 'No image matches the search.';
+    if (!images.length) return 'No image matches the search and the filters.';
     return images.length < total ? `${images.length} of ${all}` : all;
   }
 
@@ -181,6 +181,9 @@ const gallery = (() => {
     return { ArrowUp: -across, ArrowDown: across }[key];
   }
 
+  /** The listed images, in order. */
+  const listed = () => images;
+
   /** The first image of the list, or null. */
   const first = () => images[0] || null;
 
@@ -190,5 +193,5 @@ const gallery = (() => {
     return { hasPrevious: place > 0, hasNext: place < images.length - 1 };
   }
 
-  return { ends, first, mark, neighbor, recaption, relink, rowSteps, show, start };
+  return { ends, first, listed, mark, neighbor, recaption, relink, rowSteps, show, start };
 })();

@@ -16,6 +16,7 @@ const keys = (() => {
    * @param page.rowSteps - returns how many images a key goes on by in the gallery, undefined if it is no such key
    * @param page.flip - called with the name of a setting to turn on or off
    * @param page.canFlip - returns whether the user can change a setting, by name
+   * @param page.mark - called to mark the image on view, or to remove its mark
    * @param page.zoom - called with 1 to zoom in, -1 to zoom out, 0 to show the whole image
    * @param page.move - called with steps across and down (-1, 0, 1) to move the mark
    */
@@ -47,6 +48,7 @@ const keys = (() => {
     // Beyond the first and the last level, arrows scroll the page.
     if (key in ARROWS) return toLevel(page, levels[levels.indexOf(page.level()) + down]);
     if (/^[1-9]$/.test(key)) return toLevel(page, levels[Number(key) - 1]);
+    if (key === 'm') return page.mark;
     if (key in ZOOMS) return () => page.zoom(ZOOMS[key]);
     return key in FLIPS && page.canFlip(FLIPS[key]) ? () => page.flip(FLIPS[key]) : null;
   }

@@ -58,12 +58,14 @@ const orders = (() => {
 
   /**
    * Search, filter and sort the images of a run, with the settings of now. Returns the images whose name contains all
-   * words of the search and that have a box of the chosen class. Images without the figure are last in both directions.
+   * words of the search and that have a box of the chosen class, or only the marked ones among them. Images without the
+   * figure are last in both directions.
    */
   function arrange(run, order, chosen) {
     const words = chosen.search.toLowerCase().split(/\s+/).filter(Boolean);
     const isFound = ({ key }) => words.every((word) => key.toLowerCase().includes(word));
-    const fits = run.images.filter((image) => isFound(image) && (!chosen.class || counts.hasBoxes(image, chosen)));
+    const fits = run.images.filter((image) => isFound(image) && (!chosen.marked || marks.has(image))
+      && (!chosen.class || counts.hasBoxes(image, chosen)));
     const figures = new Map(fits.map((image) => [image, order.of(image, chosen)]));
     return fits.sort((a, b) => {
       const [one, other] = [figures.get(a), figures.get(b)];

@@ -29,10 +29,12 @@ const featviz = (() => {
     gallery.start({
       all: run.images,
       link: (one) => address.link({ ...chosen, image: one.key, why: '' }),
-      caption: (one) => orders.caption(order(), one, chosen),
+      caption: (one) => `${marks.has(one) ? '★ ' : ''}${orders.caption(order(), one, chosen)}`,
       onUse: address.write, // a link that is followed or copied has the settings of now
     });
     controls.start({ run, choices, onChange: set, flip, go });
+    marks.start(() => (chosen.marked ? arrange(false) : gallery.recaption()));
+    exports.start(gallery.listed, () => chosen);
     imageView.start(run, (level) => set({ level, all: false }));
     explanations.start((why) => set({ why, all: false }));
     strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
@@ -44,6 +46,7 @@ const featviz = (() => {
       rowSteps: gallery.rowSteps,
       flip,
       canFlip: controls.isEnabled,
+      mark: marks.flip,
       move: (across, down) => zoom.reveal(readout.move(across * zoom.markStep(), down * zoom.markStep())),
       zoom: zoom.by,
     });
@@ -61,7 +64,7 @@ const featviz = (() => {
     const has = (...names) => names.some((name) => changed.includes(name));
     if (!changed.length) return;
     chosen = { ...chosen, ...changes };
-    if (has('search', 'class', 'sort', 'down')) arrange(true);
+    if (has('search', 'class', 'marked', 'sort', 'down')) arrange(true);
     else if (has(...(order().settings || [])) || (chosen.class && has('shot', 'score'))) arrange(false);
     else if (has('shot', 'score')) gallery.recaption();
     showControls();
@@ -107,6 +110,7 @@ const featviz = (() => {
     const before = image;
     image = imageOf(chosen);
     gallery.mark(image);
+    marks.show(image);
     showControls();
     dom.find('viewer').hidden = image === null;
     if (image === null) return;
