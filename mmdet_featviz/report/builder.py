@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os.path as osp
 import traceback
@@ -179,8 +180,11 @@ class Report:
             return None
         for folder, longest in (('photos', IMAGE_SIZE), ('thumbs', THUMB_SIZE)):
             small = shrink_to_tile(image, longest) if max(image.shape) > longest else image
-            name = f'{folder}/{number:06d}.jpg'
-            self.run_folder.write(name, cv2.imencode('.jpg', small, JPEG)[1].tobytes())
+            data = cv2.imencode('.jpg', small, JPEG)[1].tobytes()
+            if folder == 'photos':  # a page may not save a picture that it drew from an image file, but from a script
+                data = script_call('photo', number, base64.b64encode(data).decode('ascii'))
+            name = f'{folder}/{number:06d}.{"js" if folder == "photos" else "jpg"}'
+            self.run_folder.write(name, data)
             files.append(name)
         return number
 

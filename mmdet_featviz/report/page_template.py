@@ -20,6 +20,7 @@ SCRIPTS = (  # in the order in which the page loads them
     'controls.js',
     'pairs.js',
     'picture.js',
+    'picture_file.js',
     'hover.js',
     'explanations.js',
     'image_view.js',

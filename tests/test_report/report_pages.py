@@ -1,5 +1,6 @@
 """Saved runs to write reports of, and readers for what the reports hold."""
 
+import base64
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -93,6 +94,13 @@ def read_data(run, name='index'):
     text = (Path(run.folder) / 'report' / 'data' / f'{name}.js').read_text(encoding='ascii')
     assert '<' not in text
     return json.loads('[' + text[text.index('(') + 1 : text.rindex(')')] + ']')[-1]
+
+
+def read_photo(run, name):
+    """The image in a file of the page: (height, width, 3), BGR."""
+    text = (Path(run.folder) / 'report' / 'photos' / f'{name}.js').read_text(encoding='ascii')
+    data = base64.b64decode(json.loads('[' + text[text.index('(') + 1 : text.rindex(')')] + ']')[-1])
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
 class TableParser(HTMLParser):

@@ -7,7 +7,7 @@ import pytest
 from commands import run as run_command
 from conftest import noise, pool_detector, read, resnet_detector, runner_config, train_config, write_dataset
 from mmengine.runner import Runner
-from report_pages import SIZE, make_snapshot, random_values, read_data, write_report, write_run
+from report_pages import SIZE, make_snapshot, random_values, read_data, read_photo, write_report, write_run
 
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder
@@ -27,7 +27,7 @@ def test_the_list_of_images_has_their_values(tmp_path):
     shot = read_data(run, '000001')
     assert shot['size'] == [130, 90]
     assert shot['sides'][0]['boxes'][0] == [20, 10, 60, 50, 0, None]
-    assert read(tmp_path / 'run' / 'report' / 'photos' / '000001.jpg').shape == (*SIZE, 3)
+    assert read_photo(run, '000001').shape == (*SIZE, 3)
 
 
 def test_large_images_are_shrunk(tmp_path):
@@ -35,7 +35,7 @@ def test_large_images_are_shrunk(tmp_path):
     levels = [Level('neck', 0, 4, (16.0, 16.0), random_values(44, 22))]
     run = write_run(tmp_path / 'run', [make_snapshot('a', tmp_path / 'a.png', size=size, levels=levels)])
     write_report(run)
-    assert read(tmp_path / 'run/report/photos/000000.jpg').shape == (1000, 500, 3)
+    assert read_photo(run, '000000').shape == (1000, 500, 3)
     assert read(tmp_path / 'run/report/thumbs/000000.jpg').shape == (200, 100, 3)
     assert read_data(run, '000000')['canvas'] == [500, 1000]
 

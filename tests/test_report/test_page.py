@@ -4,6 +4,7 @@ import csv
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from page_driver import Page, start_chromium
@@ -116,7 +117,7 @@ def difference_on_screen(page, run, **style):
     """Mean difference, in gray levels, between the page's picture of a level and the hook's overlay."""
     page.open(f'image=street/1&level=neck_0&colormap=jet&pred=0&truth=0&alpha={style["alpha"]}')
     page.js("document.querySelector('.picture').style.width = '130px'")
-    page.wait("document.querySelector('.picture img').complete")
+    page.wait("document.querySelector('.picture img').naturalWidth > 0")
     expected = draw_with_hook(run, 1, 'neck_0', **style)[0]
     shown = page.screenshot('.picture')
     assert shown.shape == expected.shape
@@ -125,6 +126,23 @@ def difference_on_screen(page, run, **style):
 
 def test_the_picture_on_screen_equals_the_hooks_overlay(page, run):
     assert difference_on_screen(page, run, alpha=0.6) < 3
+
+
+def test_the_saved_picture_equals_the_hooks_overlay(page, run, tmp_path):
+    page.open('image=street/1&level=neck_0&colormap=jet&alpha=0.4&pred=0&truth=0')
+    page.wait("document.querySelector('.picture img').naturalWidth > 0")
+    data = download(page, tmp_path, '#save', '1.neck_0.png')
+    saved = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    expected = draw_with_hook(run, 1, 'neck_0', alpha=0.4)[0]
+    assert saved.shape == expected.shape
+    assert np.abs(saved.astype(int) - expected).mean() < 3
+    page.press('p')
+    data = download(page, tmp_path, '#save', '1.neck_0.png')
+    with_boxes = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    changed = (with_boxes != saved).any(2)
+    assert changed[29:32, 75:115].all()  # the upper side of the box of the dog
+    assert not changed[40:70, 80:110].any()
+    assert page.errors() == []
 
 
 @pytest.mark.parametrize('alpha', [0.3, 1])

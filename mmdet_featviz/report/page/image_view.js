@@ -45,7 +45,7 @@ const imageView = (() => {
     if (!chosen.all && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
     if (!chosen.all) pictures.forEach(hover.connect);
     dress(chosen);
-    return chosen.all ? [] : pictures;
+    return large();
   }
 
   /** Place the small pictures in rows that are as full as can be. */
@@ -54,6 +54,9 @@ const imageView = (() => {
     const rows = Math.ceil(place.children.length / across);
     place.style.setProperty('--across', Math.ceil(place.children.length / rows) || 1);
   }
+
+  /** The large pictures on view; none with all levels. */
+  const large = () => (place.classList.contains('one') ? pictures : []);
 
   /** What is to have the focus: the picture of the chosen level. */
   const current = () => place.querySelector('[aria-current], [tabindex]');
@@ -143,5 +146,5 @@ const imageView = (() => {
     place.dataset.painted = pictures.length;
   }
 
-  return { clear, current, dress, paint, reveal, show, start };
+  return { clear, current, dress, large, paint, reveal, show, start };
 })();

@@ -4,7 +4,7 @@
  * Page: joins the other scripts. It has the settings, the image on view and its data, and passes them on.
  *
  * The Python side calls featviz.run(data) in data/index.js, with the run and its list of images, and
- * featviz.shot(number, data) in the other files of data.
+ * featviz.shot(number, data) and featviz.photo(number, jpeg) in the other files, see store.js.
  */
 const featviz = (() => {
   let run = null;
@@ -35,6 +35,7 @@ const featviz = (() => {
     controls.start({ run, choices, onChange: set, flip, go });
     marks.start(() => (chosen.marked ? arrange(false) : gallery.recaption()));
     exports.start(gallery.listed, () => chosen);
+    dom.find('save').addEventListener('click', savePicture);
     imageView.start(run, (level) => set({ level, all: false }));
     explanations.start((why) => set({ why, all: false }));
     strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
@@ -182,10 +183,18 @@ const featviz = (() => {
     readout.show();
   }
 
+  /** Save the large pictures as a file. */
+  function savePicture() {
+    const large = imageView.large();
+    if (!large.length) return;
+    const name = [image.key.split('/').pop(), large[0].level.name].join('.');
+    pictureFile.save(name, large, shot.canvas, chosen, run.settings.blend === 'add');
+  }
+
   function complain({ message }) {
     dom.find('trouble').textContent = message;
     dom.find('trouble').hidden = false;
   }
 
-  return { run: start, shot: store.receive };
+  return { run: start, shot: store.receive, photo: store.receivePhoto };
 })();

@@ -41,7 +41,7 @@ const picture = (() => {
     if (shot.photo !== null) {
       const image = dom.element('img');
       image.alt = '';
-      image.src = store.imagePath(shot.photo);
+      store.photo(shot.photo).then((url) => { image.src = url; }, () => { frame.classList.add('no-image'); });
       stage.append(image);
     }
     canvas.setAttribute('role', 'img');
