@@ -17,7 +17,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('run', metavar='RUN', help='Folder of a run that saved maps (--save maps).')
-    parser.add_argument('--compare', metavar='RUN_B', help='Second run, shown beside the first on the same scale.')
+    parser.add_argument('--compare', metavar='RUN_B', help='Second run, shown beside the first.')
     parser.add_argument('--max-images', type=int, metavar='N', help='Only the first N images. Default: all.')
 
 

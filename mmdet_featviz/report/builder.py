@@ -65,7 +65,7 @@ class Report:
 
     Args:
         run: The run.
-        other: A second run, shown beside the first on one scale. Only images of the first run are shown.
+        other: A second run, shown beside the first. Only images of the first run are shown.
         max_images: Show only the first N images; None shows all.
 
     Raises:
