@@ -67,6 +67,8 @@ class Report:
         run: The run.
         other: A second run, shown beside the first. Only images of the first run are shown.
         max_images: Show only the first N images; None shows all.
+        image_size: Longest side of the images on the page, in pixels, as far as the image files have them. The heat is
+            drawn at no more than 1000 pixels; a larger image has more to see when the page is zoomed.
 
     Raises:
         OSError: If the folder cannot be written to.
@@ -74,7 +76,9 @@ class Report:
         ImportError: If jinja2 is not installed.
     """
 
-    def __init__(self, run: Run, other: Run | None = None, max_images: int | None = None) -> None:
+    def __init__(
+        self, run: Run, other: Run | None = None, max_images: int | None = None, image_size: int = IMAGE_SIZE
+    ) -> None:
         require('jinja2', 'the report')
         for one in (run, other):
             if one is not None:
@@ -85,6 +89,8 @@ class Report:
         self._aligns = [run.info.get('style', {}).get('align', 'center') for run in self._runs]
         self._passes = dict(list(passes_by_image(run).items())[:max_images])
         self._focus = ImageFocus(self._aligns[0])
+        self._image_size = image_size
+        self._bytes = 0  # of all images, without thumbnails
         self._shown = 0  # number of images
         self._skipped: list[str] = []
         self._without_image: list[str] = []
@@ -123,6 +129,8 @@ class Report:
     def summary(self) -> str:
         """One line: number of images, where the page is, and what was skipped or missing."""
         parts = [f'report of {count_noun(self._shown, "image")}: {self.page}']
+        if self._image_size != IMAGE_SIZE:
+            parts.append(f'images of at most {self._image_size} pixels take {self._bytes / 1e6:.1f} MB')
         remarks = {
             'skipped, maps not readable': self._skipped,
             'shown without the original image, which cannot be read': self._without_image,
@@ -178,11 +186,12 @@ class Report:
             if key not in self._without_image[-1:]:  # count an image once, not once per epoch
                 self._without_image.append(key)
             return None
-        for folder, longest in (('photos', IMAGE_SIZE), ('thumbs', THUMB_SIZE)):
+        for folder, longest in (('photos', self._image_size), ('thumbs', THUMB_SIZE)):
             small = shrink_to_tile(image, longest) if max(image.shape) > longest else image
             data = cv2.imencode('.jpg', small, JPEG)[1].tobytes()
             if folder == 'photos':  # a page may not save a picture that it drew from an image file, but from a script
                 data = script_call('photo', number, base64.b64encode(data).decode('ascii'))
+                self._bytes += len(data)
             name = f'{folder}/{number:06d}.{"js" if folder == "photos" else "jpg"}'
             self.run_folder.write(name, data)
             files.append(name)

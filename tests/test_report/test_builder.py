@@ -40,6 +40,17 @@ def test_large_images_are_shrunk(tmp_path):
     assert read_data(run, '000000')['canvas'] == [500, 1000]
 
 
+def test_images_keep_their_pixels_on_request(tmp_path):
+    size = 1400, 700
+    levels = [Level('neck', 0, 4, (16.0, 16.0), random_values(44, 22))]
+    run = write_run(tmp_path / 'run', [make_snapshot('a', tmp_path / 'a.png', size=size, levels=levels)])
+    report = write_report(run, image_size=4000)
+    assert read_photo(run, '000000').shape == (1400, 700, 3)
+    assert read_data(run, '000000')['canvas'] == [500, 1000]
+    megabytes = (tmp_path / 'run/report/photos/000000.js').stat().st_size / 1e6
+    assert report.summary().endswith(f'; images of at most 4000 pixels take {megabytes:.1f} MB')
+
+
 def test_max_images_limits_the_report(tmp_path):
     run = write_run(tmp_path / 'run', [make_snapshot(str(n), tmp_path / f'{n}.png', n) for n in range(4)])
     assert write_report(run, max_images=2).summary().startswith('report of 2 images')
@@ -187,4 +198,6 @@ def test_report_command(tmp_path):
     done = run_command('report.py', 'a', cwd=tmp_path)
     assert done.stdout.startswith('report of 3 images: '), done.stderr
     assert read_data(Run(str(tmp_path / 'a')))['runs'] == ['a']
+    done = run_command('report.py', 'a', '--image-size', 0, cwd=tmp_path)
+    assert '--image-size must be at least 1' in done.stderr
     assert 'is no run' in run_command('report.py', 'c', cwd=tmp_path).stderr
