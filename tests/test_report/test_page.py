@@ -1057,6 +1057,11 @@ def test_two_runs_on_one_range_or_each_on_its_own(browser, tmp_path, reductions)
     check_ranges(page, a, b, is_common)
     page.find('#common').click()
     check_ranges(page, a, b, not is_common)
+    page.find('#pictures .picture').click()
+    assert page.texts('#values thead td') == ['', 'A', 'B']
+    (level, *texts) = page.texts('#values tbody :is(th, td)')
+    shown = page.text('#value output').partition(': ')[2]
+    assert (level, f'A: neck_0 {texts[0]}; B: fpn_0 {texts[1]}') == ('neck_0', shown)
     assert page.texts('#pictures figcaption strong') == ['A: neck_0', 'B: fpn_0']
     page.open('image=1')
     assert page.text('#notes') == 'The run has one level only. Run B has no such image.'

@@ -6,7 +6,7 @@
  */
 const readout = (() => {
   const output = dom.find('value').firstElementChild;
-  const table = dom.find('values');
+  const listing = dom.find('values');
   let size = null; // of the image, [width, height]
   let mark = null; // {x, y} in image pixels
   let pictures = []; // large pictures to read values from
@@ -52,21 +52,31 @@ const readout = (() => {
 
   /** The values of all levels at the mark, as a table. */
   function fillTable() {
-    table.hidden = !isListed || !mark || !pictures.length;
-    if (table.hidden) return;
-    const letters = pictures.length > 1 ? ['A', 'B'] : [''];
-    const rows = levels.map((pair) => {
-      const row = dom.element('tr');
-      row.append(dom.element('th', '', pair.a.name), ...[pair.a, pair.b].slice(0, letters.length).map((level) => {
-        if (level) heat.decode(level);
-        return dom.element('td', '', level ? textOf(heat.valueAt(level, mark.x, mark.y)) : '–');
-      }));
-      row.firstChild.scope = 'row';
-      return row;
-    });
-    table.caption.textContent = `Values of all levels at ${placeText()}`;
-    table.tHead.hidden = letters.length < 2;
-    table.tBodies[0].replaceChildren(...rows);
+    listing.hidden = !isListed || !mark || !pictures.length;
+    if (listing.hidden) return;
+    const table = dom.element('table');
+    const body = dom.element('tbody');
+    table.append(dom.element('caption', '', `Values of all levels at ${placeText()}`));
+    if (pictures.length > 1) table.createTHead().append(rowOf('', ['A', 'B']));
+    body.append(...levels.map((pair) =>
+      rowOf(pair.a.name, [pair.a, pair.b].slice(0, pictures.length).map((level) => (level ? valueText(level) : '–')))));
+    table.append(body);
+    listing.replaceChildren(table);
+  }
+
+  /** A row of the table: a name and texts. */
+  function rowOf(name, texts) {
+    const row = dom.element('tr');
+    const head = dom.element(name ? 'th' : 'td', '', name);
+    if (name) head.scope = 'row';
+    row.append(head, ...texts.map((text) => dom.element('td', '', text)));
+    return row;
+  }
+
+  /** The value of a level at the mark. */
+  function valueText(level) {
+    heat.decode(level);
+    return textOf(heat.valueAt(level, mark.x, mark.y));
   }
 
   const placeText = () => `x ${Math.floor(mark.x)} px, y ${Math.floor(mark.y)} px`;
@@ -82,7 +92,7 @@ const readout = (() => {
       dot.style.left = `${mark.x / size[0] * 100}%`;
       dot.style.top = `${mark.y / size[1] * 100}%`;
       stage.append(dot);
-      return `${letter && `${letter}: `}${level.name} ${textOf(heat.valueAt(level, mark.x, mark.y))}`;
+      return `${letter && `${letter}: `}${level.name} ${valueText(level)}`;
     });
     output.textContent = `${placeText()}: ${words.join('; ')}`;
   }
