@@ -49,6 +49,7 @@ from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 if TYPE_CHECKING:
+    from mmdet_featviz.capture.kept_features import KeptFeatures
     from mmdet_featviz.capture.score_maps import ScoreMaps
     from mmdet_featviz.explanation.request import ExplanationRequest
 
@@ -349,6 +350,7 @@ class FeatureVisualizer:
             recorder if {'channels', 'attention', 'raw'} & set(save) else None,
             'attention' in save,
             score_maps=self._make_score_maps(unwrap_detector(model)) if 'scores' in save else None,
+            keep_features=self.explanations is not None,
         )
 
     @property
@@ -478,10 +480,15 @@ class FeatureVisualizer:
             data, results = {name: values[plain[0]] for name, values in data.items()}, ()
         names = {index: snapshot.path or 'an array' for index, snapshot in snapshots.items()}
         with self._lock:
-            self._writer.explain_and_write(names, partial(self._explanations, snapshots, data, results))
+            explain = partial(self._explanations, snapshots, data, results, passes[plain[0]].features)
+            self._writer.explain_and_write(names, explain)
 
     def _explanations(
-        self, snapshots: Mapping[int, Snapshot], data: Mapping[str, Any], results: Sequence[Any]
+        self,
+        snapshots: Mapping[int, Snapshot],
+        data: Mapping[str, Any],
+        results: Sequence[Any],
+        features: Mapping[str, KeptFeatures],
     ) -> dict[int, list[Explanation]]:
         """Return the explanations of images of a batch, by their index."""
         from mmdet_featviz.explanation.detector_batch import DetectorBatch  # imports mmdet's models
@@ -489,7 +496,7 @@ class FeatureVisualizer:
         request, style = self.explanations, replace(self.style, **LOOK)
         names = class_names(next(iter(snapshots.values())).dataset_meta)
         detections = [detections_of(result) for result in results] or None
-        batch = DetectorBatch(self.taps.model, data, request.layers, detections=detections)
+        batch = DetectorBatch(self.taps.model, data, request.layers, detections=detections, features=features)
         explanations: dict[int, list[Explanation]] = {index: [] for index in snapshots}
         with without_drawing():
             maps = request.explain(batch, names, list(snapshots))

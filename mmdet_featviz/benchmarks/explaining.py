@@ -15,7 +15,9 @@ from torch import nn
 from mmdet_featviz.benchmarks.drawing_case import smooth_image
 from mmdet_featviz.benchmarks.timing import set_threads, time_in_turns
 from mmdet_featviz.benchmarks.whole_test import load_config
-from mmdet_featviz.explanation.detections import Detections, detections_of
+from mmdet_featviz.capture.reductions import get_reduction
+from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.explanation.detections import detections_of
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.request import ExplanationRequest
 
@@ -28,7 +30,8 @@ def measure_explaining(args: argparse.Namespace) -> dict[str, dict]:
     """Time explanations of ATSS-R50 with random weights by `odam`, and those of D-RISE.
 
     `plain` is a test step without the hook. `in a test` explains ten of the boxes that a test step has predicted, two
-    of each level of the neck, and `alone` predicts them, too.
+    of each level of the neck as far as they have so many, with the features that its taps have kept. `alone` predicts
+    them, too.
 
     Args:
         args: Options of the command line: `threads` and `rounds` are used.
@@ -71,19 +74,21 @@ def _plain_step(model: nn.Module, data: dict[str, Any]) -> list[DetDataSample]:
 
 def _gradient_ways(model: nn.Module) -> dict[str, Callable[[], Any]]:
     data = _batch(SIZE)
-    found = [detections_of(sample) for sample in _plain_step(model, data)]
-    numbers = _two_of_each_level(model, data, found)
-    request = ExplanationRequest(targets=numbers)
+    with Taps(model, (), get_reduction('max'), keep_features=True) as taps:
+        found = [detections_of(sample) for sample in _plain_step(model, data)]
+    (pass_,) = taps.take()
+    batch = partial(DetectorBatch, model, data, detections=found, features=pass_.features)
+    request = ExplanationRequest(targets=_two_of_each_level(batch()))
     return {
         'plain test step': partial(_plain_step, model, data),
-        'odam in a test': lambda: request.explain(DetectorBatch(model, data, detections=found), ()),
+        'odam in a test': lambda: request.explain(batch(), ()),
         'odam alone': lambda: request.explain(DetectorBatch(model, data), ()),
     }
 
 
-def _two_of_each_level(model: nn.Module, data: dict[str, Any], found: list[Detections]) -> list[int]:
+def _two_of_each_level(batch: DetectorBatch) -> list[int]:
     """Numbers of ten boxes, in order of score: two that were found at each level, as far as they have so many."""
-    maps = ExplanationRequest(targets='top 30').explain(DetectorBatch(model, data, detections=found), ())
+    maps = ExplanationRequest(targets='top 30').explain(batch, ())
     taken: dict[str, list[int]] = {}
     for target, levels in maps.items():
         hottest = max(levels, key=lambda level: float(level.values.sum()))

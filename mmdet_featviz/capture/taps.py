@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Iterator, Sequence
@@ -19,6 +19,7 @@ from mmdet_featviz.capture.alignment import CenterFinder
 from mmdet_featviz.capture.channel_attention import ChannelAttentionFinder
 from mmdet_featviz.capture.channel_selection import ChannelError, DetailRecorder
 from mmdet_featviz.capture.detector import has_test_time_augmentation, predicting_branch, unwrap_detector
+from mmdet_featviz.capture.kept_features import KeptFeatures
 from mmdet_featviz.capture.layer_selection import find_default_layers, find_layers, find_modules_of_type
 from mmdet_featviz.capture.module_outputs import describe_tensor, feature_maps_in, tensors_in
 from mmdet_featviz.capture.nested_passes import are_nested
@@ -53,6 +54,7 @@ class Taps:
         quiet: Whether to skip layers without a warning.
         find_centers: Whether to find the centers of the cells' receptive fields.
         score_maps: Makes class-score maps of what the heads return.
+        keep_features: Whether a pass also keeps what the default layers return, for explanations of the batch.
 
     Raises:
         ValueError: If a layer does not exist or can never fire.
@@ -70,6 +72,7 @@ class Taps:
         quiet: bool = False,
         find_centers: bool = True,
         score_maps: ScoreMaps | None = None,
+        keep_features: bool = False,
     ) -> None:
         self.model = unwrap_detector(model)
         self._augmented = has_test_time_augmentation(model)
@@ -79,6 +82,7 @@ class Taps:
         self.detail_recorder = detail_recorder
         self.modules = find_layers(self.model, layers)
         self._score_maps = score_maps
+        self._keeps_features = keep_features
         self._attention = (
             ChannelAttentionFinder(self.model, list(self.modules), self._on_attention) if attention else None
         )
@@ -338,8 +342,18 @@ class Taps:
         """Note the grids of the default layers: tokens of other layers are folded onto these grids."""
         current = self._current
         if current is not None:
+            if self._keeps_features and not self.model.training:
+                self._keep_features(layer, output, current)
             maps = [tensor for tensor in tensors_in(output) if stride_of(tensor, current.inputs)]
             current.grids[layer] = [tuple(level.shape[2:]) for level in maps]
+
+    def _keep_features(self, layer: str, output: Any, current: Pass) -> None:
+        """Keep what a default layer returns, unless it is called again: nobody knows which output is wanted then."""
+        if layer in current.grids:
+            current.features.pop(layer, None)
+            return
+        with suppress(TypeError):
+            current.features[layer] = KeptFeatures(output)
 
     def _report_not_map(self, layer: str, what: str, current: Pass) -> None:
         if layer in self.not_maps:

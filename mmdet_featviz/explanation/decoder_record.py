@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmdet_featviz.capture.detector import predicting_branch
 from mmdet_featviz.capture.layer_selection import find_layers
 from mmdet_featviz.explanation.attention_weights import DenseAttention, SampledAttention
+from mmdet_featviz.explanation.replacement import replace
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +103,7 @@ def _record_calls(module: nn.Module, calls: list, undo: ExitStack) -> None:
         return output
 
     # On the instance only. Forward hooks get no keyword arguments before torch 2.0.
-    undo.callback(setattr if name in module.__dict__ else _forget, module, name, original)
-    setattr(module, name, recording)
-
-
-def _forget(module: nn.Module, name: str, original: Callable) -> None:
-    delattr(module, name)
+    replace(module, name, recording, undo)
 
 
 def _of_heads(output: Any, forward: Callable, self: nn.MultiheadAttention, **arguments: Any) -> DenseAttention:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
+from mmdet_featviz.capture.kept_features import KeptFeatures
 from mmdet_featviz.capture.layer_selection import find_default_layers
 from mmdet_featviz.capture.nested_passes import nested_passes
 from mmdet_featviz.capture.taps import Taps
@@ -20,7 +21,7 @@ from mmdet_featviz.explanation.decoder_record import DecoderRecord, recorded_dec
 from mmdet_featviz.explanation.detections import Detections, detections_of
 from mmdet_featviz.explanation.differentiable import differentiable, evaluation_mode
 from mmdet_featviz.explanation.gradient_taps import GradientTaps
-from mmdet_featviz.explanation.level_gradients import HeadOutputs
+from mmdet_featviz.explanation.reused_features import reusing
 from mmdet_featviz.explanation.suppression import boxes_only, without_suppression
 
 DEFAULT_LAYERS = ('neck', 'panoptic_head.pixel_decoder', 'backbone')  # the first of them that the detector has
@@ -34,13 +35,11 @@ class TappedPass:
         detections: The predictions for each image.
         taps: The taps, which hold the tapped tensors.
         pass_: The pass, for its inputs and grids.
-        head_outputs: What the dense heads returned.
     """
 
     detections: Sequence[Detections]
     taps: GradientTaps
     pass_: Pass
-    head_outputs: HeadOutputs
 
 
 class DetectorBatch:
@@ -57,6 +56,8 @@ class DetectorBatch:
             score threshold removes.
         detections: What the detector has predicted for each image of this batch, if it has. The explained boxes are
             then those, bit for bit; None predicts once more.
+        features: What backbone and neck returned while they were predicted, by path, as taps keep it. Passes over this
+            batch do not compute it again, up to the layers to explain at.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class DetectorBatch:
         layers: Sequence[str] | None = None,
         suppressed: bool = True,
         detections: Sequence[Detections] | None = None,
+        features: Mapping[str, KeptFeatures] | None = None,
     ) -> None:
         self.model = unwrap_detector(model)
         self.data = data
@@ -73,15 +75,18 @@ class DetectorBatch:
         self.layers = _default_layers(self.model) if layers is None else layers
         self.suppressed = suppressed
         self._given = detections
+        self._features = {} if features is None else dict(features)
 
     def __len__(self) -> int:
         return len(self.data['data_samples'])
 
     @cached_property
     def _plain_pass(self) -> tuple[list[Detections], Pass]:
-        with nested_passes(), torch.no_grad(), Taps(self.model, (), _no_map, find_centers=False) as taps:
+        taps = Taps(self.model, (), _no_map, find_centers=False, keep_features=True)
+        with nested_passes(), torch.no_grad(), taps, reusing(self.model, self._features, taps):
             detections = self._predict(self.data)
         (pass_,) = taps.take()
+        self._features.update(pass_.features)
         return detections, pass_
 
     @property
@@ -92,7 +97,11 @@ class DetectorBatch:
     @cached_property
     def candidates(self) -> DetectorBatch:
         """The same batch, with every candidate predicted."""
-        return DetectorBatch(self.model, self.data, self.named_layers, suppressed=False) if self.suppressed else self
+        if not self.suppressed:
+            return self
+        candidates = DetectorBatch(self.model, self.data, self.named_layers, suppressed=False)
+        candidates._features = self._features  # shared, whichever predicts first
+        return candidates
 
     @property
     def plain_pass(self) -> Pass:
@@ -143,9 +152,10 @@ class DetectorBatch:
     @contextmanager
     def _observed(self, layers: Sequence[str], gradients: bool) -> Iterator[TappedPass]:
         expected = self.detections  # before the taps are there, which would see this pass too
-        taps, head_outputs = GradientTaps(self.model, layers, gradients), HeadOutputs(self.model)
-        with nested_passes(), boxes_only(self.model), taps, head_outputs:
-            detections = self._predict(self.data)
+        taps = GradientTaps(self.model, layers, gradients)
+        with nested_passes(), boxes_only(self.model), taps:
+            with reusing(self.model, self._features, taps):
+                detections = self._predict(self.data)
             (pass_,) = taps.take()
             if not taps.tapped:
                 raise ValueError(f'none of the layers {", ".join(taps.modules)} returns a feature map: choose others')
@@ -154,7 +164,7 @@ class DetectorBatch:
                     f'{type(self.model).__name__} predicts other boxes when it is observed, so that an explanation '
                     "would not be that of its own boxes. method='drise' only looks at its predictions"
                 )
-            yield TappedPass(detections, taps, pass_, head_outputs)
+            yield TappedPass(detections, taps, pass_)
 
     def _predict(self, data: Mapping[str, Any]) -> list[Detections]:
         devices = sorted({parameter.device.index for parameter in self.model.parameters() if parameter.is_cuda})

@@ -8,12 +8,14 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 import torch
 from mmdet.models import utils as mmdet_utils
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from mmdet_featviz.explanation.replacement import replace
 
 _lock = threading.RLock()  # one explained pass at a time: the functions below are replaced for the whole process
 SCALES = 2.0**15, 2.0**7, 1.0
@@ -41,6 +43,8 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     - Dense heads select the outputs of an image by ``select_single_mlvl``, which cuts the graph. All modules that hold
       this function, also those of other packages, get one that does not.
     - Square roots have a finite gradient at 0.
+    - What was joined passes gradients only to the parts that a number depends on, such as the level that found a box.
+      PyTorch would pass zeros through the convolutions of all levels.
     - Deep copies keep their graph. PyTorch refuses to copy a tensor with one, and YOLACT copies its boxes.
     - Activation checkpointing is off: it cannot be combined with ``torch.autograd.grad``.
 
@@ -55,10 +59,10 @@ def differentiable(model: nn.Module) -> Iterator[None]:
         for module in list(sys.modules.values()):
             # Not getattr: it would make lazy modules import their parts.
             if getattr(module, '__dict__', {}).get('select_single_mlvl') is select:
-                _replace(module, 'select_single_mlvl', select_with_graph, undo)
+                replace(module, 'select_single_mlvl', select_with_graph, undo)
         for module in model.modules():
             if getattr(module, 'with_cp', False):
-                _replace(module, 'with_cp', False, undo)
+                replace(module, 'with_cp', False, undo)
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.no_grad())
         undo.enter_context(_KeptGraph())
@@ -66,7 +70,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
 
 
 class _KeptGraph(TorchFunctionMode):
-    """Within this mode, square roots and deep copies carry finite gradients.
+    """Within this mode, square roots, joined tensors and deep copies carry the gradients that an explanation needs.
 
     The gradient of a square root is 0 at 0, as that of ReLU, not infinite. PAA takes the root of all scores, also of
     those that are 0 by definition: infinity times no gradient is NaN.
@@ -75,6 +79,8 @@ class _KeptGraph(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.sqrt, Tensor.sqrt) and not kwargs and args[0].requires_grad:
             return _Root.apply(args[0])
+        if func is torch.cat and set(kwargs or ()) <= {'dim'} and torch.is_grad_enabled():
+            return _join(*args, **(kwargs or {}))
         if func is Tensor.__deepcopy__ and args[0].grad_fn is not None:
             return args[0].clone()
         return func(*args, **(kwargs or {}))
@@ -93,14 +99,29 @@ class _Root(torch.autograd.Function):
         return torch.where(root > 0, gradient / (2 * root), torch.zeros_like(gradient))
 
 
-def kept_gradients(numbers: Sequence[Tensor], tensors: Sequence[Tensor], seeds: Any) -> tuple[Tensor | None, ...]:
-    """``torch.autograd.grad`` that keeps the graph, with None where nothing depends on a tensor."""
-    return torch.autograd.grad(numbers, tensors, seeds, retain_graph=True, allow_unused=True)
+def _join(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    # torch.cat leaves out flat empty tensors among others
+    if any(tensor.requires_grad for tensor in tensors) and len({tensor.dim() for tensor in tensors}) == 1:
+        return _Join.apply(dim, *tensors)
+    return torch.cat(tensors, dim)
 
 
-def gradients_of(
-    numbers: Sequence[Tensor], tensors: Sequence[Tensor], gradients: Callable = kept_gradients
-) -> list[Tensor | None]:
+class _Join(torch.autograd.Function):
+    """``torch.cat``, of which parts without a gradient get None instead of zeros, so that nothing is passed further."""
+
+    @staticmethod
+    def forward(ctx: Any, dim: int, *tensors: Tensor) -> Tensor:
+        ctx.dim, ctx.sizes = dim, [tensor.shape[dim] for tensor in tensors]
+        ctx.set_materialize_grads(False)
+        return torch.cat(tensors, dim)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        parts = [None] * len(ctx.sizes) if gradient is None else gradient.split(ctx.sizes, ctx.dim)
+        return None, *(part if part is not None and part.any() else None for part in parts)
+
+
+def gradients_of(numbers: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor | None]:
     """Return the gradient of the sum of some numbers at each tensor, None where nothing depends on the tensor.
 
     In half precision, gradients below 6e-8 would vanish. So the sum is scaled by a power of two, which changes no other
@@ -109,21 +130,21 @@ def gradients_of(
     Args:
         numbers: Predicted numbers, with their graph, which is kept.
         tensors: What the tapped layers returned.
-        gradients: Computes the gradients, as :func:`kept_gradients` does.
     """
     for scale in SCALES:
         seeds = [torch.full_like(number, scale) for number in numbers]
-        found = gradients(numbers, tensors, seeds)
-        if scale == 1 or all(gradient is None or gradient.isfinite().all() for gradient in found):
+        found = torch.autograd.grad(numbers, tensors, seeds, retain_graph=True, allow_unused=True)
+        if scale == 1 or all(gradient is None or is_finite(gradient) for gradient in found):
             break
     return [None if gradient is None else precise(gradient) / scale for gradient in found]
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite; their sum is not if one is not, and takes a fifth of the time."""
+    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    return bool(total.isfinite()) or bool(tensor.isfinite().all())
 
 
 def precise(tensor: Tensor) -> Tensor:
     """Return a tensor in float32, or in float64 if it is."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def _replace(owner: Any, name: str, value: Any, undo: ExitStack) -> None:
-    undo.callback(setattr, owner, name, getattr(owner, name))
-    setattr(owner, name, value)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mmdet_featviz.capture.activation_map import ActivationMap
 from mmdet_featviz.explanation.detections import Detections, overlaps
 from mmdet_featviz.explanation.detector_batch import DetectorBatch, TappedPass
-from mmdet_featviz.explanation.differentiable import precise
+from mmdet_featviz.explanation.differentiable import gradients_of, is_finite, precise
 from mmdet_featviz.explanation.targets import SIDES, Target
 from mmdet_featviz.registry import EXPLAINERS
 from mmdet_featviz.structures.snapshot import Level
@@ -64,14 +64,14 @@ def _numbers(target: Target, detections: Detections, batch: DetectorBatch) -> li
 def _maps(formula: Formula, number: Tensor, image: int, graph: TappedPass) -> list[Tensor | None]:
     """Return the map of one predicted number at each level; None where it does not depend on the level."""
     tapped = graph.taps.tapped
-    gradients = graph.head_outputs.gradients(number, [one.tensor for one in tapped])
+    gradients = gradients_of([number], [one.tensor for one in tapped])
     maps = []
     for one, gradient in zip(tapped, gradients):
         # Zero where scores and boxes were only joined in one tensor, or a side was clipped at the border of the image.
         if gradient is None or not gradient.any():
             maps += [None] * len(one.maps)
             continue
-        if not gradient.isfinite().any():
+        if not is_finite(gradient) and not gradient.isfinite().any():
             raise ValueError(f"the gradient at layer {one.layer!r} is not finite: method='drise' needs none")
         for pair in graph.taps.feature_maps(one, graph.pass_, one.tensor.detach(), gradient):
             features, gradient_of_level = (precise(part[image]) for part in pair)

@@ -1,0 +1,45 @@
+"""Reused features: a detector predicts again, without computing again what it has computed of the same batch."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import Any, Callable, Iterator, Mapping
+
+from torch import nn
+
+from mmdet_featviz.capture.kept_features import KeptFeatures
+from mmdet_featviz.capture.layer_selection import modules_by_name
+from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.explanation.replacement import replace
+
+_lock = threading.RLock()  # one thread at a time replaces methods of a detector
+
+
+@contextmanager
+def reusing(model: nn.Module, features: Mapping[str, KeptFeatures], taps: Taps) -> Iterator[None]:
+    """Within the context, modules return what is kept of them, up to the first tapped layer, and that layer too.
+
+    Modules with a tapped layer inside, and all modules after the first tapped layer, compute as ever: predictions
+    depend on the taps then. So do calls of other threads.
+
+    Args:
+        model: The detector.
+        features: What modules returned, by path.
+        taps: Taps that have not seen a pass yet.
+    """
+    named, tapped, thread = modules_by_name(model), set(taps.modules.values()), threading.get_ident()
+
+    def reusing_forward(forward: Callable, kept: KeptFeatures) -> Callable:
+        def forward_or_kept(*args: Any, **kwargs: Any) -> Any:
+            is_own = threading.get_ident() == thread and taps.fired.isdisjoint(taps.modules)
+            return kept.output() if is_own and kept.are_intact else forward(*args, **kwargs)
+
+        return forward_or_kept
+
+    with _lock, ExitStack() as undo:
+        for path, kept in features.items():
+            module = named[path]
+            if tapped.isdisjoint(part for part in module.modules() if part is not module):
+                replace(module, 'forward', reusing_forward(module.forward, kept), undo)
+        yield
