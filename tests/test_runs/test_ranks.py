@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import manifest, pictures, same_files, test_project, write_project
 
+from mmdet_featviz.runs.explanation_files import saved_explanations
 from mmdet_featviz.runs.manifest import read_entries
+from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.storage import get_storage
 
 
@@ -32,6 +35,25 @@ def test_two_ranks_write_the_same_as_one_process(project, tmp_path, options):
     assert again.returncode != 0
     assert again.stderr.count('FileExistsError: ') >= 2  # on each rank
     assert same_files(tmp_path / 'one', tmp_path / 'two')
+
+
+def test_two_ranks_explain_the_same_as_one_process(project, tmp_path):
+    options = '--layers', 'neck', '--save', 'overlay', 'maps', '--max-images', '3', '--explain', 'targets=top 2'
+    for name, ranks in dict(one=None, two=2).items():
+        done = test_project(project, '--featviz-dir', str(tmp_path / name), *options, ranks=ranks)
+        assert done.returncode == 0, done.stderr
+    assert same_files(tmp_path / 'one', tmp_path / 'two')  # pictures, saved maps and manifest
+    explanations = {}
+    for name in ('one', 'two'):
+        run = Run(str(tmp_path / name))
+        for snapshot in run.snapshots():
+            for one in saved_explanations(run, snapshot, 'center'):
+                explanations.setdefault((snapshot.key, one.target.number), []).append(one)
+    assert sorted(explanations) == [(key, number) for key in '012' for number in (0, 1)]
+    for one, other in explanations.values():
+        assert one.target == other.target
+        assert one.heatmap.max() > 0
+        np.testing.assert_array_equal(one.heatmap, other.heatmap)
 
 
 def test_a_killed_rank_ends_the_others_and_the_run_can_be_resumed(project, tmp_path):
