@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Callable, Iterator, Sequence
 
 import torch
-from mmdet.models.dense_heads import CornerHead, DETRHead, PAAHead, RPNHead, YOLOXHead
+from mmdet.models.dense_heads import CornerHead, DETRHead, PAAHead, RPNHead, SABLRetinaHead, YOLOXHead
 from torch import Tensor, nn
 
 from mmdet_featviz.capture.strides import nominal_stride
@@ -121,19 +121,27 @@ def merge_levels(levels: Sequence[ScoreLevel], maps: Sequence[Tensor]) -> tuple[
     cells, stride = tuple(2 * count for count in finest.cells), tuple(step / 2 for step in finest.stride)
     merged = ScoreLevel(cells, stride, finest.offset, finest.scores)
     on_image = [
-        _interpolation(level, merged, 0).to(values)
-        @ values.nan_to_num(0)
-        @ _interpolation(level, merged, 1).to(values).T
+        _interpolate(_interpolate(values.nan_to_num(0), level, merged, 0), level, merged, 1)
         for level, values in zip(levels, maps)
     ]
     return merged, torch.stack(on_image).amax(0)
 
 
-def _interpolation(level: ScoreLevel, merged: ScoreLevel, axis: int) -> Tensor:
-    """Weights (cells of the merged level, cells of the level) of linear interpolation along rows (0) or columns (1)."""
+def _interpolate(values: Tensor, level: ScoreLevel, merged: ScoreLevel, axis: int) -> Tensor:
+    """Interpolate a level linearly at the cells of the merged one, along rows (0) or columns (1).
+
+    Not as a product of matrices, which autocast would compute in half precision.
+    """
     positions = merged.offset[axis] + merged.stride[axis] * torch.arange(merged.cells[axis], dtype=torch.float64)
     in_cells = ((positions - level.offset[axis]) / level.stride[axis]).clamp(0, level.cells[axis] - 1)
-    return (1 - (in_cells[:, None] - torch.arange(level.cells[axis])).abs()).clamp(min=0)
+    before = in_cells.floor().long()
+    part = (in_cells - before).to(values)
+    part = part[:, None] if axis == 0 else part
+    first, second = (
+        values.index_select(axis + 1, index.to(values.device))
+        for index in (before, (before + 1).clamp(max=level.cells[axis] - 1))
+    )
+    return first * (1 - part) + second * part
 
 
 def _place(
@@ -196,6 +204,21 @@ def _activate(head: nn.Module, logits: Tensor) -> Tensor:
     if getattr(loss, 'custom_cls_channels', False):
         return loss.get_activation(logits.flatten(0, -2))[:, : head.num_classes].unflatten(0, logits.shape[:-1])
     return logits.sigmoid() if head.use_sigmoid_cls else logits.softmax(-1)[..., :-1]
+
+
+def _read_sides(head: nn.Module, outputs: Any) -> Iterator[tuple[tuple[int, int], Scores]]:
+    """SABL multiplies the classes by how sure it is of the sides of the box."""
+    for (cells, scores), sides in zip(_read_dense(head, outputs), outputs[1]):
+        yield cells, partial(_scores_with_sides, head, scores, sides)
+
+
+def _scores_with_sides(
+    head: nn.Module, scores: Scores, sides: Sequence[Tensor], image: int, labels: Sequence[int]
+) -> Tensor:
+    rows, columns = sides[0].shape[2:]
+    by_cell = [part[image].flatten(1).T.contiguous() for part in sides]  # (cells, 4 sides * buckets)
+    anywhere = by_cell[0].new_zeros(rows * columns, 4)
+    return scores(image, labels) * head.bbox_coder.decode(anywhere, by_cell)[1].view(rows, columns)
 
 
 def _read_yolo(head: nn.Module, outputs: Any) -> Iterator[tuple[tuple[int, int], Scores]]:
@@ -272,5 +295,6 @@ FORMS = (
     (_has_grids, _read_grids),
     (lambda head: hasattr(head, 'heatmap_head'), _read_heatmaps),
     (lambda head: hasattr(head, 'num_attrib'), _read_yolo),
+    (lambda head: isinstance(head, SABLRetinaHead), _read_sides),
     (lambda head: _priors_of(head) is not None and hasattr(head, 'cls_out_channels'), _read_dense),
 )

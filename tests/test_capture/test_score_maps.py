@@ -5,137 +5,28 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import TEST_CFG, head_config
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
+from score_detectors import (
+    HEADS,
+    PREPROCESSOR,
+    SEVERAL_ANCHORS,
+    SIZE,
+    STRIDES,
+    TWO_ANCHORS,
+    capture,
+    make_batch,
+    make_detector,
+)
 from torch import nn
 
 from mmdet_featviz.capture.head_scores import ScoreLevel, find_heads, merge_levels, read_scores
-from mmdet_featviz.capture.reductions import get_reduction
-from mmdet_featviz.capture.score_maps import ScoreMaps, name_parts, predicted_classes, true_classes
-from mmdet_featviz.capture.taps import Taps
-
-STRIDES = (8, 16)
-SIZE = (64, 96)
+from mmdet_featviz.capture.score_maps import name_parts, predicted_classes, true_classes
 
 
-@MODELS.register_module()
-class Pyramid(nn.Module):
-    """A backbone: for each stride a map of 8 channels of random noise that depends on the image."""
-
-    def __init__(self, strides=STRIDES):
-        super().__init__()
-        self.strides = strides
-        self.weight = nn.Parameter(torch.randn(8, 3, 1, 1))
-
-    def init_weights(self):
-        pass
-
-    def forward(self, images):
-        features = nn.functional.conv2d(images, self.weight)
-        levels = (nn.functional.avg_pool2d(features, stride) for stride in self.strides)
-        return tuple(nn.functional.instance_norm(level) for level in levels)
-
-
-ANCHORS = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=4, scales_per_octave=1, strides=list(STRIDES))
-SMALL = dict(num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1)
-ATSS = dict(
-    SMALL, anchor_generator=ANCHORS, norm_cfg=None, loss_cls=dict(type='FocalLoss', use_sigmoid=True, activated=False)
-)
-RETINA = head_config(8, STRIDES)
-TWO_ANCHORS = dict(ANCHORS, ratios=[0.5, 2.0])
-HEADS = {
-    'retina': dict(RETINA, anchor_generator=TWO_ANCHORS),
-    'softmax': dict(RETINA, anchor_generator=TWO_ANCHORS, loss_cls=dict(type='CrossEntropyLoss')),
-    'ssd': dict(
-        type='SSDHead',
-        num_classes=2,
-        in_channels=(8, 8),
-        anchor_generator=dict(
-            type='SSDAnchorGenerator',
-            strides=list(STRIDES),
-            ratios=[[2], [2, 3]],
-            min_sizes=[16, 32],
-            max_sizes=[32, 64],
-        ),
-    ),
-    'fcos': dict(SMALL, type='FCOSHead', strides=STRIDES, norm_cfg=None),
-    'autoassign': dict(SMALL, type='AutoAssignHead', strides=STRIDES, norm_cfg=None),
-    'foveabox': dict(SMALL, type='FoveaHead', strides=STRIDES, norm_cfg=None),
-    'reppoints': dict(SMALL, type='RepPointsHead', point_feat_channels=8, point_strides=STRIDES, norm_cfg=None),
-    'atss': dict(ATSS, type='ATSSHead'),
-    'ddod': dict(ATSS, type='DDODHead', norm_cfg=dict(type='GN', num_groups=2)),
-    'gfl': dict(ATSS, type='GFLHead', loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True)),
-    'paa': dict(ATSS, type='PAAHead', score_voting=False),
-    'tood': dict(
-        ATSS,
-        type='TOODHead',
-        num_dcn=0,
-        stacked_convs=2,
-        norm_cfg=dict(type='GN', num_groups=2),
-        initial_loss_cls=dict(type='FocalLoss', use_sigmoid=True, activated=True),
-        loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, activated=True),
-    ),
-    'yolox': dict(SMALL, type='YOLOXHead', strides=STRIDES),
-    'yolov3': dict(
-        type='YOLOV3Head',
-        num_classes=2,
-        in_channels=(8, 8),
-        out_channels=(8, 8),
-        featmap_strides=list(STRIDES),
-        anchor_generator=dict(
-            type='YOLOAnchorGenerator', base_sizes=[[(10, 13), (16, 30)], [(30, 61), (62, 45)]], strides=list(STRIDES)
-        ),
-    ),
-    'centernet': dict(type='CenterNetHead', num_classes=2, in_channels=8, feat_channels=8),
-}
-
-PREPROCESSOR = dict(type='DetDataPreprocessor', mean=[127.0] * 3, std=[50.0] * 3)
-SEVERAL_ANCHORS = {'retina', 'softmax', 'ssd', 'yolov3'}
-
-
-def make_detector(head, strides=STRIDES, **test_cfg):
-    """A detector of a head on random features, whose scores are spread over the whole range."""
-    torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='SingleStageDetector',
-            data_preprocessor=PREPROCESSOR,
-            backbone=dict(type='Pyramid', strides=strides),
-            bbox_head=copy.deepcopy(head),
-            test_cfg=ConfigDict(TEST_CFG, max_per_img=30, nms_pre=1000, **test_cfg),
-        )
-    )
-    for weight in model.bbox_head.parameters():
-        nn.init.normal_(weight, std=0.15)
-    if head['type'] == 'SSDHead':
-        model.bbox_head.loss_cls = None  # mmdet 3.3 reads it when predicting, but SSDHead does not set it
-    return model.eval()
-
-
-def make_batch(images=1):
-    metas = dict(ori_shape=SIZE, img_shape=SIZE, batch_input_shape=SIZE, scale_factor=(1.0, 1.0), border=(0, 0, 0, 0))
-    generator = torch.Generator().manual_seed(0)
-    return dict(
-        inputs=[torch.randint(0, 256, (3, *SIZE), generator=generator, dtype=torch.uint8) for _ in range(images)],
-        data_samples=[DetDataSample(metainfo=dict(metas, img_id=n, img_path=f'{n}.jpg')) for n in range(images)],
-    )
-
-
-def capture(model, batch, names=('cat', 'dog'), choose=None, **options):
-    """The pass of a test step, and the predictions."""
-    choose = choose or (lambda sample, result: predicted_classes(0.0, sample, result))
-    score_maps = ScoreMaps(model, names, choose)
-    taps = Taps(model, (), get_reduction('max'), score_maps=score_maps, **options)
-    with taps, torch.no_grad():
-        results = model.test_step(copy.deepcopy(batch))
-    (seen,) = taps.take()
-    return seen, results, taps
-
-
-@pytest.mark.parametrize('name', HEADS)
+@pytest.mark.parametrize('name', [name for name in HEADS if name not in ('cornernet', 'yolact')])
 def test_the_score_of_each_detection_is_that_of_a_cell(name):
     strides = (4,) if name == 'centernet' else STRIDES
     cfg = dict(topk=30, local_maximum_kernel=3) if name == 'centernet' else {}
@@ -147,7 +38,7 @@ def test_the_score_of_each_detection_is_that_of_a_cell(name):
         found = result.pred_instances
         assert torch.equal(found.scores, expected.scores)
         assert torch.equal(found.bboxes, expected.bboxes)
-        assert found.scores.std() > 0.01  # not all the same by chance
+        assert found.scores.std() > 0.003  # not all the same by chance
         cells = {label: [] for label in (0, 1)}
         for one in maps:
             if one.layer.startswith('bbox_head.scores.'):

@@ -1,6 +1,7 @@
 """Class-score maps in a test, a validation and a training: drawn, saved, rendered, resumed and reported."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from conftest import (
 from mmengine.runner import Runner
 
 from mmdet_featviz.runs.maps_file import load_snapshot
+from mmdet_featviz.runs.reader import Run
 
 
 @pytest.fixture
@@ -54,6 +56,30 @@ def test_predictions_are_identical_and_only_scores_are_drawn(data, tmp_path):
         merged = [entry for entry in entries if entry['key'] == key and entry['layer'] == 'bbox_head.merged_scores']
         assert merged[0]['max'] == pytest.approx(found['scores'].max(), rel=1e-6)
     assert 'a/bbox_head.scores.cat_0.jpg' in pictures(tmp_path / 'out')
+
+
+@pytest.mark.parametrize('batch_size', [1, 2])
+def test_a_detector_that_draws_by_itself_has_the_scores_of_the_hook(data, tmp_path, batch_size):
+    options = dict(save=('scores', 'maps'), classes=['cat', 'dog'])
+    run(data, tmp_path / 'hook', **options)
+    own = dict(out_dir=str(tmp_path / 'own'), **options)
+    model = resnet_detector('SingleStageDetectorHp', featviz=own)
+    predictions, _, runner = test_predictions(
+        runner_config(data, tmp_path / 'own work', model, batch_size=batch_size, hook=None)
+    )
+    runner.model.featviz.close()
+    plain, _, _ = test_predictions(runner_config(data, tmp_path / 'plain', resnet_detector(), batch_size=batch_size))
+    for one, other in zip(predictions, plain):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    snapshots = {Path(one.path).name: one for one in Run(str(tmp_path / 'own')).snapshots()}
+    for expected in Run(str(tmp_path / 'hook')).snapshots():
+        found = snapshots.pop(Path(expected.path).name)
+        assert [level.name for level in found.levels] == [level.name for level in expected.levels]
+        assert len(found.levels) == 18  # five levels and all of them, of the best class and of each
+        for level, same in zip(found.levels, expected.levels):
+            assert (level.score_of, level.label, level.stride) == (same.score_of, same.label, same.stride)
+            np.testing.assert_allclose(level.values, same.values, rtol=1e-4)
+    assert not snapshots
 
 
 def test_only_the_classes_that_are_named_are_drawn_with_the_layers(data, tmp_path):

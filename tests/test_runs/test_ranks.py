@@ -37,12 +37,13 @@ def test_two_ranks_write_the_same_as_one_process(project, tmp_path, options):
     assert same_files(tmp_path / 'one', tmp_path / 'two')
 
 
-def test_two_ranks_explain_the_same_as_one_process(project, tmp_path):
-    options = '--layers', 'neck', '--save', 'overlay', 'maps', '--max-images', '3', '--explain', 'targets=top 2'
+def test_two_ranks_explain_and_score_the_same_as_one_process(project, tmp_path):
+    options = '--save', 'overlay', 'scores', 'maps', '--max-images', '3', '--explain', 'targets=top 2'
     for name, ranks in dict(one=None, two=2).items():
         done = test_project(project, '--featviz-dir', str(tmp_path / name), *options, ranks=ranks)
         assert done.returncode == 0, done.stderr
     assert same_files(tmp_path / 'one', tmp_path / 'two')  # pictures, saved maps and manifest
+    assert any('/bbox_head.merged_scores.' in name for name in pictures(tmp_path / 'two'))
     explanations = {}
     for name in ('one', 'two'):
         run = Run(str(tmp_path / name))
