@@ -221,7 +221,7 @@ class Taps:
         """
         passes, self._passes = self._passes, []
         if passes and not self._checked:
-            self._check_fired()
+            self._check_fired(hooks_fire=bool(passes[0].grids))
             self._checked = True
         if passes:
             self._make_score_maps(passes[-1], results)
@@ -393,8 +393,9 @@ class Taps:
         if not self.quiet:
             print_log(message, logger='current', level=logging.WARNING)
 
-    def _check_fired(self) -> None:
-        if self.modules and not self._fired:
+    def _check_fired(self, hooks_fire: bool) -> None:
+        """Raise ValueError if a layer that was named did not fire, or none did; `hooks_fire`: whether others did."""
+        if self.modules and not self._fired and not hooks_fire:
             raise ValueError(
                 f'none of the layers {", ".join(self.modules)} fired in the first pass: forward hooks do not fire '
                 'inside a compiled or exported detector. Use the plain detector (compile=False)'
@@ -406,6 +407,8 @@ class Taps:
             raise ValueError(
                 f'layer {layer!r} never fires: the detector does not call it (it may call its parts directly). {hint}'
             )
+        if self.modules and not self._fired:
+            raise ValueError(f'none of the layers {", ".join(self.modules)} fires: the detector does not call them')
 
 
 def _images_of(passes: Sequence[Pass]) -> list[Any]:
