@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmdet_featviz.explanation.replacement import replace
+from mmdet_featviz.explanation.sparse_gradients import convolve, join
 
 _lock = threading.RLock()  # one explained pass at a time: the functions below are replaced for the whole process
 SCALES = 2.0**15, 2.0**7, 1.0
@@ -43,8 +44,8 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     - Dense heads select the outputs of an image by ``select_single_mlvl``, which cuts the graph. All modules that hold
       this function, also those of other packages, get one that does not.
     - Square roots have a finite gradient at 0.
-    - What was joined passes gradients only to the parts that a number depends on, such as the level that found a box.
-      PyTorch would pass zeros through the convolutions of all levels.
+    - Gradients of zero are not passed back: not to levels that did not find a box, nor by convolutions to cells that
+      it does not depend on.
     - Deep copies keep their graph. PyTorch refuses to copy a tensor with one, and YOLACT copies its boxes.
     - Activation checkpointing is off: it cannot be combined with ``torch.autograd.grad``.
 
@@ -70,7 +71,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
 
 
 class _KeptGraph(TorchFunctionMode):
-    """Within this mode, square roots, joined tensors and deep copies carry the gradients that an explanation needs.
+    """Within this mode, operations carry the gradients that an explanation needs, and only those.
 
     The gradient of a square root is 0 at 0, as that of ReLU, not infinite. PAA takes the root of all scores, also of
     those that are 0 by definition: infinity times no gradient is NaN.
@@ -79,8 +80,10 @@ class _KeptGraph(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.sqrt, Tensor.sqrt) and not kwargs and args[0].requires_grad:
             return _Root.apply(args[0])
-        if func is torch.cat and set(kwargs or ()) <= {'dim'} and torch.is_grad_enabled():
-            return _join(*args, **(kwargs or {}))
+        if torch.is_grad_enabled() and func is torch.cat and set(kwargs or ()) <= {'dim'}:
+            return join(*args, **(kwargs or {}))
+        if torch.is_grad_enabled() and func is torch.conv2d:
+            return convolve(*args, **(kwargs or {}))
         if func is Tensor.__deepcopy__ and args[0].grad_fn is not None:
             return args[0].clone()
         return func(*args, **(kwargs or {}))
@@ -97,28 +100,6 @@ class _Root(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (root,) = ctx.saved_tensors
         return torch.where(root > 0, gradient / (2 * root), torch.zeros_like(gradient))
-
-
-def _join(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    # torch.cat leaves out flat empty tensors among others
-    if any(tensor.requires_grad for tensor in tensors) and len({tensor.dim() for tensor in tensors}) == 1:
-        return _Join.apply(dim, *tensors)
-    return torch.cat(tensors, dim)
-
-
-class _Join(torch.autograd.Function):
-    """``torch.cat``, of which parts without a gradient get None instead of zeros, so that nothing is passed further."""
-
-    @staticmethod
-    def forward(ctx: Any, dim: int, *tensors: Tensor) -> Tensor:
-        ctx.dim, ctx.sizes = dim, [tensor.shape[dim] for tensor in tensors]
-        ctx.set_materialize_grads(False)
-        return torch.cat(tensors, dim)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
-        parts = [None] * len(ctx.sizes) if gradient is None else gradient.split(ctx.sizes, ctx.dim)
-        return None, *(part if part is not None and part.any() else None for part in parts)
 
 
 def gradients_of(numbers: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor | None]:
