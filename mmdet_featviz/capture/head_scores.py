@@ -148,7 +148,7 @@ def _place(
     head: nn.Module, number: int, cells: tuple[int, int], pixels: tuple[int, int]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return stride and offset of a level: those of the head's anchors or points, or of cells that divide the input."""
-    generator = _priors_of(head)
+    generator = priors_of(head)
     if generator is None:
         nominal = None if _has_grids(head) else nominal_stride(cells, pixels)
         stride = nominal or tuple(size / count for size, count in zip(pixels, cells))
@@ -163,7 +163,7 @@ def _place(
     return (down, across), (y, x)
 
 
-def _priors_of(head: nn.Module) -> Any:
+def priors_of(head: nn.Module) -> Any:
     """The generator of a head's anchors or points; None if it has none."""
     return next((getattr(head, name) for name in PRIORS if hasattr(head, name)), None)
 
@@ -173,7 +173,7 @@ def _priors_of(head: nn.Module) -> Any:
 
 def _read_dense(head: nn.Module, outputs: Any) -> Iterator[tuple[tuple[int, int], Scores]]:
     """Logits (N, anchors * classes, rows, columns) come first; objectness or centerness, if there is one, third."""
-    counts = _priors_of(head).num_base_priors
+    counts = priors_of(head).num_base_priors
     # One number for each anchor: coefficients of masks, shapes of anchors and boxes have more.
     third = outputs[2] if len(outputs) > 2 else [None] * len(outputs[0])
     for logits, factor, anchors in zip(outputs[0], third, counts):
@@ -296,5 +296,5 @@ FORMS = (
     (lambda head: hasattr(head, 'heatmap_head'), _read_heatmaps),
     (lambda head: hasattr(head, 'num_attrib'), _read_yolo),
     (lambda head: isinstance(head, SABLRetinaHead), _read_sides),
-    (lambda head: _priors_of(head) is not None and hasattr(head, 'cls_out_channels'), _read_dense),
+    (lambda head: priors_of(head) is not None and hasattr(head, 'cls_out_channels'), _read_dense),
 )

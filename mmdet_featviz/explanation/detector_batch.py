@@ -58,6 +58,8 @@ class DetectorBatch:
             then those, bit for bit; None predicts once more.
         features: What backbone and neck returned while they were predicted, by path, as taps keep it. Passes over this
             batch do not compute it again, up to the layers to explain at.
+        limited: Without suppression, whether to leave out the candidates of the lowest scores where there are very
+            many.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class DetectorBatch:
         suppressed: bool = True,
         detections: Sequence[Detections] | None = None,
         features: Mapping[str, KeptFeatures] | None = None,
+        limited: bool = True,
     ) -> None:
         self.model = unwrap_detector(model)
         self.data = data
         self.named_layers = layers
         self.layers = _default_layers(self.model) if layers is None else layers
         self.suppressed = suppressed
+        self.limited = limited
         self._given = detections
         self._features = {} if features is None else dict(features)
 
@@ -172,7 +176,7 @@ class DetectorBatch:
             stack.enter_context(evaluation_mode(self.model))
             stack.enter_context(torch.random.fork_rng(devices))  # some detectors draw random numbers
             if not self.suppressed:
-                stack.enter_context(without_suppression(self.model))
+                stack.enter_context(without_suppression(self.model, self.limited))
             # mmdet writes predictions and further meta information into the samples.
             samples = self.model.test_step(dict(data, data_samples=copy.deepcopy(data['data_samples'])))
         return [detections_of(sample) for sample in samples]

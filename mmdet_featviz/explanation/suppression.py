@@ -14,14 +14,19 @@ from torch.overrides import TorchFunctionMode
 # Most candidates of each level that become boxes at all (pairs of a cell and a class, the highest scores first).
 CANDIDATES_OF_LEVEL = 10_000
 CANDIDATES = 100_000  # of an image
+NO_LIMIT = 10**9
 
 
 @contextmanager
-def without_suppression(model: nn.Module) -> Iterator[None]:
+def without_suppression(model: nn.Module, limited: bool = True) -> Iterator[None]:
     """Within the context, a detector predicts every candidate, also those that another box or a threshold removes.
 
     The detector's own code predicts, with another ``test_cfg`` of its head: no score threshold, no NMS, and more boxes.
     The region proposals of a two-stage detector stay as they are.
+
+    Args:
+        model: The detector.
+        limited: Whether to leave out the candidates of the lowest scores where there are very many.
     """
     names = dict(model.named_modules())
     heads = {
@@ -32,7 +37,7 @@ def without_suppression(model: nn.Module) -> Iterator[None]:
     originals = {name: head.test_cfg for name, head in heads.items()}
     try:
         for head in heads.values():
-            head.test_cfg = _open(head.test_cfg)
+            head.test_cfg = _open(head.test_cfg, limited)
         with boxes_only(model), _AtMostAll():
             yield
     finally:
@@ -70,9 +75,10 @@ def _makes_proposals(name: str, names: Any) -> bool:
     return own == 'rpn_head' and f'{parent}.roi_head'.lstrip('.') in names
 
 
-def _open(test_cfg: dict) -> dict:
+def _open(test_cfg: dict, limited: bool) -> dict:
     """Return a copy of a ``test_cfg`` that keeps every candidate."""
     opened = copy.deepcopy(test_cfg)
-    changes = dict(nms=None, score_thr=0.0, min_bbox_size=-1, max_per_img=CANDIDATES, nms_pre=CANDIDATES_OF_LEVEL)
+    of_image, of_level = (CANDIDATES, CANDIDATES_OF_LEVEL) if limited else (NO_LIMIT, NO_LIMIT)
+    changes = dict(nms=None, score_thr=0.0, min_bbox_size=-1, max_per_img=of_image, nms_pre=of_level)
     opened.update({key: value for key, value in changes.items() if key in opened})
     return opened

@@ -98,3 +98,14 @@ def test_masks_are_not_predicted_and_the_head_comes_back():
         raise ZeroDivisionError
     assert model.roi_head.mask_head is mask_head
     assert 'roi_head.mask_head' in dict(model.named_modules())
+
+
+def test_candidates_of_the_lowest_scores_are_left_out_unless_all_are_wanted(model, sample, monkeypatch):
+    monkeypatch.setattr('mmdet_featviz.explanation.suppression.CANDIDATES_OF_LEVEL', 10)
+    monkeypatch.setattr('mmdet_featviz.explanation.suppression.CANDIDATES', 20)
+    data = batch_of(sample)
+    (few,), (every,) = (
+        DetectorBatch(model, data, suppressed=False, limited=limited).detections for limited in (True, False)
+    )
+    assert len(few) == 20
+    assert len(every) == 2 * sum(-(-64 // stride) * -(-96 // stride) for stride in (8, 16, 32, 64, 128))
