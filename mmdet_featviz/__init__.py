@@ -16,6 +16,7 @@ from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer  # noqa: E402
 from mmdet_featviz.engine.hooks.featviz_hook import FeatVizHook  # noqa: E402
+from mmdet_featviz.evaluation.detection_error_metric import DetectionErrorMetric  # noqa: E402
 from mmdet_featviz.evaluation.explanation_metric import ExplanationMetric  # noqa: E402
 from mmdet_featviz.evaluation.feature_focus_metric import FeatureFocusMetric  # noqa: E402
 from mmdet_featviz.registry import EXPLAINERS, REDUCTIONS  # noqa: E402
@@ -45,6 +46,7 @@ _LAZY = {
 __all__ = [
     'EXPLAINERS',
     'REDUCTIONS',
+    'DetectionErrorMetric',
     'Explanation',
     'ExplanationMetric',
     'FeatVizHook',

@@ -29,6 +29,7 @@ from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder, nu
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channel_choice
 from mmdet_featviz.capture.detector import is_augmented_call, unwrap_detector
+from mmdet_featviz.capture.nested_passes import are_nested
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.detections import detections_of
@@ -385,7 +386,7 @@ class FeatureVisualizer:
 
     def draws(self, stage: str) -> bool:
         """Whether a detector that draws by itself draws a prediction of a stage that is made now."""
-        return _draws.get() and stage in self.stages
+        return _draws.get() and not are_nested() and stage in self.stages
 
     def is_done(self, stage: str = 'test') -> bool:
         """Whether this test or validation, or the training, has reached `max_images`."""
@@ -572,6 +573,16 @@ class FeatureVisualizer:
         """
         if metrics and self.taps is not None:
             self._writer.record_metrics(metrics, folder, focus)
+
+    def write_evaluation(self, files: Mapping[str, bytes], folder: str = '') -> None:
+        """Write the files of a test or validation to the folder of the run.
+
+        Args:
+            files: {name: content}; may be empty.
+            folder: Subfolder of the validation's pictures, such as ``epoch_3``; empty for a test.
+        """
+        if files and self.taps is not None:
+            self._writer.write_evaluation(files, folder)
 
     def close(self) -> None:
         """Wait until everything is written, and draw what waits for the end (with ``normalize='run'`` all pictures).

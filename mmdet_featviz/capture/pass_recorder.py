@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, Callable
 
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
+from mmengine.runner import BaseLoop
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
@@ -12,6 +15,7 @@ from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
 from mmdet_featviz.capture.nested_passes import are_nested
 from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.utils.call_stack import calling
 
 
 class PassRecorder:
@@ -98,6 +102,13 @@ class PassRecorder:
             self._end_handle = None
         if self.taps is not None:
             self.taps.detach()
+
+
+def is_evaluated(metric: weakref.ref[BaseMetric]) -> bool:
+    """Whether the loop that runs evaluates with a metric: a test may run without the metric of the validations."""
+    loop = calling('run_iter', BaseLoop)
+    evaluator = getattr(loop, 'evaluator', None)
+    return evaluator is None or any(one is metric() for one in getattr(evaluator, 'metrics', ()))
 
 
 def _register_end_hook(module: nn.Module, hook: Callable[..., None]) -> Any:

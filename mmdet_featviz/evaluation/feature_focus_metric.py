@@ -10,12 +10,11 @@ from typing import Any, Callable, Iterator, Sequence
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
-from mmengine.runner import BaseLoop
 from torch import nn
 
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import unwrap_detector
-from mmdet_featviz.capture.pass_recorder import PassRecorder
+from mmdet_featviz.capture.pass_recorder import PassRecorder, is_evaluated
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, UNDEFINED, Focus, group_by_size, measure_focus
@@ -23,7 +22,6 @@ from mmdet_featviz.structures.boxes import NO_BOXES, Boxes, class_names, collect
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.placement import Placement, placement_from_metas
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number
-from mmdet_featviz.utils.call_stack import calling
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.images import match_with_image
 
@@ -126,7 +124,7 @@ class FeatureFocusMetric(BaseMetric):
         make_taps = partial(Taps, layers=names, layer_type=layer_type, reduction=get_reduction(reduction))
         if scores:
             make_taps = partial(_taps_with_scores, make_taps, _class_choice(classwise, boxes, score_thr))
-        self._recorder = PassRecorder(make_taps, partial(_is_evaluated, weakref.ref(self)))
+        self._recorder = PassRecorder(make_taps, partial(is_evaluated, weakref.ref(self)))
         weakref.finalize(self, self._recorder.close).atexit = False
 
     @property
@@ -241,13 +239,6 @@ def _taps_with_scores(make_taps: Callable[..., Taps], choose: Callable, model: n
     from mmdet_featviz.capture.score_maps import ScoreMaps  # imports the heads of mmdet
 
     return make_taps(model, score_maps=ScoreMaps(unwrap_detector(model), (), choose))
-
-
-def _is_evaluated(metric: weakref.ref[FeatureFocusMetric]) -> bool:
-    """Whether the loop that runs evaluates with a metric: a test may run without the metric of the validations."""
-    loop = calling('run_iter', BaseLoop)
-    evaluator = getattr(loop, 'evaluator', None)
-    return evaluator is None or any(one is metric() for one in getattr(evaluator, 'metrics', ()))
 
 
 def _check_choices(

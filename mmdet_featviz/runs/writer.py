@@ -44,6 +44,7 @@ from mmdet_featviz.runs.storage import get_storage
 from mmdet_featviz.runs.visualizer_backends import PictureLogger
 from mmdet_featviz.runs.workers import Workers, is_worker
 from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.utils.messages import first_names
 from mmdet_featviz.version import __version__
 from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.style import Style
@@ -204,6 +205,28 @@ class RunWriter:
         self._run_info['metrics'] = {**self._run_info.get('metrics', {}), folder or TEST: numeric_metrics(metrics)}
         self._run_info['focus'] = {**self._run_info.get('focus', {}), **(focus or {})}
         self._write_info()
+
+    def write_evaluation(self, files: Mapping[str, bytes], folder: str = '') -> None:
+        """Write the files of an evaluation, such as a table of errors.
+
+        Args:
+            files: {name: content}.
+            folder: Folder of a validation's pictures, such as ``epoch_3``; empty for a test.
+
+        Raises:
+            OSError: With `strict`, if a file cannot be written.
+        """
+        self.run_folder.take(self._run_info)
+        named = {f'{folder}/{name}'.lstrip('/'): content for name, content in files.items()}
+        try:
+            self.run_folder.record([dict(evaluation=folder or TEST, files=list(named))])
+            for name, content in named.items():
+                self.run_folder.write(name, content)
+        except Exception as error:  # each file backend raises errors of its own
+            if self.strict:
+                raise
+            message = f'{first_names(list(named))} cannot be written: {error}'
+            print_log(message, 'current', logging.WARNING)
 
     def _record_centers(self, snapshots: Sequence[Snapshot]) -> None:
         """Add where the cells of levels are to ``run.json``, if this is new."""

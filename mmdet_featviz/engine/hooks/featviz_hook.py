@@ -43,12 +43,16 @@ class MetricsHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'val' in self.visualizer.stages:
-            focus = _focus_settings(runner.val_loop)
-            self.visualizer.record_metrics(metrics, self.validation_folder(runner), focus)
+            self._record(runner.val_loop, metrics, self.validation_folder(runner))
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if 'test' in self.visualizer.stages:
-            self.visualizer.record_metrics(metrics, self.visualizer.test_folder, _focus_settings(runner.test_loop))
+            self._record(runner.test_loop, metrics, self.visualizer.test_folder)
+
+    def _record(self, loop: BaseLoop, metrics: dict[str, float] | None, folder: str) -> None:
+        """Pass on the metrics of an evaluation, and the files that its metrics made."""
+        self.visualizer.record_metrics(metrics, folder, _focus_settings(loop))
+        self.visualizer.write_evaluation(_error_files(loop), folder)
 
 
 @HOOKS.register_module()
@@ -201,5 +205,16 @@ def _focus_settings(loop: BaseLoop) -> dict[str, dict]:
     """Return {prefix: settings} of each FeatureFocusMetric that a loop evaluates with."""
     from mmdet_featviz.evaluation.feature_focus_metric import FeatureFocusMetric  # not needed before an evaluation
 
-    metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
-    return {metric.prefix: metric.settings for metric in metrics if isinstance(metric, FeatureFocusMetric)}
+    return {metric.prefix: metric.settings for metric in _metrics_of(loop) if isinstance(metric, FeatureFocusMetric)}
+
+
+def _error_files(loop: BaseLoop) -> dict[str, bytes]:
+    """Return {name: content} of the files that the DetectionErrorMetric of a loop made, on the first rank."""
+    from mmdet_featviz.evaluation.detection_error_metric import DetectionErrorMetric
+
+    metrics = (metric for metric in _metrics_of(loop) if isinstance(metric, DetectionErrorMetric))
+    return {name: content for metric in metrics for name, content in metric.files.items()}
+
+
+def _metrics_of(loop: BaseLoop) -> Sequence[Any]:
+    return getattr(getattr(loop, 'evaluator', None), 'metrics', ())
