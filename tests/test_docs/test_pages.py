@@ -20,7 +20,7 @@ from mmengine.visualization import Visualizer
 from pages import chinese_page, chinese_pages, english_pages, heading_anchors, links, read_page, runnable_blocks
 from workplace import make_workplace
 
-from mmdet_featviz import EXPLAINERS, REDUCTIONS, FeatureFocusMetric, FeatureVisualizer, Style
+from mmdet_featviz import EXPLAINERS, REDUCTIONS, DetectionErrorMetric, FeatureFocusMetric, FeatureVisualizer, Style
 from mmdet_featviz.cli import main
 from mmdet_featviz.explanation import gradient_methods, perturbation_methods  # noqa: F401  as the detectors
 from mmdet_featviz.models.detectors import featviz_detectors  # noqa: F401  registered for good, not for one page
@@ -201,7 +201,9 @@ def test_the_page_of_options_has_all_of_them_with_their_defaults():
     assert rows == defaults
 
 
-def test_the_page_of_metrics_has_all_options_with_their_defaults():
-    rows = dict(re.findall(r'^\| `(\w+)` \| `(.*?)` \|', read_page('docs/en/user_guides/metrics.md'), re.MULTILINE))
-    parameters = inspect.signature(FeatureFocusMetric).parameters.values()
+@pytest.mark.parametrize(('page', 'metric'), [('metrics', FeatureFocusMetric), ('errors', DetectionErrorMetric)])
+def test_the_pages_of_metrics_have_all_options_with_their_defaults(page, metric):
+    text = read_page(f'docs/en/user_guides/{page}.md')
+    rows = dict(re.findall(r'^\| `(\w+)` \| `(.*?)` \|', text, re.MULTILINE))
+    parameters = inspect.signature(metric).parameters.values()
     assert rows == {one.name: repr(one.default) for one in parameters if one.kind is not one.VAR_KEYWORD}
