@@ -32,6 +32,7 @@ MODULE2PACKAGE.setdefault('mmdet_featviz', 'mmdet_featviz.version')
 
 # Imported on first use, as look() imports mmdet.apis and the detectors import all of mmdet's models.
 _LAZY = {
+    'draw_figure': 'mmdet_featviz.apis.figure',
     'Explanation': 'mmdet_featviz.explanation.explanation',
     'explain': 'mmdet_featviz.apis.explain',
     'Look': 'mmdet_featviz.apis.look',
@@ -59,6 +60,7 @@ __all__ = [
     'Style',
     'TwoStageDetectorHp',
     '__version__',
+    'draw_figure',
     'explain',
     'look',
     'receptive_fields',

@@ -19,6 +19,7 @@ COMMANDS = {  # with their descriptions, so that `featviz --help` imports none o
     'layers': 'list the layers of a detector that can be drawn',
     'render': 'draw a run again from its saved maps, without the detector',
     'compare': 'compare the heatmaps of two runs or two detectors',
+    'figure': 'draw a figure for a paper from the saved maps of runs',
     'report': 'write the report page of a run',
     'benchmark': 'measure the time and memory that drawing takes',
     'coverage': "try the package on the configs of mmdet's model zoo",

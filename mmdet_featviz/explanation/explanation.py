@@ -16,7 +16,7 @@ from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.point_drawing import draw_points
 from mmdet_featviz.visualization.style import Style
-from mmdet_featviz.visualization.views import Views
+from mmdet_featviz.visualization.views import PlacedLevel, Views
 
 # What differs from other pictures: zero heat has the first color of the color map, and the explained box is drawn.
 LOOK = dict(normalize='max', boxes='both', score_thr=0.0, save=('overlay',))
@@ -139,14 +139,21 @@ class Explanation:
 
     def draw(self, name: str | None = None) -> np.ndarray:
         """As :meth:`overlay`, in BGR, with a color bar if the style has one: for writing it to a file."""
+        size, placed = self.snapshot.placement.image_size, self.placed(name)
+        (picture,) = Views(self.style).draw(replace(self.snapshot, levels=[placed.level]), [placed])
+        return draw_points(picture.pixels, size, [point[:3] for point in self.points if name in (None, point.level)])
+
+    def placed(self, name: str | None = None) -> PlacedLevel:
+        """The heatmap laid over the image, with one cell per pixel; the snapshot says what the network saw.
+
+        Args:
+            name: Only the level of this name. None merges all levels.
+        """
         heatmap = self.heatmap if name is None else self.level_heatmap(name)
         size = self.snapshot.placement.image_size
         level = Level('explanation', 0, 1, (1.0, 1.0), heatmap)
-        snapshot, views = replace(self.snapshot, levels=[level]), Views(self.style)
-        # One cell per pixel of the image; the placement of the snapshot is where the network saw it.
-        (placed,) = views.place(replace(snapshot, placement=identity_placement(size, size)))
-        (picture,) = views.draw(snapshot, [replace(placed, seen=self.snapshot.placement.seen)])
-        return draw_points(picture.pixels, size, [point[:3] for point in self.points if name in (None, point.level)])
+        placed = Views(self.style).place_level(level, identity_placement(size, size))
+        return replace(placed, seen=self.snapshot.placement.seen)
 
     def _repr_png_(self) -> bytes:
         return encode_picture(self.draw(), 'explanation.png').tobytes()

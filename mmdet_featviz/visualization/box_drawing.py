@@ -61,10 +61,11 @@ class BoxStyle:
         texts = []
         for (left, top, _, _), color, label, score in zip(corners, colors, boxes.labels, boxes.scores):
             position = max(left, 0), max(top - size - 4, 0)
-            texts.append(Text(self._caption(int(label), float(score)), position, size, (255, 255, 255), color))
+            texts.append(Text(self.caption(int(label), float(score)), position, size, (255, 255, 255), color))
         return draw_texts(picture, texts)
 
-    def _caption(self, label: int, score: float) -> str:
+    def caption(self, label: int, score: float) -> str:
+        """The text at a box: the class and, if it has one, the score."""
         name = self.classes[label] if 0 <= label < len(self.classes) else str(label)
         return name if np.isnan(score) else f'{name} {score:.2f}'
 

@@ -94,7 +94,7 @@ def test_class_names_and_colors_may_be_arrays_or_numbers(classes, palette, score
 def test_a_negative_label_has_no_name_and_no_color_of_the_palette():
     style = BoxStyle('pred', 0.3, META)
     assert style.color(-1, 0.5) not in [tuple(color[::-1]) for color in PALETTE]
-    assert style._caption(-1, 0.5) == '-1 0.50'
+    assert style.caption(-1, 0.5) == '-1 0.50'
 
 
 @pytest.mark.parametrize('colormap', ['jet', 'turbo', 'viridis', 'inferno', 'magma'])
