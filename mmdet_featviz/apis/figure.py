@@ -133,7 +133,9 @@ class _Source:
 
     @cached_property
     def _views(self) -> Views:
-        limits = run_ranges(self.run.paths, self.style.align) if self.style.normalize == 'run' else None
+        limits = (
+            run_ranges(self.run.paths, self.style.align, self.style.border) if self.style.normalize == 'run' else None
+        )
         return Views(self.style, limits)
 
     def _level_tile(self, snapshot: Snapshot, column: ColumnSpec) -> FigureTile:

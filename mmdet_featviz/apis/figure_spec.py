@@ -16,7 +16,15 @@ from mmdet_featviz.visualization.style import Style
 
 BOXES = {'gt': 'ground truth', 'pred': 'predictions', 'both': 'ground truth and predictions'}  # with their names
 EXPLAIN = 'explain'
-STYLE = ('normalize', 'colormap', 'alpha', 'blend', 'score_thr')  # options of Style that a figure has
+STYLE = (
+    'normalize',
+    'percentiles',
+    'border',
+    'colormap',
+    'alpha',
+    'blend',
+    'score_thr',
+)  # options of Style that a figure has
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,8 @@ class FigureSpec:
             the same config and reduction; otherwise ``column``.
         colorbar: Whether to draw color bars.
         labels: Text at boxes: ``full`` (class and score), ``class`` or ``none``.
-        style: ``normalize``, ``colormap``, ``alpha``, ``blend`` and ``score_thr`` as in :class:`mmdet_featviz.Style`.
+        style: Options of :class:`mmdet_featviz.Style` that change the heat and which boxes are shown: ``normalize``,
+            ``percentiles``, ``border``, ``colormap``, ``alpha``, ``blend``, ``score_thr``.
 
     Raises:
         TypeError, ValueError: If an argument has another type or value.

@@ -42,7 +42,17 @@ examples:
   featviz explain image.jpg my_config.py my_checkpoint.pth --out-dir why --method drise --method-options masks=500
   featviz explain image.jpg my_detr.py my_checkpoint.pth --out-dir why --method attention --layers decoder
 """
-DRAWING_OPTIONS = ('save', 'normalize', 'colormap', 'alpha', 'blend', 'align', 'colorbar', 'image_format')
+DRAWING_OPTIONS = (
+    'save',
+    'normalize',
+    'percentiles',
+    'colormap',
+    'alpha',
+    'blend',
+    'align',
+    'colorbar',
+    'image_format',
+)
 SAVED = ('overlay', 'maps')
 
 

@@ -33,7 +33,7 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
         'explain',
         'log_to_visualizer',
     ),
-    'how pictures look': ('normalize', 'colormap', 'alpha', 'blend', 'align'),
+    'how pictures look': ('normalize', 'percentiles', 'border', 'colormap', 'alpha', 'blend', 'align'),
     'where and how they are written': (
         'out_dir',
         'image_root',
@@ -66,7 +66,9 @@ METAVARS = {
     'layer_type': 'CLASS',
     'layers': 'LAYER',
     'max_images': 'N',
+    'border': 'N',
     'normalize': 'RANGE',
+    'percentiles': 'PERCENT',
     'out_dir': 'DIR',
     'reduction': 'NAME',
     'save': 'KIND',
@@ -195,6 +197,8 @@ class _SequenceAction(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         if self.dest == 'normalize':
             values = values[0] if len(values) == 1 else [_number(value) for value in values]
+        elif self.dest == 'percentiles':
+            values = [_number(value) for value in values]
         elif self.dest == 'channels':
             are_numbers = all(value.isdigit() for value in values)
             values = [int(value) for value in values] if are_numbers else ' '.join(values)
@@ -225,7 +229,7 @@ def _argparse_settings(parameter: inspect.Parameter, description: str, show_defa
         words = re.sub('^Whether to ', '', description)
         return dict(action='store_true', help=f'{words[0].upper()}{words[1:]}')
     if show_default and default not in (None, inspect.Parameter.empty):
-        description += f' Default: {" ".join(default) if isinstance(default, tuple) else default}.'
+        description += f' Default: {" ".join(map(str, default)) if isinstance(default, tuple) else default}.'
     settings = dict(metavar=METAVARS.get(parameter.name), help=description)
     if parameter.name == 'explain':
         return dict(settings, nargs='*', action=_ExplainAction)

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise SystemExit(str(error)) from error
     is_image_wanted, is_level_wanted = name_filter(args.images), name_filter(args.levels)
-    limits = run_ranges(source.paths, style.align) if style.normalize == 'run' else None
+    limits = run_ranges(source.paths, style.align, style.border) if style.normalize == 'run' else None
     writer = RunWriter(folder, style, source.info_to_copy, limits=limits)
     drawn = 0
 

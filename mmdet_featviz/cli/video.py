@@ -29,6 +29,8 @@ DRAWING_OPTIONS = (  # a video has no run folder, so the others have no meaning
     'layer_type',
     'reduction',
     'normalize',
+    'percentiles',
+    'border',
     'colormap',
     'alpha',
     'blend',

@@ -6,6 +6,7 @@ import base64
 import logging
 import os.path as osp
 import traceback
+from dataclasses import replace
 from typing import Iterator, Sequence
 
 import cv2
@@ -232,7 +233,7 @@ class Report:
 
     def _side_data(self, snapshot: Snapshot, side: int) -> dict:
         """Levels and boxes of a pass; `side` is 0 for the run and 1 for the other run."""
-        levels = page_levels(snapshot, self._aligns[side])
+        levels = page_levels(snapshot, replace(self.style, align=self._aligns[side]))
         explanations = [explanation_data(one, snapshot.boxes) for one in self._explanations(snapshot, side)]
         cropped = not snapshot.placement.seen.all()
         return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=cropped, explanations=explanations)
@@ -264,12 +265,13 @@ class Report:
             colors=colors,
             comparable=facts[0] == facts[-1],
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
-            ranges=[run_ranges(run_paths, align) for run_paths, align in zip(paths, self._aligns)],
+            ranges=[run_ranges(run_paths, align, style.border) for run_paths, align in zip(paths, self._aligns)],
             settings=dict(
                 colormap=PAGE_COLORMAP if style.colormap == Style.colormap else style.colormap,
                 alpha=style.alpha,
                 blend=style.blend,
                 normalize=style.normalize,
+                percentiles=style.percentiles,
                 score=style.score_thr,
             ),
             images=images,

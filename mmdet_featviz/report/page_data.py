@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -15,7 +16,9 @@ from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.colors import get_colormap
-from mmdet_featviz.visualization.value_ranges import score_limits, visible_range
+from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.value_ranges import visible_range
+from mmdet_featviz.visualization.views import Views
 
 IMAGE_SIZE = 1000  # longest side, in pixels, of an image on the page
 MAX_CELLS = 1000  # of a map, along each axis
@@ -62,13 +65,18 @@ def level_data(level: Level, placement: Placement, align: str, most: int = MAX_C
     )
 
 
-def page_levels(snapshot: Snapshot, align: str) -> list[dict]:
-    """All levels of an image as :func:`level_data`; the range of score maps is that of their pictures."""
-    levels = [level_data(level, snapshot.placement, align) for level in snapshot.levels]
-    ranges = [(level.score_of, data['range']) for level, data in zip(snapshot.levels, levels)]
-    for level, data in zip(snapshot.levels, levels):
-        if level.score_of is not None:
-            data['range'] = score_limits(level.score_of, ranges)
+def page_levels(snapshot: Snapshot, style: Style) -> list[dict]:
+    """All levels of an image as :func:`level_data`, with the ranges of their pictures in the style.
+
+    Besides ``range``, which leaves out the border of the style, they have the percentiles of the style as
+    ``percentiles``. Score maps have the same limits as both.
+    """
+    levels = [level_data(level, snapshot.placement, style.align) for level in snapshot.levels]
+    for kind, normalize in (('range', 'image'), ('percentiles', 'percentile')):
+        views = Views(replace(style, normalize=normalize))
+        placed = views.place(snapshot)
+        for data, one in zip(levels, placed):
+            data[kind] = views.limits_of(one, placed)
     return levels
 
 

@@ -261,7 +261,7 @@ class RunWriter:
         pending, self.outcome.pending = self.outcome.pending, []
         pending_of_all_ranks = sum(all_gather_object(pending), []) if in_run else pending
         if pending_of_all_ranks:
-            views = Views(self.style, run_ranges(pending_of_all_ranks, self.style.align))
+            views = Views(self.style, run_ranges(pending_of_all_ranks, self.style.align, self.style.border))
             tasks = (partial(self._draw_saved, list(paths), views) for _, paths in groupby(pending, osp.dirname))
             self._draw_at_end(tasks, len(pending))
         self.draw_postponed(shows_progress=True)

@@ -118,6 +118,27 @@ class Grid:
         edges = _interpolate(values, down[[0, -1]], across), _interpolate(values, down, across[[0, -1]])
         return np.concatenate([part.ravel() for part in (inside, *edges)])
 
+    def inside(self, values: np.ndarray, border: int = 0) -> np.ndarray:
+        """The values of the cells that cover part of the image, each once; with a homography, those of all pixels.
+
+        Args:
+            values: Values of the cells (rows, columns).
+            border: Number of cells that are left out along each side of the image; with a homography, of the map.
+        """
+        if not self.placement.is_separable:
+            return self.heatmap(values)[self.placement.seen & self._is_within(border)]
+        inner = tuple(slice(used.start + border, max(used.stop - border, 0)) for used in self.window())
+        return values[inner].ravel() if len(self._cell_positions[0]) and len(self._cell_positions[1]) else values[:0]
+
+    def _is_within(self, border: int) -> np.ndarray:
+        """(height, width) bool: which pixels of the image are not nearer to the edge of the map than the border."""
+        is_within = np.ones(self.placement.image_size, bool)
+        for block, x, y in self.placement.row_blocks() if border else ():
+            for axis, positions in enumerate((y, x)):
+                cells = self._to_cells(np.where(self.placement.seen[block], positions, 0), axis)
+                is_within[block] &= (cells >= border) & (cells <= self.cells[axis] - 1 - border)
+        return is_within
+
     def heatmap(self, values: np.ndarray) -> np.ndarray:
         """Interpolate values (rows, columns) to the pixels of the image.
 

@@ -54,9 +54,21 @@ def check_choice_or_range(
     if isinstance(value, str):
         return check_choice(argument, value, choices)
     try:
+        return check_range(argument, value)
+    except TypeError:
+        raise TypeError(f'{argument} must be one of {", ".join(choices)} or a pair, but is {value!r}') from None
+
+
+def check_range(
+    argument: str, value: Sequence[float], least: float = -math.inf, most: float = math.inf
+) -> tuple[float, float]:
+    """Check that the value is a pair of finite numbers from `least` to `most`, the smaller one first."""
+    try:
         low, high = (float(limit) for limit in value)
     except (TypeError, ValueError):
-        raise TypeError(f'{argument} must be one of {", ".join(choices)} or a pair, but is {value!r}') from None
+        raise TypeError(f'{argument} must be a pair of numbers, but is {value!r}') from None
     if not -math.inf < low < high < math.inf:
         raise ValueError(f'{argument}=({low:g}, {high:g}): two numbers, the smaller one first')
+    if not least <= low < high <= most:
+        raise ValueError(f'{argument}=({low:g}, {high:g}): two numbers from {least:g} to {most:g}')
     return low, high

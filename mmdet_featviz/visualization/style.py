@@ -14,13 +14,14 @@ from mmdet_featviz.utils.arguments import (
     check_choice_or_range,
     check_names,
     check_number,
+    check_range,
     check_whole_number,
 )
 from mmdet_featviz.visualization.box_drawing import BOX_KINDS
 from mmdet_featviz.visualization.colors import get_colormap
 from mmdet_featviz.visualization.encoding import ENCODINGS
 
-NORMALIZATIONS = ('image', 'max', 'layer', 'run')
+NORMALIZATIONS = ('image', 'percentile', 'max', 'layer', 'run')
 BLENDS = ('alpha', 'add')
 PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 'scores')
 KINDS = (*PICTURES, 'maps', 'raw')
@@ -34,9 +35,13 @@ class Style:
 
     Args:
         normalize: How values map to colors. Padding is ignored. ``image``: smallest to largest value of this heatmap;
-            ``max``: zero to largest value, with negative cells as zero; ``layer``: smallest to largest value of all
-            levels of the layer in this image; ``run``: 0.5th to 99.5th percentile of the level over all images of the
-            run (pictures are then drawn at the end, from saved maps); or two numbers.
+            ``percentile``: two percentiles of its values, see `percentiles`; ``max``: zero to largest value, with
+            negative cells as zero; ``layer``: smallest to largest value of all levels of the layer in this image;
+            ``run``: 0.5th to 99.5th percentile of the level over all images of the run (pictures are then drawn at the
+            end, from saved maps); or two numbers.
+        percentiles: The two percentiles of ``normalize='percentile'``, 0 to 100.
+        border: Number of cells along each side of the image that are left out when the range is found, as padding acts
+            on them; they are drawn all the same.
         colormap: Any OpenCV or matplotlib color map.
         alpha: Weight of the heat in the overlay, 0 to 1.
         blend: ``alpha``: ``(1 - alpha) * image + alpha * heatmap``; ``add``: ``image + alpha * heatmap``, clipped at
@@ -68,6 +73,8 @@ class Style:
     """
 
     normalize: str | Sequence[float] = 'image'
+    percentiles: Sequence[float] = (1, 99)
+    border: int = 0
     colormap: str = 'jet'
     alpha: float = 0.4
     blend: str = 'alpha'
@@ -90,6 +97,8 @@ class Style:
 
         assign('normalize', check_choice_or_range('normalize', self.normalize, NORMALIZATIONS))
         assign('save', tuple(check_choice('save', kind, KINDS) for kind in check_names('save', self.save)))
+        assign('percentiles', check_range('percentiles', self.percentiles, 0, 100))
+        check_whole_number('border', self.border, 0)
         check_number('alpha', self.alpha, 0, 1)
         check_number('score_thr', self.score_thr)
         check_choice('blend', self.blend, BLENDS)

@@ -22,11 +22,11 @@ def picture_limits(
 
     Args:
         normalize: As in :class:`mmdet_featviz.Style`.
-        own: Visible range of the level.
+        own: Range of the level: of all visible values, or with ``normalize='percentile'`` their percentiles.
         layer: Visible ranges of all levels of its layer in this image that have one; used with ``normalize='layer'``.
         run: Range of the level over all images of the run; used with ``normalize='run'``.
     """
-    if normalize == 'image':
+    if normalize in ('image', 'percentile'):
         return own
     if normalize == 'max':
         return 0.0, max(own[1], 0.0)  # an empty range if all values are negative
@@ -35,16 +35,16 @@ def picture_limits(
     return run if normalize == 'run' else normalize
 
 
-def score_limits(score_of: str, ranges: Iterable[tuple[str | None, tuple[float, float]]]) -> tuple[float, float]:
+def score_limits(score_of: str, ranges: Iterable[tuple[str | None, tuple[float, float] | None]]) -> tuple[float, float]:
     """The probabilities that are drawn in the first and the last color: 0, and the largest of all levels of a class.
 
     So the levels of a head can be compared, and a class with a low score is still visible.
 
     Args:
         score_of: The class, as in :class:`Level`.
-        ranges: ``score_of`` and visible range of the levels of the image.
+        ranges: ``score_of`` and own range of the levels of the image.
     """
-    return 0.0, max([0.0, *(high for other, (_, high) in ranges if other == score_of)])
+    return 0.0, max([0.0, *((own or NO_RANGE)[1] for other, own in ranges if other == score_of)])
 
 
 def channel_limits(
@@ -87,6 +87,55 @@ def find_visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float] | 
     lowest = finite_range(grid.visible(np.where(finite, values, np.float32(high))))[0]
     highest = finite_range(grid.visible(np.where(finite, values, np.float32(low))))[1]
     return min(lowest, highest), highest
+
+
+def finite_visible(values: np.ndarray, grid: Grid, border: int = 0) -> np.ndarray:
+    """The finite values visible in the image, as :meth:`Grid.visible`; with a border, as :meth:`Grid.inside`.
+
+    Args:
+        values: (rows, columns) of the level.
+        grid: The grid of the level over the image.
+        border: Number of cells that are left out along each side of the image. None are where no others remain.
+    """
+    return _finite_inside(values, grid, border) if border else _finite(grid.visible(_without_infinity(values)))
+
+
+def _finite_inside(values: np.ndarray, grid: Grid, border: int) -> np.ndarray:
+    """The finite values of the cells over the image, without a border where others remain."""
+    inside = _finite(grid.inside(_without_infinity(values), border))
+    return inside if inside.size or not border else _finite_inside(values, grid, 0)
+
+
+def _without_infinity(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.float32(np.nan))
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def find_own_range(
+    values: np.ndarray, grid: Grid, border: int = 0, percentiles: Sequence[float] | None = None
+) -> tuple[float, float] | None:
+    """The range of a level without regard to others; None without finite values.
+
+    Args:
+        values: (rows, columns) of the level.
+        grid: The grid of the level over the image.
+        border: As in :func:`finite_visible`.
+        percentiles: The range is from the first to the second percentile of the cells over the image, interpolated
+            linearly. If they are equal, as in a map that is nearly all zero, or None, it is from the smallest to the
+            largest visible value.
+    """
+    if percentiles is not None:
+        inside = _finite_inside(values, grid, border)
+        low, high = np.percentile(inside.astype(np.float64), percentiles).tolist() if inside.size else NO_RANGE
+        if high > low:
+            return low, high
+    if not border:
+        return find_visible_range(values, grid)
+    visible = finite_visible(values, grid, border)
+    return finite_range(visible) if visible.size else None
 
 
 def visible_range(values: np.ndarray, grid: Grid) -> tuple[float, float]:

@@ -32,6 +32,7 @@ from mmdet_featviz.visualization.value_ranges import (
     NO_RANGE,
     Limits,
     channel_limits,
+    find_own_range,
     find_visible_range,
     picture_limits,
     score_limits,
@@ -64,12 +65,14 @@ class PlacedLevel:
         level: The level.
         grid: Its cells on the image.
         visible_range: Range of its finite values that are visible in the image, if it has any.
+        own_range: The same, or what the style makes of it: without a border of cells, or percentiles.
         seen: (height, width) bool: which pixels of the image the network saw; the others are hatched.
     """
 
     level: Level
     grid: Grid
     visible_range: tuple[float, float] | None
+    own_range: tuple[float, float] | None
     seen: np.ndarray
 
     @property
@@ -320,7 +323,13 @@ class Views:
     def place_level(self, level: Level, placement: Placement) -> PlacedLevel:
         """Lay a level over an image."""
         grid = Grid(level.values.shape, level.stride, placement, self.style.align, level.offset)
-        return PlacedLevel(level, grid, find_visible_range(level.values, grid), placement.seen)
+        own = self._own_range(level.values, grid, level.score_of is not None)
+        return PlacedLevel(level, grid, find_visible_range(level.values, grid), own, placement.seen)
+
+    def _own_range(self, values: np.ndarray, grid: Grid, are_scores: bool = False) -> tuple[float, float] | None:
+        """The range of a map by the style. Scores have no percentiles: most cells of a class are near zero."""
+        percentiles = self.style.percentiles if self.style.normalize == 'percentile' and not are_scores else None
+        return find_own_range(values, grid, self.style.border, percentiles)
 
     def _picked(self, level: Level) -> ChannelMaps | None:
         """The channels for channel pictures: from the whole feature map if there is one, else as recorded."""
@@ -333,17 +342,18 @@ class Views:
     def limits_of(self, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> tuple[float, float]:
         """The values drawn in the first and the last color, for one of the levels placed over an image."""
         normalize, level = self.style.normalize, placed_level.level
-        if level.score_of is not None and normalize in ('image', 'max', 'layer'):
-            return score_limits(level.score_of, ((other.level.score_of, other.range) for other in placed))
-        same_layer = (other.visible_range for other in placed if other.level.layer == level.layer)
+        own = placed_level.own_range or NO_RANGE
+        if level.score_of is not None and normalize in ('image', 'max', 'layer', 'percentile'):
+            return score_limits(level.score_of, ((other.level.score_of, other.own_range) for other in placed))
+        same_layer = (other.own_range for other in placed if other.level.layer == level.layer)
         layer = [limits for limits in same_layer if limits is not None]
         # A level without finite values in any image has no range over the run.
-        run = self.limits.get(level.name, placed_level.range) if normalize == 'run' else None
-        return picture_limits(normalize, placed_level.range, layer, run)
+        run = self.limits.get(level.name, own) if normalize == 'run' else None
+        return picture_limits(normalize, own, layer, run)
 
     def _channel_limits(self, channels: ChannelMaps, grid: Grid) -> list[tuple[float, float]]:
         """The values drawn in the first and the last color, for each channel."""
-        return channel_limits(self.style.normalize, [find_visible_range(values, grid) for values in channels.maps])
+        return channel_limits(self.style.normalize, [self._own_range(values, grid) for values in channels.maps])
 
     def _caption(self, placed_level: PlacedLevel, limits: tuple[float, float]) -> list[str]:
         level = placed_level.level

@@ -86,6 +86,27 @@ def test_ranges(tmp_path, normalize, expected):
         assert heat.max() == int(high + 1e-3)
 
 
+@pytest.mark.parametrize(
+    ('options', 'low', 'high'),
+    [
+        (dict(normalize='percentile'), 0.95, 94.05),  # of 0, 1, 2 to 95
+        (dict(normalize='percentile', percentiles=(20, 40)), 19, 38),
+        (dict(border=1), 13, 82),
+        (dict(border=2, normalize='max'), 0, 69),
+        (dict(border=3, normalize='layer'), 39, 56),
+        (dict(border=4), 0, 95),  # there is nothing else
+    ],
+)
+def test_percentiles_and_borders(tmp_path, options, low, high):
+    """Eight rows of twelve cells: at the middle of cells, heat is their value."""
+    cells = np.arange(96).reshape(8, 12)
+    heat = gray_heatmaps(tmp_path, [cells], **options)[0].reshape(8, 8, 12, 8)[:, 3:5, :, 3:5].mean((1, 3))
+    expected = np.clip((cells - low) / (high - low), 0, 1) * 255
+    inner = (slice(1, -1), slice(1, -1))  # at the sides, heat is not interpolated
+    assert np.abs(heat - expected)[inner].max() <= 2 + 255 / (high - low) / 2  # of a cell: where heat is cut
+    assert manifest(tmp_path / 'out')[0]['max'] == 95
+
+
 def test_the_range_ignores_padding(tmp_path):
     """The image covers 48 x 64 of 64 x 96 input pixels; the padding is a hundred times hotter."""
     values = np.full((8, 12), 100.0)
@@ -281,8 +302,11 @@ def test_strict_raises_instead_of_counting(tmp_path):
     ('options', 'message'),
     [
         (dict(reduction='maximum'), "unknown reduction 'maximum'"),
-        (dict(normalize='picture'), "normalize='picture' is not known: choose from image, max, layer"),
+        (dict(normalize='picture'), "normalize='picture' is not known: choose from image, percentile, max"),
         (dict(normalize=(3, 1)), r'normalize=\(3, 1\): two numbers, the smaller one first'),
+        (dict(percentiles=(1, 101)), r'percentiles=\(1, 101\): two numbers from 0 to 100'),
+        (dict(percentiles=99), 'percentiles must be a pair of numbers, but is 99'),
+        (dict(border=-1), 'border must be a whole number of at least 0, but is -1'),
         (dict(colormap='jett'), "unknown color map 'jett': .*jet"),
         (dict(alpha=40), 'alpha must lie between 0 and 1, but is 40'),
         (dict(alpha='0.5'), "alpha must be a number, but is '0.5'"),
@@ -303,7 +327,7 @@ def test_strict_raises_instead_of_counting(tmp_path):
         ),
         (dict(image_names=()), 'image_names is empty: name at least one'),
         (dict(layers=[1]), 'layers must be a name or a list of names'),
-        (dict(normalize=5), 'normalize must be one of image, max, layer, run or a pair, but is 5'),
+        (dict(normalize=5), 'normalize must be one of image, percentile, max, layer, run or a pair, but is 5'),
     ],
 )
 def test_invalid_arguments_are_errors(options, message):

@@ -82,7 +82,7 @@ def test_what_the_network_did_not_see_is_hatched_as_the_hook_hatches_it(page, ru
     assert ('Hatched: not seen by the network' in page.text('#notes')) == is_cropped
 
 
-@pytest.mark.parametrize('normalize', ['max', 'layer'])
+@pytest.mark.parametrize('normalize', ['max', 'layer', 'percentile'])
 def test_ranges_are_those_of_the_hook(page, run, normalize):
     """The values are partly negative."""
     for number, placement in enumerate(PLACEMENTS.values()):

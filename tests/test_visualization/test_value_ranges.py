@@ -7,6 +7,7 @@ from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement, identity_placement
 from mmdet_featviz.visualization.value_ranges import (
     channel_limits,
+    find_own_range,
     find_visible_range,
     union_of_ranges,
     visible_range,
@@ -76,3 +77,67 @@ def test_channels_without_finite_values_add_nothing_to_the_common_range():
     assert channel_limits('max', ranges) == [(0, 110), (0, 0), (0, 120)]
     assert channel_limits((1.0, 2.0), ranges) == [(1, 2)] * 3
     assert union_of_ranges([]) == (0, 0)
+
+
+def outlier_map():
+    """Values from 0 to 1, one hot cell inside, and hot cells along all sides."""
+    values = np.random.default_rng(0).random((20, 30)).astype(np.float32)
+    values[[0, -1]], values[:, [0, -1]] = 50, -50
+    values[7, 9] = 1000
+    return values
+
+
+def padded_grid(padding=16):
+    """A map of 20x30 cells over an image of 160x240 pixels, with cells of padding on the right and below."""
+    size = 160 - padding, 240 - padding
+    return Grid((20, 30), (8, 8), Placement(np.eye(3), size, (160, 240)))
+
+
+def test_percentiles_are_those_of_the_cells_over_the_image():
+    values = outlier_map()
+    expected = np.percentile(values[:18, :28].astype(np.float64), (1, 99))
+    assert find_own_range(values, padded_grid(), percentiles=(1, 99)) == pytest.approx(tuple(expected), rel=1e-12)
+
+
+def test_a_border_is_left_out_of_the_range():
+    values = outlier_map()
+    inner = values[2:16, 2:26]
+    assert find_own_range(values, padded_grid(), border=2) == (inner.min(), inner.max())
+    expected = np.percentile(inner.astype(np.float64), (1, 99))
+    found = find_own_range(values, padded_grid(), border=2, percentiles=(1, 99))
+    assert found == pytest.approx(tuple(expected), rel=1e-12)
+    assert 0 <= found[0] < found[1] <= 1
+
+
+def test_a_border_of_a_turned_image_is_that_of_the_map():
+    angle = np.deg2rad(5)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 12], [np.sin(angle), np.cos(angle), -6], [0, 0, 1]])
+    turned = Grid((20, 30), (8, 8), Placement(turn, (160, 240), (160, 240)))
+    values = outlier_map()
+    values[7, 9] = 0.5
+    low, high = find_own_range(values, turned, border=1)
+    assert 0 <= low < high <= 1
+    assert find_own_range(values, turned)[1] > 40
+
+
+def test_a_border_larger_than_the_map_leaves_nothing_out():
+    values = outlier_map()
+    assert find_own_range(values, padded_grid(0), border=10) == find_own_range(values, padded_grid(0)) == (-50, 1000)
+
+
+def test_percentiles_of_a_map_that_is_nearly_all_zero_are_its_smallest_and_largest_value():
+    values = np.zeros((20, 30), np.float32)
+    values[3, 4] = 2
+    assert find_own_range(values, padded_grid(), percentiles=(1, 99)) == (0, 2)
+
+
+def test_values_that_are_not_finite_are_no_part_of_percentiles_and_border():
+    values = outlier_map()
+    expected = find_own_range(values, padded_grid(), border=2)
+    values[0, 3], values[1, 5], values[19, 29] = np.nan, np.inf, -np.inf
+    assert find_own_range(values, padded_grid(), border=2) == expected
+    kept = values[:18, :28]
+    expected = np.percentile(kept[np.isfinite(kept)].astype(np.float64), (5, 95))
+    assert find_own_range(values, padded_grid(), percentiles=(5, 95)) == pytest.approx(tuple(expected), rel=1e-12)
+    nothing = np.full((20, 30), np.nan, np.float32)
+    assert find_own_range(nothing, padded_grid(), border=2, percentiles=(1, 99)) is None

@@ -229,7 +229,7 @@ def test_names_of_further_passes():
     ]
 
 
-@pytest.mark.parametrize('normalize', ['image', 'max', 'layer', 'run', (100, 110)])
+@pytest.mark.parametrize('normalize', ['image', 'percentile', 'max', 'layer', 'run', (100, 110)])
 def test_a_level_without_finite_values_is_cold_and_changes_no_other(normalize):
     values = np.linspace(100, 110, 96, dtype=np.float32).reshape(8, 12)
     warm = Level('neck', 0, 4, (8.0, 8.0), values)

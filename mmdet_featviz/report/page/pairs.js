@@ -23,6 +23,7 @@ const pairs = (() => {
     const spans = (pairsOfSides) => pairsOfSides.flatMap(levels).map((level) => level.range);
     const [low, high] = union(spans([pair]));
     if (kind === 'max' || pair.a.explains) return [0, Math.max(high, 0)]; // empty if all values are negative
+    if (kind === 'percentile') return union(levels(pair).map((level) => level.percentiles));
     if (kind === 'layer') return union(spans(of(shot).filter(({ a }) => a.layer === pair.a.layer)));
     if (kind === 'run') {
       const known = sides.map((one) => run.ranges[one][(one ? pair.b : pair.a).name]).filter(Boolean);

@@ -14,6 +14,7 @@
 const settings = (() => {
   const RANGES = {
     image: 'this image: min to max',
+    percentile: 'this image: percentiles',
     max: 'this image: 0 to max',
     layer: 'all levels of the layer',
     run: 'the run: 0.5 to 99.5 %',
