@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='Weight of the heat of A and B, 0 to 1. Default: 0.4.',
     )
     parser.add_argument(
+        '--range',
+        choices=('common', 'own'),
+        help='Draw A and B in one common range of values, or each in its own. Default: common if both have the same '
+        'config and reduction, otherwise own.',
+    )
+    parser.add_argument(
         '--score-thr',
         type=float,
         default=0.3,
@@ -83,11 +89,12 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error('name the folders of two runs, or --config-a and --images')
     if args.config_a and not args.images:
         parser.error('--config-a needs --images: name images or folders to compare the detectors on')
+    share_range = None if args.range is None else args.range == 'common'
     style = Style(colormap=args.colormap, alpha=args.alpha, score_thr=args.score_thr)
     try:
         check_apart(args.out_dir, *args.runs)
         runs = _run_both(args) if args.config_a else [Run(folder) for folder in args.runs]
-        comparison = RunComparison(*runs, args.out_dir, style, args.overwrite)
+        comparison = RunComparison(*runs, args.out_dir, style, args.overwrite, share_range)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     comparison.run()

@@ -25,7 +25,7 @@ def draw_pair(
     image: np.ndarray | None,
     style: Style,
 ) -> list[tuple[list[str], np.ndarray]]:
-    """Draw a pair of heatmaps: A and B on one color scale, and B - A.
+    """Draw a pair of heatmaps: A and B, in one range or each in its own, and B - A.
 
     Args:
         captions: Lines on A and on B.
@@ -38,11 +38,10 @@ def draw_pair(
         Lines of the caption, and the tile, of each of the three.
     """
     tiles = []
-    for letter, lines, heat, share in (
-        ('A', captions[0], heats.a, scores.inside_a),
-        ('B', captions[1], heats.b, scores.inside_b),
+    for letter, lines, heat, limits, share in zip(
+        'AB', captions, (heats.a, heats.b), heats.limits, (scores.inside_a, scores.inside_b)
     ):
-        colors = cv2.applyColorMap(quantize(to_unit(heat, heats.limits)), style.table)
+        colors = cv2.applyColorMap(quantize(to_unit(heat, limits)), style.table)
         picture = colors if image is None else overlay(image, colors, style.alpha, style.blend)
         hatch_unseen(picture, heats.seen, image)
         caption = [f'{letter}: {lines[0]}', *lines[1:]]
@@ -50,9 +49,10 @@ def draw_pair(
             caption.append(f'{share:.1%} inside boxes (chance {scores.chance:.1%})')
         if not heats.seen.all():
             caption.append('hatched: A or B did not see it')
-        tiles.append((caption, add_colorbar(shrink_to_tile(picture), style.table, heats.limits)))
+        tiles.append((caption, add_colorbar(shrink_to_tile(picture), style.table, limits)))
     correlation = 'undefined: one is constant' if math.isnan(scores.correlation) else f'{scores.correlation:.3f}'
-    return [*tiles, (['B - A', f'correlation {correlation}'], draw_difference(heats.difference, heats.seen, image))]
+    name = 'B - A' if heats.one_scale else 'B - A, each divided by its range'
+    return [*tiles, ([name, f'correlation {correlation}'], draw_difference(heats.difference, heats.seen, image))]
 
 
 def draw_difference(difference: np.ndarray, seen: np.ndarray, image: np.ndarray | None) -> np.ndarray:

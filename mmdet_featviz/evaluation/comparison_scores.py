@@ -11,6 +11,8 @@ import numpy as np
 from mmdet_featviz.evaluation.heat_measures import correlation, energy_inside
 from mmdet_featviz.evaluation.level_matching import LevelPair
 from mmdet_featviz.structures.boxes import Boxes
+from mmdet_featviz.visualization.colors import to_unit
+from mmdet_featviz.visualization.value_ranges import union_of_ranges
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,21 +23,30 @@ class HeatmapPair:
         a: Heatmap of run A: (height, width), float32.
         b: Heatmap of run B, of the same size.
         seen: (height, width) bool: which pixels both networks saw; pipelines may crop the image.
+        one_scale: Whether their values can be compared, so that both are drawn in one range.
     """
 
     a: np.ndarray
     b: np.ndarray
     seen: np.ndarray
+    one_scale: bool = True
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """Smallest and largest value of both heatmaps."""
-        return min(float(self.a.min()), float(self.b.min())), max(float(self.a.max()), float(self.b.max()))
+    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The ranges in which A and B are drawn: from the smallest to the largest value, of both or of each."""
+        own = [(float(heat.min()), float(heat.max())) for heat in (self.a, self.b)]
+        return (union_of_ranges(own),) * 2 if self.one_scale else tuple(own)
 
     @property
     def difference(self) -> np.ndarray:
-        """B - A, float64; zero where one of the networks did not see the image."""
-        return np.where(self.seen, np.subtract(self.b, self.a, dtype=np.float64), 0)
+        """B - A, float64; zero where one of the networks did not see the image.
+
+        Without one scale, both are divided by their ranges first.
+        """
+        heats = self.a, self.b
+        if not self.one_scale:
+            heats = [to_unit(heat, limits) for heat, limits in zip(heats, self.limits)]
+        return np.where(self.seen, np.subtract(heats[1], heats[0], dtype=np.float64), 0)
 
 
 @dataclass(frozen=True)

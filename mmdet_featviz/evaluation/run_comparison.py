@@ -52,6 +52,8 @@ class RunComparison:
         style: How pictures look. Of its fields, `colormap`, `alpha`, `blend` and `image_format` are used, and
             `score_thr` as the smallest score of predictions. The maps of each run are placed by that run's own `align`.
         overwrite: Whether to replace the pictures of another run in `out_dir`.
+        share_range: Whether A and B are drawn in one range of values. None is so if they have the same config and
+            reduction; values of others cannot be compared.
 
     Attributes:
         means: Mean scores of each pair of levels.
@@ -63,9 +65,17 @@ class RunComparison:
     """
 
     def __init__(
-        self, run_a: Run, run_b: Run, out_dir: str, style: Style | None = None, overwrite: bool = False
+        self,
+        run_a: Run,
+        run_b: Run,
+        out_dir: str,
+        style: Style | None = None,
+        overwrite: bool = False,
+        share_range: bool | None = None,
     ) -> None:
         self.runs = run_a, run_b
+        is_same = all(run_a.info.get(fact) == run_b.info.get(fact) for fact in ('config', 'reduction'))
+        self.share_range = is_same if share_range is None else share_range
         for run in self.runs:
             run.check_has_maps()
         self.style = style or Style()
@@ -137,6 +147,8 @@ class RunComparison:
             parts.append(
                 'values are not comparable: channels were reduced by {} in A and by {} in B'.format(*reductions)
             )
+        if not self.share_range:
+            parts.append('A and B are each drawn in their own range')
         unmatched = [f'{name} of {letter}' for letter, names in zip('AB', self._unmatched) for name in names]
         if unmatched:
             parts.append(f'levels without a level of the same stride in the other run: {", ".join(unmatched)}')
@@ -216,7 +228,7 @@ class RunComparison:
         """The heatmaps of a pair, each placed as its own run places maps."""
         heat_a = heat_on_image(pair.a, a.placement, self._aligns[0])
         heat_b = heat_on_image(pair.b, b.placement, self._aligns[1])
-        return HeatmapPair(heat_a, heat_b, a.placement.seen & b.placement.seen)
+        return HeatmapPair(heat_a, heat_b, a.placement.seen & b.placement.seen, self.share_range)
 
     def _image(self, a: Snapshot, b: Snapshot) -> np.ndarray | None:
         """The image, read from the path of A or else of B; None if neither can be read. Scores do not need it."""

@@ -7,6 +7,7 @@ from typing import Sequence
 import cv2
 import numpy as np
 
+from mmdet_featviz.visualization.round_ticks import round_ticks
 from mmdet_featviz.visualization.text import (
     CAPTION_SIZE,
     LINE_SPACING,
@@ -18,7 +19,7 @@ from mmdet_featviz.visualization.text import (
 )
 
 TILE_SIZE, MIN_TILE_WIDTH, GAP, MAX_COLUMNS = 320, 240, 6, 6
-TEXT_COLOR, BAR_WIDTH = (30, 30, 30), 14
+TEXT_COLOR, BAR_WIDTH, TICK, MAX_TICKS = (30, 30, 30), 14, 3, 6
 
 
 def shrink_to_tile(picture: np.ndarray, longest: int = TILE_SIZE) -> np.ndarray:
@@ -73,15 +74,19 @@ def make_heading(title: str, width: int) -> np.ndarray:
 
 
 def add_colorbar(picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Put a color bar to the right of a picture, labeled with the values at its ends and its middle."""
-    height = len(picture)
+    """Put a color bar to the right of a picture, with ticks at round numbers."""
+    height, (low, high) = len(picture), limits
     size = min(CAPTION_SIZE, max(8, height // 8))
-    labels = [f'{value:.4g}' for value in (limits[1], sum(limits) / 2, limits[0])]
-    width = 3 * GAP + BAR_WIDTH + max(text_width(text, size) for text in labels)
+    ticks = round_ticks(low, high, min(max(height // (3 * size), 2), MAX_TICKS))
+    width = 3 * GAP + BAR_WIDTH + TICK + max(text_width(text, size) for _, text in ticks)
     strip = np.full((height, width, 3), 255, np.uint8)
     top, bottom = size // 2 + 2, height - size // 2 - 4
     steps = np.linspace(255, 0, max(bottom - top, 1)).round().astype(np.uint8)
     strip[top : top + len(steps), GAP : GAP + BAR_WIDTH] = colormap[steps]
-    marks = [(top, labels[0]), ((top + bottom) // 2, labels[1]), (bottom, labels[2])]
-    texts = [Text(text, (GAP + BAR_WIDTH + 2, y - size // 2 - 2), size, TEXT_COLOR) for y, text in marks]
+    texts = []
+    for value, text in ticks:
+        share = (value - low) / (high - low) if high > low else 0.0
+        y = top + round((1 - share) * (len(steps) - 1))
+        strip[y, GAP + BAR_WIDTH : GAP + BAR_WIDTH + TICK] = TEXT_COLOR
+        texts.append(Text(text, (GAP + BAR_WIDTH + TICK, y - size // 2 - 2), size, TEXT_COLOR))
     return np.concatenate([picture, draw_texts(strip, texts)], axis=1)

@@ -13,10 +13,10 @@ from mmdet_featviz.evaluation.level_matching import LevelPair
 from mmdet_featviz.structures.placement import identity_placement
 
 
-def draw_tiles(a, b, image=None, seen=None):
+def draw_tiles(a, b, image=None, seen=None, one_scale=True):
     pair, placement = LevelPair(make_level(values=a), make_level(values=b)), identity_placement(SIZE, SIZE)
     seen = np.ones(SIZE, bool) if seen is None else seen
-    heats = HeatmapPair(*(heat_on_image(level, placement, 'center') for level in (pair.a, pair.b)), seen)
+    heats = HeatmapPair(*(heat_on_image(level, placement, 'center') for level in (pair.a, pair.b)), seen, one_scale)
     captions = [[level.name, f'{level.channels} channels, stride {level.stride_text}'] for level in (pair.a, pair.b)]
     return draw_pair(captions, heats, ComparisonScores(0.5, 0.25, 0.125, 0.1), image, Style(colormap='gray', alpha=1.0))
 
@@ -33,6 +33,21 @@ def test_a_and_b_share_one_scale():
     blue, _, red = difference[100, 300].astype(int)
     assert red > blue + 50
     assert np.ptp(difference[100, 10].astype(int)) <= 2  # white: zero
+
+
+def test_without_one_scale_each_fills_its_own_range():
+    """B is A, a thousand times as large: nothing differs but its unit."""
+    values = np.random.default_rng(1).random((8, 12))
+    (_, a), (_, b), (caption, difference) = draw_tiles(values, 1000 * values + 7, one_scale=False)
+    assert np.abs(a[:, :320].astype(int) - b[:, :320]).max() <= 1
+    assert caption[0] == 'B - A, each divided by its range'
+    heats = [
+        heat_on_image(make_level(values=heat), identity_placement(SIZE, SIZE), 'center').astype(np.float64)
+        for heat in (values, values**2)
+    ]
+    units = [(heat - heat.min()) / (heat.max() - heat.min()) for heat in heats]
+    pair = HeatmapPair(*heats, np.ones(SIZE, bool), one_scale=False)
+    np.testing.assert_allclose(pair.difference, units[1] - units[0], atol=1e-6)
 
 
 @pytest.mark.parametrize('image', [None, noise(*SIZE)])

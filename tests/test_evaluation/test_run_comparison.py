@@ -224,7 +224,31 @@ def test_different_reductions_are_reported(tmp_path):
     comparison = RunComparison(Run(a), Run(b), str(tmp_path / 'out'))
     comparison.run()
     assert 'values are not comparable: channels were reduced by max in A and by mean in B' in comparison.summary()
+    assert comparison.summary().endswith('A and B are each drawn in their own range')
     assert 'reduction `mean`' in (tmp_path / 'out' / 'compare.md').read_text()
+    asked = RunComparison(Run(a), Run(b), str(tmp_path / 'common'), share_range=True)
+    asked.run()
+    assert 'their own range' not in asked.summary()
+    drawn, common = (read(tmp_path / name / '1' / 'compare.jpg') for name in ('out', 'common'))
+    assert drawn.shape == common.shape  # equal maps: both ranges are the same
+    assert np.abs(drawn.astype(int) - common).max() > 50  # but for the name of B - A
+
+
+def test_runs_of_different_configs_have_their_own_ranges(tmp_path):
+    (path,) = write_images(tmp_path / 'images', '1.png')
+    a = save_run(tmp_path / 'a', {path: [RANDOM_MAP]}, tmp_path / 'images')
+    b = save_run(tmp_path / 'b', {path: [100 * RANDOM_MAP]}, tmp_path / 'images')
+    pictures_of = {}
+    for config in (None, 'other.py'):
+        info = Path(b) / 'run.json'
+        info.write_text(json.dumps({**json.loads(info.read_text()), 'config': config}))
+        out = tmp_path / f'out {config}'
+        comparison = RunComparison(Run(a), Run(b), str(out), Style(image_format='png', colormap='gray', alpha=1.0))
+        comparison.run()
+        assert ('their own range' in comparison.summary()) == (config is not None)
+        pictures_of[config] = read(out / '1' / 'compare.png')[-200:, :320]  # A
+    assert np.ptp(pictures_of[None][20:-20, 20:300].astype(int)) < 30  # next to 100 times as much
+    assert np.ptp(pictures_of['other.py'][20:-20, 20:300].astype(int)) > 200
 
 
 def test_one_image_is_held_at_a_time(tmp_path, monkeypatch):
@@ -294,6 +318,7 @@ def test_compare_command_runs_two_detectors(tmp_path):
     assert f'skipped: {tmp_path / "my images" / "broken.jpg"} is no readable image' in result.stdout
     assert result.stdout.strip().splitlines()[-1] == (
         f'Feature maps: 2 images compared in {tmp_path / "out"}; '
+        'A and B are each drawn in their own range; '
         'levels without a level of the same stride in the other run: neck_4 of A, neck_0 of B'
     )
     data = json.loads((tmp_path / 'out' / 'compare.json').read_text(encoding='utf-8'))

@@ -81,3 +81,19 @@ def test_colorbar_is_beside_the_picture_from_high_to_low():
     inside = bar[12:185]
     assert (np.diff(inside) <= 0).all()
     assert (inside[0], inside[-1]) == (pytest.approx(255, abs=8), pytest.approx(0, abs=8))
+
+
+@pytest.mark.parametrize('limits', [(-1.5, 2.25), (0.0, 100.0)])
+def test_the_ticks_of_a_colorbar_are_beside_the_color_of_their_values(limits):
+    """In gray, the color beside a tick is its share of the range."""
+    low, high = limits
+    drawn = add_colorbar(noise(200, 300), get_colormap('gray'), limits)
+    marks = np.flatnonzero((drawn[:, 300 + GAP + 14 + 1] == 30).all(1))
+    values = low + drawn[marks, 300 + GAP + 5, 0] / 255 * (high - low)
+    expected = [2, 1, 0, -1] if low < 0 else [100, 50, 0]
+    np.testing.assert_allclose(values, expected, atol=0.01 * (high - low))
+
+
+def test_the_bar_of_a_constant_map_has_its_value():
+    drawn = add_colorbar(noise(200, 300), get_colormap('gray'), (7.0, 7.0))
+    assert len(np.flatnonzero((drawn[:, 300 + GAP + 14 + 1] == 30).all(1))) == 1
