@@ -23,6 +23,7 @@ STYLE = (
     'colormap',
     'alpha',
     'blend',
+    'interpolation',
     'score_thr',
 )  # options of Style that a figure has
 
@@ -106,7 +107,8 @@ class FigureSpec:
         colorbar: Whether to draw color bars.
         labels: Text at boxes: ``full`` (class and score), ``class`` or ``none``.
         style: Options of :class:`mmdet_featviz.Style` that change the heat and which boxes are shown: ``normalize``,
-            ``percentiles``, ``border``, ``colormap``, ``alpha``, ``blend``, ``score_thr``.
+            ``percentiles``, ``border``, ``colormap``, ``alpha``, ``blend``, ``interpolation``,
+            ``score_thr``.
 
     Raises:
         TypeError, ValueError: If an argument has another type or value.

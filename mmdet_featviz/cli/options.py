@@ -12,6 +12,7 @@ import torch
 from mmengine.config import DictAction
 
 from mmdet_featviz.structures.grid import ALIGNMENTS
+from mmdet_featviz.structures.interpolation import INTERPOLATIONS
 from mmdet_featviz.visualization.box_drawing import BOX_KINDS
 from mmdet_featviz.visualization.encoding import ENCODINGS
 from mmdet_featviz.visualization.style import BLENDS, CHANNEL_TILES, MAPS_DTYPES
@@ -33,7 +34,7 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
         'explain',
         'log_to_visualizer',
     ),
-    'how pictures look': ('normalize', 'percentiles', 'border', 'colormap', 'alpha', 'blend', 'align'),
+    'how pictures look': ('normalize', 'percentiles', 'border', 'colormap', 'alpha', 'blend', 'interpolation', 'align'),
     'where and how they are written': (
         'out_dir',
         'image_root',
@@ -51,6 +52,7 @@ CHOICES = {
     'boxes': BOX_KINDS,
     'channel_tiles': CHANNEL_TILES,
     'image_format': tuple(ENCODINGS),
+    'interpolation': INTERPOLATIONS,
     'maps_dtype': MAPS_DTYPES,
 }
 METAVARS = {

@@ -34,6 +34,7 @@ DRAWING_OPTIONS = (  # a video has no run folder, so the others have no meaning
     'colormap',
     'alpha',
     'blend',
+    'interpolation',
     'align',
     'boxes',
     'score_thr',

@@ -41,8 +41,9 @@ def draw_pair(
     for letter, lines, heat, limits, share in zip(
         'AB', captions, (heats.a, heats.b), heats.limits, (scores.inside_a, scores.inside_b)
     ):
-        colors = cv2.applyColorMap(quantize(to_unit(heat, limits)), style.table)
-        picture = colors if image is None else overlay(image, colors, style.alpha, style.blend)
+        gray = quantize(to_unit(heat, limits))
+        colors = cv2.applyColorMap(gray, style.table)
+        picture = colors if image is None else overlay(image, colors, style.alpha, style.blend, gray=gray)
         hatch_unseen(picture, heats.seen, image)
         caption = [f'{letter}: {lines[0]}', *lines[1:]]
         if not math.isnan(share):

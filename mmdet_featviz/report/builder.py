@@ -270,6 +270,7 @@ class Report:
                 colormap=PAGE_COLORMAP if style.colormap == Style.colormap else style.colormap,
                 alpha=style.alpha,
                 blend=style.blend,
+                interpolation=style.interpolation,
                 normalize=style.normalize,
                 percentiles=style.percentiles,
                 score=style.score_thr,

@@ -8,15 +8,15 @@ from typing import Iterator
 
 import numpy as np
 
+from mmdet_featviz.structures.interpolation import interpolate_lines, interpolate_points
 from mmdet_featviz.structures.placement import Placement
 
 ALIGNMENTS = ('auto', 'center', 'corner')
 BLOCK_PIXELS = 2**18  # of a heatmap, that are computed at a time: 1 MiB
-HALF_OF_FLOAT32 = 1e38  # differences of smaller values fit into float32
 
 
 class Grid:
-    """The cells of one feature map, laid over one image, with bilinear interpolation between them.
+    """The cells of one feature map, laid over one image, with interpolation between them.
 
     Args:
         cells: (rows, columns) of the feature map.
@@ -115,7 +115,7 @@ class Grid:
             return values[:0]
         values, across, down = values.astype(np.float64), _nodes(columns), _nodes(rows)
         inside = values[tuple(slice(int(np.ceil(nodes[0])), int(nodes[-1]) + 1) for nodes in (down, across))]
-        edges = _interpolate(values, down[[0, -1]], across), _interpolate(values, down, across[[0, -1]])
+        edges = interpolate_lines(values, down[[0, -1]], across), interpolate_lines(values, down, across[[0, -1]])
         return np.concatenate([part.ravel() for part in (inside, *edges)])
 
     def inside(self, values: np.ndarray, border: int = 0) -> np.ndarray:
@@ -151,18 +151,25 @@ class Grid:
             heatmap[rows] = block
         return heatmap
 
-    def heatmap_blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    def heatmap_blocks(self, values: np.ndarray, interpolation: str = 'bilinear') -> Iterator[tuple[slice, np.ndarray]]:
         """Interpolate as :meth:`heatmap` does, a block of rows at a time.
 
         What is computed from a block stays in the processor's cache.
+
+        Args:
+            values: Values of the cells (rows, columns).
+            interpolation: One of `INTERPOLATIONS`; :meth:`heatmap`, and so every figure that is measured, is bilinear.
 
         Yields:
             The rows of the image, and their values (rows, width).
         """
         if not self.placement.is_separable:
-            yield from self._warped_blocks(values)
+            yield from self._warped_blocks(values, interpolation)
             return
         rows, columns = self._cell_positions
+        if interpolation == 'cubic':  # would reach cells of padding
+            window = self.window()
+            values, rows, columns = values[window], rows - window[0].start, columns - window[1].start
         seen_rows, seen_columns = self.placement.seen_ranges
         height, width = self.placement.image_size
         rows_at_once = max(BLOCK_PIXELS // max(width, 1), 1)
@@ -170,56 +177,27 @@ class Grid:
             stop = min(start + rows_at_once, height)
             first, last = (min(max(row, seen_rows.start), seen_rows.stop) for row in (start, stop))
             here = rows[first - seen_rows.start : last - seen_rows.start]
-            block = _interpolate(values, here, columns) if len(here) else np.zeros((0, len(columns)), values.dtype)
+            block = (
+                interpolate_lines(values, here, columns, interpolation)
+                if len(here)
+                else np.zeros((0, len(columns)), values.dtype)
+            )
             if not self.placement.all_seen:
                 seen, block = block, np.zeros((stop - start, width), values.dtype)
                 block[first - start : last - start, seen_columns] = seen
             yield slice(start, stop), block
 
-    def _warped_blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    def _warped_blocks(self, values: np.ndarray, interpolation: str) -> Iterator[tuple[slice, np.ndarray]]:
         """The same for any homography; zero at pixels that the network did not see."""
         dtype, values = values.dtype, values.astype(np.float64)
         for block, x, y in self.placement.row_blocks():
             seen = self.placement.seen[block]
             rows, columns = self._to_cells(np.where(seen, y, 0), 0), self._to_cells(np.where(seen, x, 0), 1)
-            (top, down), (left, along) = _split_positions(rows, self.cells[0]), _split_positions(columns, self.cells[1])
-            bottom, right = np.minimum(top + 1, self.cells[0] - 1), np.minimum(left + 1, self.cells[1] - 1)
-            upper = values[top, left] + (values[top, right] - values[top, left]) * along
-            lower = values[bottom, left] + (values[bottom, right] - values[bottom, left]) * along
-            yield block, np.where(seen, upper + (lower - upper) * down, 0).astype(dtype)
+            heat = interpolate_points(values, rows, columns, interpolation)
+            yield block, np.where(seen, heat, 0).astype(dtype)
 
 
 def _nodes(positions: np.ndarray) -> np.ndarray:
     """The lowest and highest of some cell positions, and the whole cells between them."""
     low, high = positions.min(), positions.max()
     return np.concatenate([[low], np.arange(np.ceil(low), np.floor(high) + 1), [high]])
-
-
-def _split_positions(positions: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split cell positions into the cell before (at most the last but one) and the fraction toward the next cell."""
-    before = np.minimum(positions.astype(np.intp), max(cells - 2, 0))
-    return before, positions - before
-
-
-def _interpolate(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear interpolation of finite values at each crossing of row and column positions (in cells).
-
-    In the type of the values, or in float64 if the difference of two values could overflow float32. Columns are
-    interpolated first, while there are few rows. A matrix product would start BLAS threads that compete with the
-    detector for the cores. OpenCV's resize cannot shift by a fraction of a cell, and its warps round positions to 1/32
-    of a cell (two pixels at stride 64).
-    """
-    (top, down), (left, along) = _split_positions(rows, len(values)), _split_positions(columns, values.shape[1])
-    first = top.min()
-    needed = values[first : top.max() + 2]
-    dtype = values.dtype if np.abs(needed).max() < HALF_OF_FLOAT32 else np.dtype(np.float64)
-    needed, top = needed.astype(dtype, copy=False), top - first
-    wide = needed.take(left, axis=1)
-    steps = needed.take(np.minimum(left + 1, values.shape[1] - 1), axis=1)
-    steps -= wide
-    steps *= along.astype(dtype)
-    wide += steps
-    result = np.diff(wide, axis=0, append=wide[-1:]).take(top, axis=0)
-    result *= down.astype(dtype)[:, None]
-    result += wide.take(top, axis=0)
-    return result.astype(values.dtype, copy=False)

@@ -64,14 +64,26 @@ def get_colormap(name: str) -> np.ndarray:
     raise ValueError(f'unknown color map {name!r}: use one of OpenCV or matplotlib, for example {examples}')
 
 
-def overlay(image: np.ndarray, heat: np.ndarray, alpha: float, blend: str, out: np.ndarray | None = None) -> np.ndarray:
+def overlay(
+    image: np.ndarray,
+    heat: np.ndarray,
+    alpha: float,
+    blend: str,
+    out: np.ndarray | None = None,
+    gray: np.ndarray | None = None,
+) -> np.ndarray:
     """Lay a colored heatmap over an image of the same size.
 
     Args:
         image: (H, W, 3), uint8.
         heat: (H, W, 3), uint8.
         alpha: Weight of the heatmap, 0 to 1.
-        blend: ``alpha`` for ``(1 - alpha) * image + alpha * heat``, or ``add`` for ``image + alpha * heat``, clipped.
+        blend: ``alpha`` for ``(1 - alpha) * image + alpha * heat``, ``fade`` for the same with the weight ``alpha *
+            gray / 255`` at each pixel, or ``add`` for ``image + alpha * heat``, clipped.
         out: (H, W, 3), uint8, contiguous; the result is written there. None makes a new array.
+        gray: (H, W), uint8: the heat before it was colored, for ``fade``.
     """
+    if blend == 'fade':
+        weight = gray * np.float32(alpha / 255)
+        return cv2.blendLinear(image, heat, 1 - weight, weight, out)
     return cv2.addWeighted(image, 1.0 if blend == 'add' else 1 - alpha, heat, alpha, 0, out)

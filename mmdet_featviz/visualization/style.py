@@ -9,6 +9,7 @@ import numpy as np
 
 from mmdet_featviz.capture.channel_selection import parse_channel_choice
 from mmdet_featviz.structures.grid import ALIGNMENTS
+from mmdet_featviz.structures.interpolation import INTERPOLATIONS
 from mmdet_featviz.utils.arguments import (
     check_choice,
     check_choice_or_range,
@@ -22,7 +23,7 @@ from mmdet_featviz.visualization.colors import get_colormap
 from mmdet_featviz.visualization.encoding import ENCODINGS
 
 NORMALIZATIONS = ('image', 'percentile', 'max', 'layer', 'run')
-BLENDS = ('alpha', 'add')
+BLENDS = ('alpha', 'fade', 'add')
 PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 'scores')
 KINDS = (*PICTURES, 'maps', 'raw')
 CHANNEL_TILES = ('overlay', 'heatmap')
@@ -44,8 +45,11 @@ class Style:
             on them; they are drawn all the same.
         colormap: Any OpenCV or matplotlib color map.
         alpha: Weight of the heat in the overlay, 0 to 1.
-        blend: ``alpha``: ``(1 - alpha) * image + alpha * heatmap``; ``add``: ``image + alpha * heatmap``, clipped at
-            white.
+        blend: ``alpha``: ``(1 - alpha) * image + alpha * heatmap``; ``fade``: the same with a weight that grows with
+            the heat, from 0 at the first color to `alpha` at the last, so that cold regions keep the colors of the
+            image; ``add``: ``image + alpha * heatmap``, clipped at white.
+        interpolation: How heat is drawn between cells: ``bilinear``, ``nearest`` (each cell as a block) or ``cubic``.
+            Explanations and the report page are bilinear.
         align: Where the value of a cell is: at the center of its receptive field, as found from the network with the
             weights that are loaded (``auto``), or, in the block of input pixels that the cell covers, at its ``center``
             or at its top left ``corner``. Where no receptive field is found, ``auto`` is ``center``.
@@ -78,6 +82,7 @@ class Style:
     colormap: str = 'jet'
     alpha: float = 0.4
     blend: str = 'alpha'
+    interpolation: str = 'bilinear'
     align: str = 'auto'
     save: Sequence[str] | str = ('overlay',)
     image_format: str = 'jpg'
@@ -102,6 +107,7 @@ class Style:
         check_number('alpha', self.alpha, 0, 1)
         check_number('score_thr', self.score_thr)
         check_choice('blend', self.blend, BLENDS)
+        check_choice('interpolation', self.interpolation, INTERPOLATIONS)
         check_choice('align', self.align, ALIGNMENTS)
         check_choice('image_format', self.image_format, tuple(ENCODINGS))
         check_choice('channel_tiles', self.channel_tiles, CHANNEL_TILES)

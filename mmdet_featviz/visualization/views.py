@@ -314,10 +314,11 @@ class Views:
         if self.style.normalize == 'max':  # as published code does: negative cells are 0, also to their neighbors
             values = np.maximum(values, 0)
         picture = np.empty((*grid.placement.image_size, 3), np.uint8)
-        for rows, heat in grid.heatmap_blocks(to_unit(values, limits)):
-            colors = cv2.applyColorMap(quantize(heat), self.style.table, picture[rows] if image is None else None)
+        for rows, heat in grid.heatmap_blocks(to_unit(values, limits), self.style.interpolation):
+            gray = quantize(heat)
+            colors = cv2.applyColorMap(gray, self.style.table, picture[rows] if image is None else None)
             if image is not None:
-                overlay(image[rows], colors, self.style.alpha, self.style.blend, picture[rows])
+                overlay(image[rows], colors, self.style.alpha, self.style.blend, picture[rows], gray)
         return hatch_unseen(picture, seen, image, 0.5 if image is None else self.style.alpha)
 
     def place_level(self, level: Level, placement: Placement) -> PlacedLevel:

@@ -146,9 +146,19 @@ def test_the_saved_picture_equals_the_hooks_overlay(page, run, tmp_path):
 
 
 @pytest.mark.parametrize('alpha', [0.3, 1])
-def test_added_heat_on_screen_equals_the_hooks_overlay(browser, run, tmp_path, alpha):
-    added = write_run(tmp_path / 'run', run.snapshots(), blend='add')
-    assert difference_on_screen(Page(browser, write_report(added)), added, alpha=alpha, blend='add') < 3
+@pytest.mark.parametrize('blend', ['add', 'fade'])
+def test_blended_heat_on_screen_equals_the_hooks_overlay(browser, run, tmp_path, alpha, blend):
+    blended = write_run(tmp_path / 'run', run.snapshots(), blend=blend)
+    assert difference_on_screen(Page(browser, write_report(blended)), blended, alpha=alpha, blend=blend) < 3
+
+
+def test_the_page_says_that_it_does_not_interpolate_as_the_pictures(browser, page, run, tmp_path):
+    page.open('image=street/1')
+    assert 'bilinear' not in page.text('#notes')
+    nearest = write_run(tmp_path / 'run', run.snapshots(), interpolation='nearest')
+    page = Page(browser, write_report(nearest))
+    page.open('image=street/1')
+    assert 'Drawn bilinearly here, not nearest as in the pictures.' in page.text('#notes')
 
 
 def test_a_pixel_of_the_canvas_has_the_value_of_the_map(page, run):

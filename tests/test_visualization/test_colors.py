@@ -60,6 +60,19 @@ def test_overlay_equals_its_formula(blend):
     assert np.abs(overlay(image, heat, 0.3, blend) - expected).max() <= 0.5 + 1e-6
 
 
+def test_faded_heat_is_as_opaque_as_it_is_hot():
+    image, heat = noise(60, 80, seed=1), noise(60, 80, seed=2)
+    gray = np.random.default_rng(0).integers(0, 256, (60, 80)).astype(np.uint8)
+    gray[0] = 0
+    gray[1] = 255
+    weight = 0.7 * gray[..., None] / 255
+    drawn = overlay(image, heat, 0.7, 'fade', gray=gray)
+    assert np.abs(drawn - ((1 - weight) * image.astype(float) + weight * heat)).max() <= 0.51
+    np.testing.assert_array_equal(drawn[0], image[0])
+    full = overlay(image, heat, 1.0, 'fade', gray=gray)
+    np.testing.assert_array_equal(full[1], heat[1])
+
+
 def test_color_maps_come_from_opencv_then_matplotlib():
     gray = np.arange(256, dtype=np.uint8)[:, None]
     np.testing.assert_array_equal(get_colormap('jet'), cv2.applyColorMap(gray, cv2.COLORMAP_JET))

@@ -129,9 +129,10 @@ const heat = (() => {
 
   /**
    * Draw a level over the whole canvas, in the colors of `table`; transparent below the threshold (0–1). What the
-   * network did not see is hatched. With `isPositive`, negative cells are 0.
+   * network did not see is hatched. With `isPositive`, negative cells are 0. With `fades`, colors are as opaque as they
+   * are hot.
    */
-  function draw(canvas, level, range, size, table, threshold, isPositive) {
+  function draw(canvas, level, range, size, table, threshold, isPositive, fades) {
     const { width, height } = canvas;
     const context = canvas.getContext('2d', { willReadFrequently: true });
     const picture = context.createImageData(width, height);
@@ -141,8 +142,12 @@ const heat = (() => {
     for (let at = 0; at < heats.length; at++) {
       const value = clamp(heats[at], 0, 1);
       // Round down, as the Python drawing does.
-      if (value >= threshold) pixels[at] = table[Math.floor(value * 255)];
-      else if (Number.isNaN(value)) pixels[at] = unseen(at);
+      const gray = Math.floor(value * 255);
+      if (value >= threshold) {
+        pixels[at] = table[gray];
+        if (fades) picture.data[4 * at + 3] = gray;
+      }
+      if (Number.isNaN(value)) pixels[at] = unseen(at);
     }
     context.putImageData(picture, 0, 0);
   }

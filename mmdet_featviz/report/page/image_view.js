@@ -119,6 +119,8 @@ const imageView = (() => {
     if (!shot.sides[0].boxes.length) words.push('No boxes: neither predictions nor ground truth.');
     if (shot.photo === null) words.push('The image file could not be read.');
     if (shot.sides.some(({ cropped }) => cropped)) words.push('Hatched: not seen by the network.');
+    const { interpolation } = run.settings;
+    if (interpolation !== 'bilinear') words.push(`Drawn bilinearly here, not ${interpolation} as in the pictures.`);
     if (run.runs.length > 1 && shot.sides.length < 2) {
       words.push(shot.resized ? 'Run B has this image in another size.' : 'Run B has no such image.');
     }

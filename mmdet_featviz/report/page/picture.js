@@ -60,7 +60,8 @@ const picture = (() => {
       if (!level) return;
       heat.decode(level);
       const now = look();
-      heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max');
+      const fades = run.settings.blend === 'fade' && shot.photo !== null;
+      heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max', fades);
     }
     return { frame, stage, boxes: outlines, level, letter, size: shot.size, range, paint };
   }

@@ -1,0 +1,98 @@
+"""Interpolation: nearest, bilinear and cubic interpolation between the cells of a map."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+
+INTERPOLATIONS = ('bilinear', 'nearest', 'cubic')
+HALF_OF_FLOAT32 = 1e38  # differences of smaller values fit into float32
+Taps = 'list[tuple[np.ndarray, np.ndarray]]'  # cells and their weights, for each position
+
+
+def interpolate_lines(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, kind: str = 'bilinear') -> np.ndarray:
+    """Interpolate finite values at each crossing of row and column positions.
+
+    Args:
+        values: (R, C).
+        rows: (H,) positions in rows, from 0 to R - 1.
+        columns: (W,) positions in columns, from 0 to C - 1.
+        kind: One of `INTERPOLATIONS`.
+
+    Returns:
+        (H, W), of the type of the values.
+    """
+    if kind == 'bilinear':
+        return _bilinear(values, rows, columns)
+    taps = TAPS[kind]
+    wide = sum(values[:, cells] * weights for cells, weights in taps(columns, values.shape[1]))
+    result = sum(wide[cells] * weights[:, None] for cells, weights in taps(rows, len(values)))
+    return result.astype(values.dtype, copy=False)
+
+
+def interpolate_points(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, kind: str = 'bilinear') -> np.ndarray:
+    """Interpolate values (R, C), float64, at points with row and column positions of any one shape."""
+    if kind == 'bilinear':
+        (top, down), (left, along) = split_positions(rows, len(values)), split_positions(columns, values.shape[1])
+        bottom, right = np.minimum(top + 1, len(values) - 1), np.minimum(left + 1, values.shape[1] - 1)
+        upper = values[top, left] + (values[top, right] - values[top, left]) * along
+        lower = values[bottom, left] + (values[bottom, right] - values[bottom, left]) * along
+        return upper + (lower - upper) * down
+    taps = TAPS[kind]
+    across = taps(columns, values.shape[1])
+    return sum(
+        values[row_cells, column_cells] * (row_weights * column_weights)
+        for row_cells, row_weights in taps(rows, len(values))
+        for column_cells, column_weights in across
+    )
+
+
+def split_positions(positions: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split cell positions into the cell before (at most the last but one) and the fraction toward the next cell."""
+    before = np.minimum(positions.astype(np.intp), max(cells - 2, 0))
+    return before, positions - before
+
+
+def _nearest(positions: np.ndarray, cells: int) -> Taps:
+    nearest = np.minimum((positions + 0.5).astype(np.intp), cells - 1)
+    return [(nearest, np.ones(positions.shape))]
+
+
+def _cubic(positions: np.ndarray, cells: int) -> Taps:
+    """Cubic convolution with a = -1/2: Keys, IEEE Trans. ASSP 29(6), 1981, equation 15; cells repeat at the sides."""
+    before, t = split_positions(positions, cells)
+    weights = (
+        (-t + 2 * t**2 - t**3) / 2,
+        (2 - 5 * t**2 + 3 * t**3) / 2,
+        (t + 4 * t**2 - 3 * t**3) / 2,
+        (-(t**2) + t**3) / 2,
+    )
+    return [(np.clip(before + k, 0, cells - 1), weight) for k, weight in enumerate(weights, -1)]
+
+
+TAPS: dict[str, Callable[[np.ndarray, int], Taps]] = {'nearest': _nearest, 'cubic': _cubic}
+
+
+def _bilinear(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Bilinear interpolation of finite values at each crossing of row and column positions (in cells).
+
+    In the type of the values, or in float64 if the difference of two values could overflow float32. Columns are
+    interpolated first, while there are few rows. A matrix product would start BLAS threads that compete with the
+    detector for the cores. OpenCV's resize cannot shift by a fraction of a cell, and its warps round positions to 1/32
+    of a cell (two pixels at stride 64).
+    """
+    (top, down), (left, along) = split_positions(rows, len(values)), split_positions(columns, values.shape[1])
+    first = top.min()
+    needed = values[first : top.max() + 2]
+    dtype = values.dtype if np.abs(needed).max() < HALF_OF_FLOAT32 else np.dtype(np.float64)
+    needed, top = needed.astype(dtype, copy=False), top - first
+    wide = needed.take(left, axis=1)
+    steps = needed.take(np.minimum(left + 1, values.shape[1] - 1), axis=1)
+    steps -= wide
+    steps *= along.astype(dtype)
+    wide += steps
+    result = np.diff(wide, axis=0, append=wide[-1:]).take(top, axis=0)
+    result *= down.astype(dtype)[:, None]
+    result += wide.take(top, axis=0)
+    return result.astype(values.dtype, copy=False)
