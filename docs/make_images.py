@@ -80,6 +80,17 @@ def report_page(folder):
     return screenshot(f'{page}#image={SCENE.stem}&level=neck_2&sort=gain&down=1')
 
 
+def print_figure(folder):
+    """The worked example of the guide on figures."""
+    for name, run_name in (('atss_shapes', 'run_atss'), ('faster_rcnn_shapes', 'run_faster_rcnn')):
+        config = DEMO.parent / f'{name}.py'
+        options = ['--featviz-dir', folder / run_name, '--work-dir', folder / 'work', '--save', 'maps']
+        run('test.py', config, config.with_suffix('.pth'), *options, '--max-images', 4, '--explain', 'targets=top 1')
+    command = [sys.executable, '-m', 'mmdet_featviz', 'figure', DEMO.parent / 'figure.yml', '--out', 'figure.png']
+    subprocess.run(command, check=True, cwd=folder)
+    return folder / 'figure.png'
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', type=Path, help="YOLOX-nano for mmdet's yolox_nano_8xb8-300e_coco.py")
@@ -124,6 +135,7 @@ def main():
         levels = [cv2.imread(str(fields / 'astronaut' / f'{name}.receptive_field.jpg')) for name in FIELDS]
         keep(np.hstack(levels), 'receptive_field', 640)
         keep(report_page(folder), 'report', 1280)
+        keep(print_figure(folder), 'figure', 1600)
 
 
 if __name__ == '__main__':

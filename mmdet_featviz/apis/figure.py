@@ -46,9 +46,7 @@ def draw_figure(spec: FigureSpec | Mapping[str, Any] | str | os.PathLike) -> Fig
     """
     spec = parse_figure(spec)
     style = Style(**spec.style)
-    sources = {
-        folder: _Source(folder, style, spec.style) for folder in {column.run or spec.run for column in spec.columns}
-    }
+    sources = {folder: _Source(folder, style) for folder in {column.run or spec.run for column in spec.columns}}
     rows = [_row(row, [(column, sources[column.run or spec.run]) for column in spec.columns]) for row in spec.rows]
     look = FigureLook(
         style.table, spec.width, spec.dpi, spec.font, spec.font_size, _share(spec, rows), spec.colorbar, spec.labels
@@ -88,16 +86,13 @@ class _Source:
 
     Args:
         folder: Folder of the run.
-        style: How its maps are drawn; they are placed by the run's own `align`.
-        given: The options of the style that were given, not left at their defaults.
+        style: How its maps are drawn; they are placed by the run's own `align`. The range of an explanation is always
+            from zero to its largest value.
     """
 
-    def __init__(self, folder: str, style: Style, given: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str, style: Style) -> None:
         self.run = Run(folder)
         self.style = replace(style, align=self.run.info.get('style', {}).get('align', 'center'))
-        self._normalize = given.get('normalize', LOOK['normalize'])
-        if self._normalize == 'run':  # is for activation maps
-            self._normalize = LOOK['normalize']
         self._paths: dict[str, str] = {}  # {image key: maps of its first pass}
         for path in self.run.paths:
             key = osp.relpath(osp.dirname(path), self.run.folder).replace(os.sep, '/')
@@ -162,7 +157,7 @@ class _Source:
 
     def _explanation(self, key: str, patterns: Sequence[str]) -> Explanation:
         """The first explanation of an image whose name matches all patterns."""
-        style = replace(self.style, **{**LOOK, 'normalize': self._normalize})
+        style = replace(self.style, **LOOK)
         names = []
         for path in self.run.explanations.get(key, ()):
             explanation = load_explanation(path, self.run.info, style)

@@ -108,7 +108,8 @@ class FigureSpec:
         labels: Text at boxes: ``full`` (class and score), ``class`` or ``none``.
         style: Options of :class:`mmdet_featviz.Style` that change the heat and which boxes are shown: ``normalize``,
             ``percentiles``, ``border``, ``colormap``, ``alpha``, ``blend``, ``interpolation``,
-            ``score_thr``.
+            ``score_thr``. Ranges are those of the whole image, also where it is cropped; that of an explanation is from
+            zero to its largest value.
 
     Raises:
         TypeError, ValueError: If an argument has another type or value.

@@ -1,18 +1,19 @@
 """Figures for print: pixels, vectors, fonts, layout, ranges, and errors of what is asked for."""
 
 import re
+from dataclasses import fields
 from itertools import combinations
 
 import cv2
 import numpy as np
 import pytest
-from conftest import noise, read
+from conftest import ROOT, noise, read
 from figure_runs import BOXES, CORNERS, SIZE, map_of, save_figure_run
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from mmdet_featviz import draw_figure
-from mmdet_featviz.apis.figure_spec import FigureSpec, parse_figure
+from mmdet_featviz.apis.figure_spec import ColumnSpec, FigureSpec, RowSpec, parse_figure
 from mmdet_featviz.visualization.colors import get_colormap
 
 DPI = 100
@@ -334,3 +335,31 @@ def test_a_wrong_file_ends_with_a_message(tmp_path, content, message):
     (tmp_path / 'figure.yaml').write_text(content, encoding='utf-8')
     with pytest.raises((TypeError, ValueError), match=message):
         draw_figure(tmp_path / 'figure.yaml')
+
+
+@pytest.mark.parametrize('language', ['en', 'zh_cn'])
+def test_the_example_of_the_guide_is_the_bundled_file(language, tmp_path):
+    page = (ROOT / 'docs' / language / 'user_guides' / 'figures.md').read_text(encoding='utf-8')
+    (tmp_path / 'figure.yml').write_text(re.search('```yaml\n(.*?)```', page, re.DOTALL).group(1), encoding='utf-8')
+    assert parse_figure(tmp_path / 'figure.yml') == parse_figure(ROOT / 'configs' / 'demo' / 'figure.yml')
+
+
+@pytest.mark.parametrize('language', ['en', 'zh_cn'])
+def test_the_guide_has_all_entries(language):
+    page = (ROOT / 'docs' / language / 'user_guides' / 'figures.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| (`.*?`) \|', page, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r'`(\w+)`', row)]
+    assert named == [
+        'rows',
+        'columns',
+        'run',
+        'width',
+        'dpi',
+        'font',
+        'font_size',
+        'share',
+        'colorbar',
+        'labels',
+        'style',
+    ] + [option.name for kind in (RowSpec, ColumnSpec) for option in fields(kind)]
+    assert set(named[:11]) == {option.name for option in fields(FigureSpec)}
