@@ -178,6 +178,13 @@ def _sharing(cell: tuple[int, int], share: str) -> Hashable:
     return {'tile': cell, 'row': cell[0], 'column': cell[1], 'figure': None}[share]
 
 
+def _tick_distance(ticks: Sequence[tuple[float, str]], limits: tuple[float, float], length: int) -> float:
+    """Distance of two ticks of a bar of a length; of a single one, the length."""
+    if len(ticks) < 2:
+        return length
+    return (ticks[1][0] - ticks[0][0]) / (limits[1] - limits[0]) * length
+
+
 class FigureLayout:
     """Where everything in a figure is. All tiles have one width, and the height that their rows need.
 
@@ -338,8 +345,14 @@ class FigureLayout:
         # Shorter by half a line at both ends, where a label may be.
         margin = self.line_height(look.small_size) // 2
         area = Area(tile.right + gap, tops + margin, tile.right + gap + thickness, tile.bottom - margin)
-        most = min(MOST_TICKS, area.height // self.line_height(look.small_size))
-        return Bar(limits, area, True, round_ticks(*limits, max(most, 2)))
+        height = self.line_height(look.small_size)
+        ticks = round_ticks(*limits, max(min(MOST_TICKS, area.height // height), 2))
+        if _tick_distance(ticks, limits, area.height) < height / LINE:  # digits are lower than a line
+            raise ValueError(
+                f'tiles of {tile.height / look.dpi * MM_PER_INCH:.0f} mm are too low for the ticks of their color '
+                'bars: set share to column or colorbar to false'
+            )
+        return Bar(limits, area, True, ticks)
 
     def _lying_bar(self, limits: tuple[float, float], area: Area) -> Bar:
         """A horizontal bar with as many ticks as have place; a label reaches beyond it by at most half of its width."""
@@ -349,5 +362,10 @@ class FigureLayout:
             widest = max(self.text_width(text, size) for _, text in ticks)
             bar = area._replace(left=area.left + widest // 2, right=area.right - widest // 2)
             if widest + self.look.pixels(2 * SMALL_GAP) < bar.width / max(len(ticks), 1):
-                break
+                return Bar(limits, bar, False, ticks)
+        if _tick_distance(ticks, limits, bar.width) <= widest:
+            raise ValueError(
+                f'columns of {area.width / self.look.dpi * MM_PER_INCH:.0f} mm are too narrow for the ticks of their '
+                'color bars: make the figure wider, or set share to row or colorbar to false'
+            )
         return Bar(limits, bar, False, ticks)

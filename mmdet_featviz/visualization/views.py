@@ -324,8 +324,10 @@ class Views:
     def place_level(self, level: Level, placement: Placement) -> PlacedLevel:
         """Lay a level over an image."""
         grid = Grid(level.values.shape, level.stride, placement, self.style.align, level.offset)
-        own = self._own_range(level.values, grid, level.score_of is not None)
-        return PlacedLevel(level, grid, find_visible_range(level.values, grid), own, placement.seen)
+        own = visible = find_visible_range(level.values, grid)
+        if self.style.border or self.style.normalize == 'percentile':
+            own = self._own_range(level.values, grid, level.score_of is not None)
+        return PlacedLevel(level, grid, visible, own, placement.seen)
 
     def _own_range(self, values: np.ndarray, grid: Grid, are_scores: bool = False) -> tuple[float, float] | None:
         """The range of a map by the style. Scores have no percentiles: most cells of a class are near zero."""

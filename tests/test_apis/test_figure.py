@@ -68,6 +68,25 @@ def test_pixels_of_a_tile_are_those_of_the_pictures_of_the_run(run, tmp_path):
     assert (picture[:, SIZE[1] : SIZE[1] + GAP] == 255).all()
 
 
+@pytest.mark.parametrize(
+    'style',
+    [
+        dict(normalize='percentile', percentiles=(10, 90)),
+        dict(normalize='layer', border=1),
+        dict(normalize='run'),
+        dict(normalize='max', blend='fade', alpha=0.8, colormap='viridis'),
+        dict(normalize=(0.2, 0.6), interpolation='nearest', blend='add'),
+        dict(interpolation='cubic', colormap='cividis', alpha=1.0),
+    ],
+    ids=str,
+)
+def test_each_option_of_the_style_does_what_it_does_in_the_pictures_of_a_run(tmp_path, style):
+    styled = save_figure_run(tmp_path, **style)
+    picture = png_of(plain(styled, ['neck_0', 'neck_1'], share='tile', style=style), tmp_path)
+    for column, level in enumerate(('neck_0', 'neck_1')):
+        np.testing.assert_array_equal(tile_of(picture, column), read(f'{styled}/a/{level}.png'))
+
+
 def test_an_explanation_has_the_heat_of_its_picture(run, tmp_path):
     picture = tile_of(png_of(plain(run, ['explain']), tmp_path), 0)
     expected = read(f'{run}/a/explain/000_star_0.90.odam.png')
@@ -300,6 +319,14 @@ def test_labels_without_a_place_are_left_out_and_counted(tmp_path, capsys):
             "the name 'a very long name of a row' is longer",
         ),
         (dict(columns=['image'] * 30), '30 columns do not fit into 180 mm'),
+        (
+            dict(columns=['neck_0'] * 4, share='column', width=40, style=dict(normalize=[1.00011, 1.00099])),
+            'columns of 9 mm are too narrow for the ticks of their color bars: make the figure wider',
+        ),
+        (
+            dict(columns=['neck_0'], share='row', rows=[dict(image='a', crop=[0, 0, 111, 4])], width=60),
+            'tiles of 2 mm are too low for the ticks of their color bars: set share to column',
+        ),
         (dict(run=None), "no run is named for the column 'image'"),
         (dict(font='Helvetiva'), "no font 'Helvetiva' is installed"),
         (dict(font_size=5), 'font_size must lie between 6 and 72'),
