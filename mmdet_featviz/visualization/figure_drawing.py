@@ -29,7 +29,7 @@ from mmdet_featviz.visualization.figure_layout import (
 )
 from mmdet_featviz.visualization.label_places import free_place
 
-EDGE = 1e-6  # pixels: a rounding error beyond a whole pixel would stretch an image by one
+EDGE = 1e-6  # pixels: older matplotlib rounds up, so that an error beyond a whole pixel stretches an image by one
 LINE_WIDTH, FRAME_WIDTH = 0.9, 0.4  # points
 INSET_COLOR, TEXT_COLOR = '#ffd400', 'black'
 

@@ -115,11 +115,16 @@ def test_an_inset_is_the_part_enlarged_in_the_corner_with_the_fewest_boxes(run, 
     scale = min(0.42 * SIZE[1] / 20, 0.42 * SIZE[0] / 13)
     width, height = round(20 * scale), round(13 * scale)
     enlarged = cv2.resize(noise(*SIZE, seed=0)[5:18, 60:80], (width, height), interpolation=cv2.INTER_LINEAR)
-    bottom, right = SIZE[0] - 2, SIZE[1] - 2
     inner = (slice(3, -3), slice(3, -3))  # without the frame
+    bottom, right = SIZE[0] - 2, SIZE[1] - 2
     for column in (0, 1):
         inset = tile_of(drawn, column)[bottom - height : bottom, right - width : right]
         np.testing.assert_array_equal(inset[inner], enlarged[inner])
+    spec = plain(
+        run, ['image', 'both'], rows=spec['rows'], style=dict(score_thr=0.1)
+    )  # two boxes, the left one higher up
+    inset = tile_of(png_of(spec, tmp_path), 0)[bottom - height : bottom, 2 : 2 + width]
+    np.testing.assert_array_equal(inset[inner], enlarged[inner])
 
 
 @pytest.mark.parametrize(('width', 'dpi'), [(88, 300), (180, 150), (123.4, 237)])
