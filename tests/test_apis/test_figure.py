@@ -120,9 +120,8 @@ def test_an_inset_is_the_part_enlarged_in_the_corner_with_the_fewest_boxes(run, 
     for column in (0, 1):
         inset = tile_of(drawn, column)[bottom - height : bottom, right - width : right]
         np.testing.assert_array_equal(inset[inner], enlarged[inner])
-    spec = plain(
-        run, ['image', 'both'], rows=spec['rows'], style=dict(score_thr=0.1)
-    )  # two boxes, the left one higher up
+    # Two boxes, of which the right one covers more of its corner.
+    spec = plain(run, ['image', 'pred'], rows=spec['rows'], style=dict(score_thr=0.1))
     inset = tile_of(png_of(spec, tmp_path), 0)[bottom - height : bottom, 2 : 2 + width]
     np.testing.assert_array_equal(inset[inner], enlarged[inner])
 
