@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from mmdet_featviz.apis.inference import batch_of_one, build_pipeline, check_detector, check_image, is_unreadable
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder
-from mmdet_featviz.apis.visualizer import without_drawing
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
@@ -109,8 +108,7 @@ def explain_batch(
     request = ExplanationRequest(method, targets, layers, of, options)
     dataset_meta = dataset_meta or getattr(unwrap_detector(model), 'dataset_meta', None)
     batch = DetectorBatch(model, data, request.layers)
-    with without_drawing():
-        maps = request.explain(batch, class_names(dataset_meta))
+    maps = request.explain(batch, class_names(dataset_meta))
     snapshots = snapshots_of(batch.model, batch.plain_pass, dataset_meta, keys, array)
     explanations: list[list[Explanation]] = [[] for _ in snapshots]
     for target, levels in maps.items():

@@ -10,7 +10,6 @@ from mmengine.dataset import BaseDataset
 from torch import nn
 from tqdm import tqdm
 
-from mmdet_featviz.apis.visualizer import without_drawing
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.evaluation.explanation_plot import plot_curves
 from mmdet_featviz.evaluation.explanation_scores import Protocol, score_explanations
@@ -125,8 +124,7 @@ def _score(
     model: nn.Module, sample: Mapping[str, Any], names: Sequence[str], protocol: Protocol, most: int
 ) -> list[dict[str, Any]]:
     batch = DetectorBatch(unwrap_detector(model), {key: [value] for key, value in sample.items()}, protocol.layers)
-    with without_drawing():
-        (rows,) = score_explanations(batch, names, protocol, most)
+    (rows,) = score_explanations(batch, names, protocol, most)
     image = image_path(sample['data_samples'].metainfo)
     return [dict(image=image, **row) for row in rows]
 

@@ -499,8 +499,7 @@ class FeatureVisualizer:
         detections = [detections_of(result) for result in results] or None
         batch = DetectorBatch(self.taps.model, data, request.layers, detections=detections, features=features)
         explanations: dict[int, list[Explanation]] = {index: [] for index in snapshots}
-        with without_drawing():
-            maps = request.explain(batch, names, list(snapshots))
+        maps = request.explain(batch, names, list(snapshots))
         for target, levels in maps.items():
             snapshot = snapshots[target.image]
             explanations[target.image].append(explanation_of(target, request.method, levels, snapshot, style))
