@@ -157,7 +157,7 @@ class DetectorBatch:
     def _observed(self, layers: Sequence[str], gradients: bool) -> Iterator[TappedPass]:
         expected = self.detections  # before the taps are there, which would see this pass too
         taps = GradientTaps(self.model, layers, gradients)
-        with nested_passes(), boxes_only(self.model), taps:
+        with nested_passes(), taps:
             with reusing(self.model, self._features, taps):
                 detections = self._predict(self.data)
             (pass_,) = taps.take()
@@ -174,6 +174,7 @@ class DetectorBatch:
         devices = sorted({parameter.device.index for parameter in self.model.parameters() if parameter.is_cuda})
         with ExitStack() as stack:
             stack.enter_context(evaluation_mode(self.model))
+            stack.enter_context(boxes_only(self.model))  # masks take time, and no explanation looks at them
             stack.enter_context(torch.random.fork_rng(devices))  # some detectors draw random numbers
             if not self.suppressed:
                 stack.enter_context(without_suppression(self.model, self.limited))

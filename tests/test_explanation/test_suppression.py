@@ -1,11 +1,15 @@
 """Candidates before suppression, and the objects that a detector misses."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from explained import narrow_retinanet, state_of, write_image
 from mmdet.models.roi_heads.base_roi_head import BaseRoIHead
+from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
+from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 
 from mmdet_featviz import explain
@@ -98,6 +102,27 @@ def test_masks_are_not_predicted_and_the_head_comes_back():
         raise ZeroDivisionError
     assert model.roi_head.mask_head is mask_head
     assert 'roi_head.mask_head' in dict(model.named_modules())
+
+
+def test_an_explanation_predicts_no_masks(tmp_path):
+    config = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model
+    config.backbone.update(depth=18, init_cfg=None)
+    config.neck.in_channels, config.test_cfg.rcnn.score_thr = [64, 128, 256, 512], 0.0
+    torch.manual_seed(0)
+    detector = MODELS.build(config).eval()
+    made = []
+    detector.roi_head.mask_head.register_forward_hook(lambda *call: made.append(call))
+    data = batch_of(build_pipeline(narrow_retinanet())(dict(img_path=write_image(tmp_path), img_id=0)))
+    with torch.no_grad():
+        (plain,) = detector.test_step(copy.deepcopy(data))
+    assert made
+    made.clear()
+    batch = DetectorBatch(detector, data)
+    torch.testing.assert_close(batch.detections[0].bboxes, plain.pred_instances.bboxes, rtol=0, atol=0)
+    batch.predict(data['inputs'], data['data_samples'])
+    with batch.tapped_pass():
+        pass
+    assert not made
 
 
 def test_candidates_of_the_lowest_scores_are_left_out_unless_all_are_wanted(model, sample, monkeypatch):
