@@ -312,7 +312,7 @@ def test_strict_raises_instead_of_counting(tmp_path):
         (dict(alpha='0.5'), "alpha must be a number, but is '0.5'"),
         (dict(score_thr=None), 'score_thr must be a number, but is None'),
         (dict(save=()), 'save is empty: name at least one'),
-        (dict(blend='mix'), "blend='mix' is not known: choose from alpha, add"),
+        (dict(blend='mix'), "blend='mix' is not known: choose from alpha, fade, add"),
         (dict(align='middle'), "align='middle' is not known"),
         (dict(save=('overlays',)), "save='overlays' is not known: choose from overlay, heatmap, panel"),
         (dict(image_format='gif'), "image_format='gif' is not known: choose from jpg, png, webp"),
