@@ -89,7 +89,7 @@ def _input_gradient(
         length = (last[axis] - first[axis]) * stride[axis] + dilation[axis] * (weight.shape[2 + axis] - 1) + 1
         starts.append(start)
         lengths.append(length)
-        inside.append(slice(max(start, 0), min(start + length, size[2 + axis])))
+        inside.append(slice(max(start, 0), max(min(start + length, size[2 + axis]), 0)))
     window = gradient[..., first[0] : last[0] + 1, first[1] : last[1] + 1]
     part = conv2d_input((*size[:2], *lengths), weight, window, stride, 0, dilation, groups)
     rows, columns = (slice(one.start - start, one.stop - start) for one, start in zip(inside, starts))

@@ -96,6 +96,7 @@ def test_parts_of_a_joined_tensor():
         ((3, 5), dict(padding=(1, 2), dilation=(1, 2), stride=(2, 1))),
         (3, dict(padding=2, dilation=2, groups=2)),
         (7, dict(padding=3, stride=2)),
+        (1, dict(padding=3)),  # the first cells see nothing but padding
     ],
 )
 @pytest.mark.parametrize('cells', [[(2, 3)], [(0, 0)], [(-1, -1)], [(0, 2), (3, 1)], [(0, 0), (-1, -1)], []])
