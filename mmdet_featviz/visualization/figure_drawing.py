@@ -91,7 +91,8 @@ class _FigureDrawing:
 
     def __init__(self, layout: FigureLayout) -> None:
         self.layout, self.look, self.omitted = layout, layout.look, 0
-        size = layout.width / self.look.dpi, layout.height / self.look.dpi
+        # Older matplotlib cuts the fraction of a pixel, and so all of the last one if division loses a bit.
+        size = (layout.width + EDGE) / self.look.dpi, (layout.height + EDGE) / self.look.dpi
         self.figure = PrintFigure(figsize=size, dpi=self.look.dpi)
         FigureCanvasAgg(self.figure)
 
@@ -113,7 +114,8 @@ class _FigureDrawing:
             axes.add_patch(_outlined(frame, INSET_COLOR))
             enlarged = self._picture(painted, row.zoom, inset)
             self._marks(enlarged, tile, row.zoom, inset)
-            enlarged.spines[:].set(visible=True, edgecolor=INSET_COLOR, linewidth=LINE_WIDTH)
+            for spine in enlarged.spines.values():
+                spine.set(visible=True, edgecolor=INSET_COLOR, linewidth=LINE_WIDTH)
             taken.append(Area(*(side - area[k % 2] for k, side in enumerate(inset))))
         if self.look.labels != 'none':
             self._labels(axes, tile, row.crop, area, taken)
