@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Iterator, Sequence
 
 import numpy as np
-import torch
 
+from mmdet_featviz.evaluation.detection_errors import pairwise_overlaps
 from mmdet_featviz.evaluation.explanation_measures import (
     area,
     blank_scores,
@@ -21,7 +21,6 @@ from mmdet_featviz.evaluation.explanation_measures import (
     rank_correlation,
 )
 from mmdet_featviz.evaluation.focus import SIZES, sizes_of
-from mmdet_featviz.explanation.detections import overlaps
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.explanation import merged_heat
 from mmdet_featviz.explanation.random_weights import parts_of, shuffled_weights
@@ -192,7 +191,7 @@ def _facts(target: Target, names: Sequence[str]) -> dict[str, Any]:
 def _on_objects(scene: Scene, target: Target, levels: Sequence[Level]) -> dict[str, float | None]:
     """The measures that need the object that a detection has found; None if it has found none."""
     truth = scene.truth
-    fits = overlaps(torch.from_numpy(truth.corners), torch.tensor(target.bbox, dtype=torch.float64)).numpy()
+    fits = pairwise_overlaps(truth.corners, np.array([target.bbox]))[:, 0]
     fits = np.where(truth.labels == target.label, fits, 0)
     if not len(fits) or fits.max() < FOUND_OVERLAP:
         return dict(pointing=None, energy=None, odi=None)
