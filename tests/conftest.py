@@ -1,5 +1,6 @@
 """Small detectors made of mmdet's parts, small data sets, and runners for them, shared by all tests."""
 
+import gc
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import mmdet
+import mmengine.config.config
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,11 @@ SHARED = ROOT.parent / 'shared'
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
 STRIDES = (4, 8, 16, 32, 64, 128)
 register_all_modules()  # for fixtures of whole modules, which come before those of each test
+
+# Half of the time of a small run would go into these two: mmengine lays out the config of a runner four times, and a
+# data set collects garbage among all that was ever imported.
+mmengine.config.config.FormatCode = lambda text, **style: (text, False)
+gc.freeze()
 
 
 def pytest_sessionfinish():

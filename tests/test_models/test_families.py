@@ -1,10 +1,8 @@
 """Every detector class of mmdet that can be built here: its drawing sibling has the same keys and predictions."""
 
-import contextlib
 import copy
 import difflib
 import inspect
-from collections import defaultdict
 from functools import lru_cache
 
 import cv2
@@ -42,25 +40,27 @@ NOT_BUILDABLE = {
 }
 
 
-@lru_cache(maxsize=None)
-def configs_by_class():
-    """{class name: configs of the model zoo}."""
-    found = defaultdict(list)
-    for family in sorted(path for path in zoo().iterdir() if path.name not in NO_DETECTORS and path.name[0] != '_'):
-        for path in configs_of(family)[:4]:
-            with contextlib.suppress(ImportError):  # a config needs another package
-                model = Config.fromfile(path).get('model')
-                if model is not None:
-                    found[model.type].append(path)
-    return found
-
-
 def config_of(name):
-    """The config of a class from the folder whose name is most similar."""
-    return max(
-        configs_by_class()[name],
-        key=lambda path: difflib.SequenceMatcher(None, path.parent.name.replace('_', ''), name.lower()).ratio(),
-    )
+    """A config of a detector class: of the folder with the most similar name that has one among its first four."""
+
+    def unlike(folder):
+        return -difflib.SequenceMatcher(None, folder.name.replace('_', ''), name.lower()).ratio()
+
+    families = (path for path in zoo().iterdir() if path.name not in NO_DETECTORS and path.name[0] != '_')
+    for family in sorted(sorted(families), key=unlike):
+        for path in configs_of(family)[:4]:
+            if model_type(path) == name:
+                return path
+    raise LookupError(f'no config of {name}')
+
+
+@lru_cache(maxsize=None)
+def model_type(path):
+    """The class of the detector of a config; None where the config needs another package, or has none."""
+    try:
+        return Config.fromfile(path).get('model', {}).get('type')
+    except ImportError:
+        return None
 
 
 @pytest.mark.parametrize('name', CLASSES)
