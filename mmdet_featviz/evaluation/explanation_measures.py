@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mmdet_featviz.evaluation.heat_measures import inside_boxes, is_constant
+from mmdet_featviz.explanation.baselines import smooth_noise
 from mmdet_featviz.explanation.detections import Detections, overlaps
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.perturbation_methods import hide
@@ -47,15 +48,19 @@ def kept_score(target: Target, found: Detections) -> float:
 
 
 def pixel_order(heat: np.ndarray, content: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Indices of the pixels of the content, hottest first. Pixels of equal heat come in random order.
+    """Indices of the pixels of the content, hottest first.
+
+    Pixels of equal heat come region by region, in the order of smooth noise. Most of the image has no heat at all in
+    a local map; single pixels strewn over it would disturb the detector more than any region does.
 
     Args:
         heat: (H, W).
         content: (H, W) bool: the pixels that show the image.
         rng: Random numbers.
     """
-    pixels = rng.permutation(np.flatnonzero(content))
-    return pixels[np.argsort(-heat.ravel()[pixels].astype(np.float64), kind='stable')]
+    pixels = np.flatnonzero(content)
+    noise = smooth_noise(heat.shape, rng)
+    return pixels[np.lexsort((noise.ravel()[pixels], -heat.ravel()[pixels].astype(np.float64)))]
 
 
 def perturbation_curves(

@@ -21,6 +21,7 @@ from mmdet_featviz.evaluation.explanation_measures import (
     rank_correlation,
 )
 from mmdet_featviz.evaluation.focus import SIZES, sizes_of
+from mmdet_featviz.explanation.baselines import target_rng
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.explanation import merged_heat
 from mmdet_featviz.explanation.random_weights import parts_of, shuffled_weights
@@ -159,7 +160,7 @@ def _score_image(
             survivals = _survivals(batch, scene, targets, maps, method, protocol)
         for target, levels, blank, survival in zip(targets, maps, blanks, survivals):
             # The same order of pixels of equal heat for each method.
-            rng = np.random.default_rng([protocol.seed, target.number])
+            rng = target_rng(batch, target, protocol.seed)
             order = pixel_order(scene.heat_of_input(levels), scene.content, rng)
             curves = perturbation_curves(batch, target, order, protocol.steps, protocol.batch_size, blank)
             rows.append(

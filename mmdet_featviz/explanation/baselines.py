@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Sequence
 
 import cv2
@@ -26,11 +27,7 @@ def random(batch: DetectorBatch, targets: Sequence[Target], cells: int = 16, see
         seed: Seed of the random numbers.
     """
     check_whole_number('cells', cells)
-    maps = []
-    for target in targets:
-        grid = np.random.default_rng([seed, target.number]).random((cells, cells), np.float32)
-        maps.append([_level(cv2.resize(grid, _size(batch, target)[::-1]))])
-    return maps
+    return [[_level(smooth_noise(_size(batch, target), target_rng(batch, target, seed), cells))] for target in targets]
 
 
 @EXPLAINERS.register_module(name='centre')
@@ -61,6 +58,23 @@ def box(batch: DetectorBatch, targets: Sequence[Target]) -> list[list[Level]]:
         heat[top : max(bottom, top + 1), left : max(right, left + 1)] = 1  # at least one pixel
         maps.append([_level(heat)])
     return maps
+
+
+def target_rng(batch: DetectorBatch, target: Target, seed: int) -> np.random.Generator:
+    """Random numbers of a target: the same for its number and pixels in each run, whatever the weights."""
+    pixels = batch.data['inputs'][target.image].contiguous().cpu().numpy()
+    return np.random.default_rng([seed, target.number, zlib.crc32(pixels)])
+
+
+def smooth_noise(size: tuple[int, int], rng: np.random.Generator, cells: int = 16) -> np.ndarray:
+    """Random numbers on a grid of cells, 0 to 1, with linear interpolation between them: (H, W) float32.
+
+    Args:
+        size: Height and width of the result.
+        rng: Random numbers.
+        cells: Random numbers along each side.
+    """
+    return cv2.resize(rng.random((cells, cells), np.float32), size[::-1])
 
 
 def _size(batch: DetectorBatch, target: Target) -> tuple[int, int]:

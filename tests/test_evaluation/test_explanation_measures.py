@@ -93,14 +93,22 @@ def test_the_kept_score_is_that_of_the_best_box_of_the_class_that_overlaps_by_mo
     assert kept_score(target, Detections(bboxes[:0], scores[:0], labels[:0])) == 0
 
 
-def test_pixels_come_by_heat_and_equal_ones_in_random_order():
-    heat = np.array([[0, 3, 0, 1], [0, 0, 2, 9]], np.float32)
-    content = np.ones((2, 4), bool)
-    content[1, 3] = False
-    orders = [pixel_order(heat, content, np.random.default_rng(seed)).tolist() for seed in range(20)]
-    assert {tuple(order[:3]) for order in orders} == {(1, 6, 3)}
-    assert {tuple(sorted(order[3:])) for order in orders} == {(0, 2, 4, 5)}
-    assert len({tuple(order[3:]) for order in orders}) > 5
+def test_pixels_come_by_heat_and_equal_ones_region_by_region_in_random_order():
+    heat = np.zeros((96, 128), np.float32)
+    heat[20, 30:33] = 3, 9, 5
+    content = np.ones(heat.shape, bool)
+    content[20, 31] = False
+    orders = [pixel_order(heat, content, np.random.default_rng(seed)) for seed in range(20)]
+    assert {tuple(order[:2]) for order in orders} == {(20 * 128 + 32, 20 * 128 + 30)}
+    assert all(sorted(order) == np.flatnonzero(content).tolist() for order in orders)
+    first_halves = np.zeros((20, *heat.shape))
+    for half, order in zip(first_halves, orders):
+        half.ravel()[order[: order.size // 2]] = 1
+    # Regions: neighbors come in the same half. With pixels in any order half of them would not.
+    assert (first_halves[:, :, 1:] != first_halves[:, :, :-1]).mean() < 0.1
+    # Random: no place comes first in most orders.
+    assert first_halves.std(0).mean() > 0.4
+    assert len({tuple(order) for order in orders}) == 20
 
 
 def test_the_pointing_game_counts_the_share_of_the_hottest_pixels():

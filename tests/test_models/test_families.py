@@ -96,41 +96,57 @@ def test_the_drawing_sibling_has_the_same_keys_and_predictions(tmp_path, monkeyp
 
 
 # Every kind of backbone, neck, pixel decoder and encoder, each in the cheapest config of its folder. One layer of an
-# encoder is enough.
-ONE_LAYER = {'model.encoder.num_layers': 1}
+# encoder is enough, and where the backbone is not the point, a ResNet-18.
+RESNET18 = {'model.backbone.depth': 18, 'model.neck.in_channels': [64, 128, 256, 512], 'model.neck.out_channels': 64}
+ENCODER_OF_RESNET18 = {
+    'model.backbone.depth': 18,
+    'model.neck.in_channels': [128, 256, 512],
+    'model.encoder.num_layers': 1,
+}
+PIXEL_DECODER_OF_RESNET18 = {'model.backbone.depth': 18, 'model.panoptic_head.in_channels': [64, 128, 256, 512]}
+THIN_NECK = {'model.neck.out_channels': 64}
 PLACED = {
     'atss/atss_r50_fpn_1x_coco': {},
     'centernet/centernet_r18_8xb16-crop512-140e_coco': {},
-    'dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco': {},
-    'deformable_detr/deformable-detr_r50_16xb2-50e_coco': ONE_LAYER,
-    'detr/detr_r18_8xb2-500e_coco': ONE_LAYER,
-    'dino/dino-4scale_r50_8xb2-12e_coco': ONE_LAYER,
-    'dyhead/atss_r50-caffe_fpn_dyhead_1x_coco': {},
-    'efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco': {},
-    'empirical_attention/faster-rcnn_r50-attn0010_fpn_1x_coco': {},
+    'dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco': THIN_NECK,
+    'deformable_detr/deformable-detr_r50_16xb2-50e_coco': ENCODER_OF_RESNET18,
+    'detr/detr_r18_8xb2-500e_coco': {'model.encoder.num_layers': 1},
+    'dino/dino-4scale_r50_8xb2-12e_coco': ENCODER_OF_RESNET18,
+    'dyhead/atss_r50-caffe_fpn_dyhead_1x_coco': {
+        'model.backbone.depth': 18,
+        'model.neck.0.in_channels': [64, 128, 256, 512],
+    },
+    'efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco': THIN_NECK,
+    'empirical_attention/faster-rcnn_r50-attn0010_fpn_1x_coco': THIN_NECK,
     'faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco': {},
-    'fpg/retinanet_r50_fpg_crop640_50e_coco': {},
-    'gcnet/mask-rcnn_r50-gcb-r4-c3-c5_fpn_1x_coco': {},
-    'glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365': {},
-    'gn/mask-rcnn_r50_fpn_gn-all_2x_coco': {},
-    'grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco': ONE_LAYER,
-    'hrnet/fcos_hrnetv2p-w18-gn-head_4xb4-1x_coco': {},
-    'libra_rcnn/libra-retinanet_r50_fpn_1x_coco': {},
+    'fpg/retinanet_r50_fpg_crop640_50e_coco': {**RESNET18, 'model.neck.stack_times': 2},
+    'gcnet/mask-rcnn_r50-gcb-r4-c3-c5_fpn_1x_coco': THIN_NECK,
+    'glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365': THIN_NECK,
+    'gn/mask-rcnn_r50_fpn_gn-all_2x_coco': THIN_NECK,
+    'grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco': ENCODER_OF_RESNET18,
+    'hrnet/fcos_hrnetv2p-w18-gn-head_4xb4-1x_coco': THIN_NECK,
+    'libra_rcnn/libra-retinanet_r50_fpn_1x_coco': {
+        'model.backbone.depth': 18,
+        'model.neck.0.in_channels': [64, 128, 256, 512],
+    },
     'mask2former/mask2former_r50_8xb2-lsj-50e_coco': {
+        **PIXEL_DECODER_OF_RESNET18,
         'model.panoptic_head.pixel_decoder.encoder.num_layers': 1,
     },
-    'maskformer/maskformer_r50_ms-16xb1-75e_coco': {},
-    'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco': {},
-    'pafpn/faster-rcnn_r50_pafpn_1x_coco': {},
-    'pvt/retinanet_pvt-t_fpn_1x_coco': {},
-    'pvt/retinanet_pvtv2-b0_fpn_1x_coco': {},
-    'regnet/retinanet_regnetx-800MF_fpn_1x_coco': {},
-    'res2net/faster-rcnn_res2net-101_fpn_2x_coco': {'model.backbone.depth': 50},
-    'resnest/faster-rcnn_s50_fpn_syncbn-backbone+head_ms-range-1x_coco': {},
+    'maskformer/maskformer_r50_ms-16xb1-75e_coco': PIXEL_DECODER_OF_RESNET18,
+    'nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco': {**RESNET18, 'model.neck.stack_times': 2},
+    'pafpn/faster-rcnn_r50_pafpn_1x_coco': RESNET18,
+    'pvt/retinanet_pvt-t_fpn_1x_coco': THIN_NECK,
+    'pvt/retinanet_pvtv2-b0_fpn_1x_coco': THIN_NECK,
+    'regnet/retinanet_regnetx-800MF_fpn_1x_coco': THIN_NECK,
+    'res2net/faster-rcnn_res2net-101_fpn_2x_coco': {**THIN_NECK, 'model.backbone.depth': 50},
+    'resnest/faster-rcnn_s50_fpn_syncbn-backbone+head_ms-range-1x_coco': THIN_NECK,
     'rtmdet/rtmdet_tiny_8xb32-300e_coco': {},
-    'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco': {},
+    'soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco': {
+        key.replace('model.', 'model.detector.'): value for key, value in RESNET18.items()
+    },
     'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco': {},
-    'swin/retinanet_swin-t-p4-w7_fpn_1x_coco': {},
+    'swin/retinanet_swin-t-p4-w7_fpn_1x_coco': THIN_NECK,
     'yolof/yolof_r50-c5_8xb8-1x_coco': {},
     'yolox/yolox_tiny_8xb8-300e_coco': {},
 }
