@@ -78,7 +78,9 @@ class _StopForwardError(Exception):
     """Ends the forward of a detector early."""
 
 
-def run_layers(model: nn.Module, data: dict, layers: Sequence[str] | None = None, raw: bool = False) -> Pass:
+def run_layers(
+    model: nn.Module, data: dict, layers: Sequence[str] | None = None, raw: bool = False, find_centers: bool = True
+) -> Pass:
     """Run a detector until its layers have fired; the heads do not run.
 
     Args:
@@ -86,6 +88,7 @@ def run_layers(model: nn.Module, data: dict, layers: Sequence[str] | None = None
         data: Input of its ``test_step``.
         layers: The layers; None is the default ones.
         raw: Whether the activation maps keep the whole feature maps in their details.
+        find_centers: Whether to find the centers of the cells' receptive fields.
 
     Returns:
         The pass that the taps recorded.
@@ -94,7 +97,8 @@ def run_layers(model: nn.Module, data: dict, layers: Sequence[str] | None = None
     def stop(*args: Any) -> NoReturn:
         raise _StopForwardError
 
-    taps = Taps(model, layers, _first_channel, detail_recorder=DetailRecorder(raw=True) if raw else None)
+    detail_recorder = DetailRecorder(raw=True) if raw else None
+    taps = Taps(model, layers, _first_channel, detail_recorder=detail_recorder, find_centers=find_centers)
     with taps, torch.no_grad():
         last = list(taps.modules.values())[-1].register_forward_hook(stop)
         try:
@@ -150,7 +154,7 @@ def settle_weights(model: nn.Module, data: dict) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.MaxPool2d) and module.stride == 1 and module.kernel_size >= 5:
             module.kernel_size, module.padding = 1, 0
-    run_layers(model, data)
+    run_layers(model, data, find_centers=False)
     for handle in handles:
         handle.remove()
 

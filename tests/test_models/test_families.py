@@ -115,11 +115,17 @@ PLACED = {
     'dyhead/atss_r50-caffe_fpn_dyhead_1x_coco': {
         'model.backbone.depth': 18,
         'model.neck.0.in_channels': [64, 128, 256, 512],
+        'model.neck.1.num_blocks': 1,
     },
     'efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco': THIN_NECK,
     'empirical_attention/faster-rcnn_r50-attn0010_fpn_1x_coco': THIN_NECK,
     'faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco': {},
-    'fpg/retinanet_r50_fpg_crop640_50e_coco': {**RESNET18, 'model.neck.stack_times': 2},
+    'fpg/retinanet_r50_fpg_crop640_50e_coco': {
+        'model.backbone.depth': 18,
+        'model.neck.in_channels': [64, 128, 256, 512],
+        'model.neck.stack_times': 4,
+        'model.neck.paths': ['bu'] * 4,  # as many as its skips
+    },
     'gcnet/mask-rcnn_r50-gcb-r4-c3-c5_fpn_1x_coco': THIN_NECK,
     'glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365': THIN_NECK,
     'gn/mask-rcnn_r50_fpn_gn-all_2x_coco': THIN_NECK,
