@@ -1,11 +1,12 @@
-"""look(): the heatmaps of one image as arrays, and as a figure in a notebook."""
+"""look(): the heatmaps of images as arrays, and as a figure in a notebook."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from functools import partial
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any, Callable, Sequence
 
 import numpy as np
 from mmengine.infer import BaseInferencer
@@ -18,7 +19,7 @@ from mmdet_featviz.capture.reductions import Reduction
 from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Level, Snapshot
-from mmdet_featviz.visualization.encoding import encode_picture
+from mmdet_featviz.visualization.encoding import ENCODINGS, encode_picture
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.value_ranges import finite_heat
 from mmdet_featviz.visualization.views import PlacedLevel, Views
@@ -33,11 +34,19 @@ class Look:
         snapshot: The activation maps of one pass over the image.
         style: How they are drawn.
         explain: Function that explains detections in the image, see :meth:`explain`.
+        take_features: Function from a level to its whole feature map, see :meth:`features`.
     """
 
-    def __init__(self, snapshot: Snapshot, style: Style, explain: Callable[..., list[Explanation]]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        style: Style,
+        explain: Callable[..., list[Explanation]],
+        take_features: Callable[[Level], np.ndarray],
+    ) -> None:
         self.snapshot = snapshot
         self._explain = explain
+        self._take_features = take_features
         self._style = style
         self._views = Views(replace(style, save=('panel',)))
         self._placed = {placed.level.name: placed for placed in self._views.place(snapshot)}
@@ -69,6 +78,21 @@ class Look:
         """Return the activation map of a level, on its own grid: (rows, columns) float32."""
         return self.level(name).values
 
+    def features(self, name: str) -> np.ndarray:
+        """Return the whole feature map of a level: (channels, rows, columns).
+
+        Makes a pass of its own, so that no look keeps the features of all levels; after a training step they are those
+        of the new weights.
+
+        Raises:
+            KeyError: If no level has this name.
+            ValueError: If it is a map of class scores, which has no channels.
+        """
+        level = self.level(name)
+        if level.score_of is not None:
+            raise ValueError(f'{name} is the {level.content}, not a feature map: values({name!r}) has it')
+        return self._take_features(level)
+
     def heatmap(self, name: str) -> np.ndarray:
         """Return the heatmap of a level, interpolated at each pixel of the image: (H, W) float32.
 
@@ -86,6 +110,19 @@ class Look:
         """Return the image and all levels on one sheet, with boxes if `boxes` was given: (h, w, 3) uint8, RGB."""
         return np.ascontiguousarray(self._panel()[..., ::-1])
 
+    def save(self, path: str | os.PathLike, name: str | None = None) -> None:
+        """Write the panel, or the overlay of one level, to a file. Missing folders are made, a file is replaced.
+
+        Args:
+            path: The file; its ending is the format: .png, .jpg or .webp.
+            name: Name of the level; None is the panel.
+
+        Raises:
+            ValueError: If the ending is another one.
+            KeyError: If no level has this name.
+        """
+        _write(self.panel() if name is None else self.overlay(name), path)
+
     def explain(self, method: str = 'odam', targets: Any = 'top 5', **options: Any) -> list[Explanation]:
         """Explain detections in the image, with the colors of this look.
 
@@ -99,7 +136,7 @@ class Look:
         return picture.pixels
 
     def _repr_png_(self) -> bytes:
-        return encode_picture(self._panel(), 'panel.png').tobytes()
+        return _encode(self.panel(), 'panel.png')
 
     def __repr__(self) -> str:
         levels = [placed.level for placed in self._levels]
@@ -115,6 +152,25 @@ class Look:
             raise KeyError(f'no level {name!r}: choose from {", ".join(self._placed)}')
         return self._placed[name]
 
+
+class Looks(tuple):
+    """Several looks, in the order in which images, or detectors, were given. A notebook shows their panels."""
+
+    def panel(self) -> np.ndarray:
+        """Return all panels, one below the other: (h, w, 3) uint8, RGB."""
+        panels = [one.panel() for one in self]
+        width = max(panel.shape[1] for panel in panels)
+        return np.concatenate([np.pad(one, ((0, 0), (0, width - one.shape[1]), (0, 0)), **WHITE) for one in panels])
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write :meth:`panel` to a file, as :meth:`Look.save` does."""
+        _write(self.panel(), path)
+
+    def _repr_png_(self) -> bytes:
+        return _encode(self.panel(), 'panel.png')
+
+
+WHITE = dict(mode='constant', constant_values=255)
 
 COLORS = ('colormap', 'alpha', 'blend', 'align', 'colorbar')  # that explanations take over from a look
 
@@ -140,15 +196,22 @@ OPTIONS_OF_RUNS = (
 )
 
 
-def look(model: nn.Module | BaseInferencer, image: str | os.PathLike | np.ndarray, **options: Any) -> Look:
-    """Predict on one image, and return the activations of the detector's layers.
+def look(
+    model: nn.Module | BaseInferencer | Sequence,
+    image: str | os.PathLike | np.ndarray | Sequence,
+    **options: Any,
+) -> Look | Looks:
+    """Predict on an image, and return the activations of the detector's layers.
 
     Args:
-        model: A detector from ``mmdet.apis.init_detector``, or a ``DetInferencer``.
-        image: Path or URL of the image, or the image itself (H, W, 3), BGR as OpenCV reads it.
+        model: A detector from ``mmdet.apis.init_detector``, a ``DetInferencer``, or a list of them.
+        image: Path or URL of the image, the image itself (H, W, 3), BGR as OpenCV reads it, or a list of them.
         **options: Arguments of :class:`mmdet_featviz.FeatureVisualizer` and :class:`mmdet_featviz.Style`, except those
             that concern runs and files. `strict` is True unless given. `reduction` may also be a function from (N, C,
             H, W) to (N, H, W).
+
+    Returns:
+        One look, or with a list several: each image with the first detector, then with the next one.
 
     Raises:
         ValueError: If `image` is neither a path nor an image, or a layer does not exist or outputs no spatial map.
@@ -159,14 +222,45 @@ def look(model: nn.Module | BaseInferencer, image: str | os.PathLike | np.ndarra
         >>> seen = look(model, 'image.jpg', layers=['backbone', 'neck'])
         >>> seen.heatmap('neck_0').max(), seen.overlay('neck_0').shape
     """
-    detector, image = check_detector(model, 'look()'), check_image(image)
+    models = model if isinstance(model, (list, tuple)) else [model]
+    images = image if isinstance(image, (list, tuple)) else [image]
+    for name, given in (('model', models), ('image', images)):
+        if not given:
+            raise ValueError(f'{name} is an empty list')
+    pairs = [(check_detector(model, 'look()'), check_image(image)) for model in models for image in images]
+    looks = [_look_once(detector, image, options) for detector, image in pairs]
+    return looks[0] if models is not model and images is not image else Looks(looks)
+
+
+def _look_once(detector: nn.Module, image: str | np.ndarray, options: dict) -> Look:
     visualizer = _make_visualizer(**options)
     visualizer.taps = visualizer.make_taps(detector)
     snapshot = take_snapshot(detector, image, visualizer)
     if not snapshot.levels:
         layers = ', '.join(visualizer.taps.modules)
         raise ValueError(f'none of the layers {layers} outputs a spatial map: choose other layers')
-    return Look(snapshot, visualizer.style, partial(explain, detector, image))
+    return Look(snapshot, visualizer.style, partial(explain, detector, image), partial(_take_features, detector, image))
+
+
+def _take_features(detector: nn.Module, image: str | np.ndarray, level: Level) -> np.ndarray:
+    visualizer = _make_visualizer(layers=level.layer, save='raw', align='center')
+    visualizer.taps = visualizer.make_taps(detector)
+    (found,) = (one for one in take_snapshot(detector, image, visualizer).levels if one.name == level.name)
+    return found.raw
+
+
+def _write(picture: np.ndarray, path: str | os.PathLike) -> None:
+    """Write an RGB picture (h, w, 3) to a file."""
+    path = Path(path)
+    if path.suffix[1:] not in ENCODINGS:
+        endings = ', '.join(f'.{ending}' for ending in ENCODINGS)
+        raise ValueError(f'the file name must end with one of {endings}, but is {str(path)!r}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_encode(picture, path.name))
+
+
+def _encode(picture: np.ndarray, name: str) -> bytes:
+    return encode_picture(np.ascontiguousarray(picture[..., ::-1]), name).tobytes()
 
 
 def _make_visualizer(reduction: str | Reduction | None = None, **options: Any) -> FeatureVisualizer:

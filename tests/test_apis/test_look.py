@@ -44,6 +44,55 @@ def test_values_heatmap_and_overlay_of_an_image(image):
     assert repr(seen) == f'Look at {image}: backbone_0 (2, stride 8), backbone_1 (2, stride 16)'
 
 
+def test_the_whole_feature_map_is_what_the_layer_outputs(image):
+    model, outputs = detector(resnet_detector()), []
+    model.neck.register_forward_hook(lambda module, args, output: outputs.append(output))
+    seen = look(model, image, layers='neck', reduction='mean')
+    for level in (0, 2):
+        features = seen.features(f'neck_{level}')
+        np.testing.assert_array_equal(features, outputs[0][level][0].numpy())
+        np.testing.assert_allclose(seen.values(f'neck_{level}'), features.mean(0), atol=1e-6)
+    with pytest.raises(KeyError, match="no level 'neck_9'"):
+        seen.features('neck_9')
+    scores = look(model, image, save='scores', classes=[0])
+    with pytest.raises(ValueError, match='is the probability of .*, not a feature map'):
+        scores.features(scores.names[0])
+
+
+def test_several_images_and_detectors_are_looked_at_one_after_the_other(image, tmp_path):
+    first, second = detector(pool_detector((8,))), detector(pool_detector((16,)))
+    other = np.full((48, 40, 3), 90, np.uint8)
+    looks = look([first, second], [image, other], layers='backbone')
+    alone = [look(model, one, layers='backbone') for model in (first, second) for one in (image, other)]
+    assert [one.level('backbone_0').stride for one in looks] == [(8, 8), (8, 8), (16, 16), (16, 16)]
+    for one, expected in zip(looks, alone):
+        np.testing.assert_array_equal(one.panel(), expected.panel())
+    panel, row = looks.panel(), 0
+    for one in alone:
+        height, width = one.panel().shape[:2]
+        np.testing.assert_array_equal(panel[row : row + height, :width], one.panel())
+        assert (panel[row : row + height, width:] == 255).all()
+        row += height
+    assert row == len(panel)
+    looks.save(tmp_path / 'looks.png')
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'looks.png'))[..., ::-1], panel)
+    assert len(look(first, [image])) == 1
+    with pytest.raises(ValueError, match='image is an empty list'):
+        look(first, [])
+
+
+def test_saved_files_are_the_panel_and_the_overlay(image, tmp_path):
+    seen = look(detector(pool_detector((8, 16))), image)
+    seen.save(tmp_path / 'new' / 'panel.png')
+    seen.save(tmp_path / 'level.png', 'backbone_1')
+    for name, expected in (('new/panel.png', seen.panel()), ('level.png', seen.overlay('backbone_1'))):
+        np.testing.assert_array_equal(cv2.imread(str(tmp_path / name))[..., ::-1], expected)
+    with pytest.raises(ValueError, match=r"must end with one of .jpg, .png, .webp, but is 'panel.pdf'"):
+        seen.save('panel.pdf')
+    with pytest.raises(KeyError, match="no level 'neck_0'"):
+        seen.save(tmp_path / 'level.png', 'neck_0')
+
+
 def test_boxes_are_the_predictions(image):
     model = detector(pool_detector((8, 16)))
     seen, plain = look(model, image), inference_detector(model, image).pred_instances
