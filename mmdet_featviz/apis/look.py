@@ -93,6 +93,29 @@ class Look:
             raise ValueError(f'{name} is the {level.content}, not a feature map: values({name!r}) has it')
         return self._take_features(level)
 
+    def similarity(self, name: str, x: float, y: float) -> np.ndarray:
+        """Return how similar the features of a level are everywhere to those at one place: (H, W) float32, -1 to 1.
+
+        This is the cosine of the angle between the features of each cell and those of the cell whose position is
+        nearest to the place, interpolated at each pixel of the image. Cells whose features are all zero have 0.
+
+        Args:
+            name: Name of the level.
+            x, y: The place, in pixels of the image; the first pixel is from 0 to 1.
+
+        Raises:
+            KeyError: If no level has this name.
+            ValueError: If the place is outside the image, or was cropped from the network's input.
+        """
+        grid = self._find(name).grid
+        height, width = self.image.shape[:2]
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise ValueError(f'({x}, {y}) is outside the image, which has {width}x{height} pixels')
+        if not grid.placement.seen[min(int(y), height - 1), min(int(x), width - 1)]:
+            raise ValueError(f'the network did not see ({x}, {y}): the pipeline cropped it')
+        row, column = grid.nearest_cell(x, y)
+        return grid.heatmap(_cosines(self.features(name), row, column))
+
     def heatmap(self, name: str) -> np.ndarray:
         """Return the heatmap of a level, interpolated at each pixel of the image: (H, W) float32.
 
@@ -247,6 +270,14 @@ def _take_features(detector: nn.Module, image: str | np.ndarray, level: Level) -
     visualizer.taps = visualizer.make_taps(detector)
     (found,) = (one for one in take_snapshot(detector, image, visualizer).levels if one.name == level.name)
     return found.raw
+
+
+def _cosines(features: np.ndarray, row: int, column: int) -> np.ndarray:
+    """Cosine (rows, columns) between the features (C, rows, columns) of each cell and those of one cell."""
+    vectors = np.nan_to_num(features.astype(np.float64))
+    lengths = np.linalg.norm(vectors, axis=0)
+    units = vectors / np.where(lengths > 0, lengths, 1)
+    return np.einsum('crk,c->rk', units, units[:, row, column]).astype(np.float32)
 
 
 def _write(picture: np.ndarray, path: str | os.PathLike) -> None:

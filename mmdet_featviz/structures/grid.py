@@ -101,6 +101,16 @@ class Grid:
         # The horizon of the image is that of the way there: its depth is the inverse of this one.
         return np.stack([x, y], 1) / np.where(depth > 0, depth, np.nan)[:, None]
 
+    def nearest_cell(self, x: float, y: float) -> tuple[int, int]:
+        """Row and column of the cell whose position is nearest to a place in the image, in pixels.
+
+        Cells that cover only padding are not chosen.
+        """
+        column, row, depth = self.input_to_cells @ self.placement.matrix @ (x, y, 1)
+        cells = (row / depth, column / depth)
+        row, column = (min(max(round(cell), used.start), used.stop - 1) for cell, used in zip(cells, self.window()))
+        return row, column
+
     def visible(self, values: np.ndarray) -> np.ndarray:
         """The values visible in the image, of all values (rows, columns); padding is ignored.
 

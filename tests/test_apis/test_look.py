@@ -59,6 +59,23 @@ def test_the_whole_feature_map_is_what_the_layer_outputs(image):
         scores.features(scores.names[0])
 
 
+def test_similarity_is_the_cosine_to_the_cell_at_a_place(image):
+    model = detector(resnet_detector())
+    seen = look(model, image, layers='neck', align='center')
+    features = seen.features('neck_0').astype(np.float64)  # stride 8, image 96 x 64 in an input of the same size
+    for x, y, row, column in ((3.9, 4.1, 0, 0), (44, 20, 2, 5), (96, 64, 7, 11)):
+        chosen = features[:, row, column]
+        cosines = np.tensordot(chosen, features, 1) / np.linalg.norm(chosen) / np.linalg.norm(features, axis=0)
+        expected = cv2.resize(cosines.astype(np.float32), (96, 64))
+        similarity = seen.similarity('neck_0', x, y)
+        np.testing.assert_allclose(similarity, expected, atol=1e-5)
+        assert similarity[int(y) - 1, int(x) - 1] > 0.8 and similarity.min() >= -1
+    with pytest.raises(ValueError, match=r'\(97, 3\) is outside the image, which has 96x64 pixels'):
+        seen.similarity('neck_0', 97, 3)
+    with pytest.raises(KeyError, match="no level 'neck_9'"):
+        seen.similarity('neck_9', 3, 3)
+
+
 def test_several_images_and_detectors_are_looked_at_one_after_the_other(image, tmp_path):
     first, second = detector(pool_detector((8,))), detector(pool_detector((16,)))
     other = np.full((48, 40, 3), 90, np.uint8)

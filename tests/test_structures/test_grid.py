@@ -222,6 +222,9 @@ def test_cells_are_brought_to_the_image_where_the_heatmap_has_them(align, matrix
     assert inside.sum() > 100
     y, x = np.nonzero(inside)
     np.testing.assert_allclose(grid.to_image(cells[inside]), np.stack([x, y], 1) + 0.5, atol=1e-6)
+    nearest = np.array([grid.nearest_cell(*place) for place in zip(x + 0.5, y + 0.5)])
+    used = [(part.start, part.stop - 1) for part in grid.window()]
+    assert np.abs(nearest - np.clip(cells[inside][:, ::-1], *np.transpose(used))).max() <= 0.5 + 1e-6
 
 
 def test_cells_behind_the_horizon_are_nowhere():
