@@ -124,7 +124,8 @@ def settle_weights(model: nn.Module, data: dict) -> None:
       shortcut, a single pixel of each cell.
     - Attention is scaled to a tenth. With random weights it looks anywhere, while a token should mostly represent its
       own position.
-    - Second stages keep the boxes of their proposals. Random corrections throw a box far from the features it rests on.
+    - Two-stage detectors keep the boxes of their anchors. Random corrections throw a box far from the features it rests
+      on.
     - Deformable convolutions get zero offsets, as at the start of a training. Random offsets lead anywhere.
     - The pools of spatial pyramids, up to 13 cells wide, pass on their input. With random weights they would hide it.
 
@@ -150,7 +151,7 @@ def settle_weights(model: nn.Module, data: dict) -> None:
             weight = getattr(module, 'weight', None)  # blocks may have these names too
             if weight is not None and name.endswith(('out_proj', 'output_proj')):
                 weight.mul_(0.1)
-            elif weight is not None and name.endswith(('conv_offset', 'fc_reg')):
+            elif weight is not None and name.endswith(('conv_offset', 'rpn_reg', 'fc_reg')):
                 weight.zero_()
     for module in model.modules():
         if isinstance(module, torch.nn.MaxPool2d) and module.stride == 1 and module.kernel_size >= 5:
