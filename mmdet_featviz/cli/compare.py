@@ -1,6 +1,6 @@
-"""Compare the heatmaps of two runs, or of two detectors on the same images.
+"""Compare the heatmaps of runs, of epochs of a training, or of two detectors on the same images.
 
-Draws A, B and their difference side by side, and writes tables of how much they differ.
+Draws the runs and their differences to the first one, A, side by side, and writes tables of how much they differ.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.structures.grid import ALIGNMENTS
+from mmdet_featviz.visualization.box_drawing import BOX_KINDS
+from mmdet_featviz.visualization.encoding import ENCODINGS
 from mmdet_featviz.visualization.style import Style
 
-USAGE = '(RUN_A RUN_B | --config-a CONFIG --images IMAGE ...) --out-dir DIR [options]'
+USAGE = '(RUN RUN [RUN ...] | --config-a CONFIG --images IMAGE ...) --out-dir DIR [options]'
 EXAMPLES = """
 examples:
   featviz compare run_a run_b --out-dir compared
+  featviz compare run_a run_b run_c --names Baseline Ours "Ours, longer" --levels 'neck_*' --out-dir compared
+  featviz compare trained/epoch_1 trained/epoch_3 trained/epoch_12 --boxes both --original --out-dir compared
   featviz compare --config-a my_config.py --checkpoint-a before.pth --checkpoint-b after.pth \\
       --images images/ --out-dir compared
 """
@@ -31,27 +35,45 @@ CAPTURE_OPTIONS = ('layers', 'layer_type', 'reduction', 'interval', 'max_images'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'runs', nargs='*', metavar='RUN', help='Folders of two runs that saved maps (--save maps): A and B.'
+        'runs',
+        nargs='*',
+        metavar='RUN',
+        help='Folders of runs that saved maps (--save maps), or of epochs in them, such as RUN/epoch_3. First is A.',
     )
     parser.add_argument('--out-dir', required=True, metavar='DIR', help='Folder for pictures and tables.')
+    parser.add_argument(
+        '--names', nargs='+', metavar='NAME', help='Names of the runs in pictures and tables. Default: A, B and so on.'
+    )
+    parser.add_argument(
+        '--levels',
+        nargs='+',
+        metavar='LEVEL',
+        help='Only these levels of A and what they are compared with, such as neck_0 or backbone_*; explanations are '
+        'called explain. Default: all.',
+    )
+    parser.add_argument('--original', action='store_true', help='Add a column with the original image.')
+    parser.add_argument('--boxes', choices=BOX_KINDS, help='Boxes on the heat: those of each run. Default: none.')
+    parser.add_argument(
+        '--image-format', choices=tuple(ENCODINGS), default='jpg', help='File format of the pictures. Default: jpg.'
+    )
     parser.add_argument('--overwrite', action='store_true', help="Replace another run's pictures in DIR.")
     parser.add_argument(
         '--colormap',
         default='jet',
         metavar='NAME',
-        help='Color map of OpenCV or matplotlib for the heat of A and B. Default: jet.',
+        help='Color map of OpenCV or matplotlib for the heat of the runs. Default: jet.',
     )
     parser.add_argument(
         '--alpha',
         type=float,
         default=0.4,
         metavar='WEIGHT',
-        help='Weight of the heat of A and B, 0 to 1. Default: 0.4.',
+        help='Weight of the heat of the runs, 0 to 1. Default: 0.4.',
     )
     parser.add_argument(
         '--range',
         choices=('common', 'own'),
-        help='Draw A and B in one common range of values, or each in its own. Default: common if both have the same '
+        help='Draw all runs in one common range of values, or each in its own. Default: common if all have the same '
         'config and reduction, otherwise own.',
     )
     parser.add_argument(
@@ -85,16 +107,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    if bool(args.runs) == bool(args.config_a) or len(args.runs) not in (0, 2):
-        parser.error('name the folders of two runs, or --config-a and --images')
+    if bool(args.runs) == bool(args.config_a) or len(args.runs) == 1:
+        parser.error('name the folders of two or more runs, or --config-a and --images')
     if args.config_a and not args.images:
         parser.error('--config-a needs --images: name images or folders to compare the detectors on')
     share_range = None if args.range is None else args.range == 'common'
-    style = Style(colormap=args.colormap, alpha=args.alpha, score_thr=args.score_thr)
+    style = Style(
+        colormap=args.colormap,
+        alpha=args.alpha,
+        score_thr=args.score_thr,
+        boxes=args.boxes,
+        image_format=args.image_format,
+    )
     try:
-        check_apart(args.out_dir, *args.runs)
-        runs = _run_both(args) if args.config_a else [Run(folder) for folder in args.runs]
-        comparison = RunComparison(*runs, args.out_dir, style, args.overwrite, share_range)
+        given = [Run(folder) for folder in args.runs]
+        check_apart(args.out_dir, *(run.root for run in given))
+        comparison = RunComparison(
+            given or _run_both(args),
+            args.out_dir,
+            style,
+            args.overwrite,
+            share_range,
+            args.names,
+            args.levels,
+            args.original,
+        )
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     comparison.run()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from fnmatch import fnmatchcase
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 from mmengine.config import DictAction
@@ -186,11 +185,6 @@ def drawing_options(args: argparse.Namespace, *kinds: type) -> dict[str, Any]:
     """Return {argument: value} of the drawing options that were given."""
     names = [name for kind in kinds for name in inspect.signature(kind).parameters]
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
-
-
-def name_filter(patterns: Sequence[str] | None) -> Callable[[str], bool]:
-    """Return a function that checks whether a name matches one of some patterns with ``*``; None matches every name."""
-    return lambda name: patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class _SequenceAction(argparse.Action):

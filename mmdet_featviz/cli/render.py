@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from mmdet_featviz.capture.channel_selection import ChannelError, choose_channels, parse_channel_choice
-from mmdet_featviz.cli.options import add_drawing_options, drawing_options, name_filter
+from mmdet_featviz.cli.options import add_drawing_options, drawing_options
 from mmdet_featviz.explanation.explanation import LOOK
 from mmdet_featviz.runs.explanation_files import FOLDER, load_explanation
 from mmdet_featviz.runs.percentiles import run_ranges
@@ -24,6 +24,7 @@ from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import class_names, find_label
 from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.utils.name_filter import name_filter
 from mmdet_featviz.visualization.style import Style
 
 USAGE = 'RUN --out-dir DIR [options]'
@@ -55,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     try:
-        check_apart(args.out_dir, args.run)
         source = Run(args.run)
+        check_apart(args.out_dir, source.root)
         style = _style_of(source, args)
         folder = RunFolder(args.out_dir, args.overwrite)
     except (OSError, ValueError, TypeError) as error:

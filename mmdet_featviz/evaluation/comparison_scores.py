@@ -1,105 +1,123 @@
-"""Comparison scores: how well the heatmaps of two runs agree with each other and with boxes."""
+"""Comparison scores: how well the heatmaps of runs agree with each other and with boxes."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Sequence
 
 import numpy as np
 
 from mmdet_featviz.evaluation.heat_measures import correlation, energy_inside
-from mmdet_featviz.evaluation.level_matching import LevelPair
+from mmdet_featviz.evaluation.level_matching import LevelGroup, level_names
+from mmdet_featviz.runs.run_names import LETTERS
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.visualization.colors import to_unit
 from mmdet_featviz.visualization.value_ranges import union_of_ranges
 
 
 @dataclass(frozen=True, eq=False)
-class HeatmapPair:
-    """The heatmaps of a pair of levels on one image.
+class HeatmapGroup:
+    """The heatmaps of a group of levels on one image.
 
     Attributes:
-        a: Heatmap of run A: (height, width), float32.
-        b: Heatmap of run B, of the same size.
-        seen: (height, width) bool: which pixels both networks saw; pipelines may crop the image.
-        one_scale: Whether their values can be compared, so that both are drawn in one range.
+        heats: Heatmap of each run: (height, width), float32, all of the same size; None of a run without such a level.
+        seen: (height, width) bool: which pixels all networks saw; pipelines may crop the image.
+        one_scale: Whether their values can be compared, so that all are drawn in one range.
     """
 
-    a: np.ndarray
-    b: np.ndarray
+    heats: Sequence[np.ndarray | None]
     seen: np.ndarray
     one_scale: bool = True
 
     @property
-    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The ranges in which A and B are drawn: from the smallest to the largest value, of both or of each."""
-        own = [(float(heat.min()), float(heat.max())) for heat in (self.a, self.b)]
-        return (union_of_ranges(own),) * 2 if self.one_scale else tuple(own)
+    def limits(self) -> list[tuple[float, float] | None]:
+        """The range that each is drawn in: from the smallest to the largest value, of all or of its own."""
+        own = [None if heat is None else (float(heat.min()), float(heat.max())) for heat in self.heats]
+        if not self.one_scale:
+            return own
+        union = union_of_ranges(list(filter(None, own)))
+        return [limits and union for limits in own]
 
-    @property
-    def difference(self) -> np.ndarray:
-        """B - A, float64; zero where one of the networks did not see the image.
+    def difference(self, number: int) -> np.ndarray:
+        """Run `number` minus the first run, float64; zero where one of the networks did not see the image.
 
         Without one scale, both are divided by their ranges first.
         """
-        heats = self.a, self.b
+        heats = self.heats[number], self.heats[0]
         if not self.one_scale:
-            heats = [to_unit(heat, limits) for heat, limits in zip(heats, self.limits)]
-        return np.where(self.seen, np.subtract(heats[1], heats[0], dtype=np.float64), 0)
+            heats = [to_unit(heat, limits) for heat, limits in zip(heats, (self.limits[number], self.limits[0]))]
+        return np.where(self.seen, np.subtract(*heats, dtype=np.float64), 0)
 
 
 @dataclass(frozen=True)
 class ComparisonScores:
-    """How well the heatmaps of a pair agree on one image; a score that is not defined is NaN.
+    """How well the heatmaps of a group agree on one image; a score that is not defined is NaN.
 
     Attributes:
-        correlation: Pearson's correlation, -1 to 1; not defined if a heatmap is constant.
-        inside_a: Share of the energy of A inside the boxes, 0 to 1; not defined if A is constant.
-        inside_b: The same for B.
+        correlations: Pearson's correlation of each further run with the first, -1 to 1; not defined if a heatmap is
+            constant or missing.
+        inside: For each run, share of its energy inside the boxes, 0 to 1; not defined if its heatmap is constant or
+            missing.
         chance: Share of the image area inside the boxes, 0 to 1: the energy that uniform heat would have there.
     """
 
-    correlation: float
-    inside_a: float
-    inside_b: float
+    correlations: tuple[float, ...]
+    inside: tuple[float, ...]
     chance: float
 
+    def named(self) -> dict[str, float]:
+        """The scores by name: with two runs ``correlation``, ``inside_a``, ``inside_b`` and ``chance``."""
+        correlations, inside = score_names(len(self.inside))
+        return dict(zip((*correlations, *inside), (*self.correlations, *self.inside)), chance=self.chance)
 
-def reference_boxes(a: Boxes | None, b: Boxes | None, score_thr: float) -> tuple[np.ndarray, str]:
-    """Choose the boxes that both heatmaps are scored against: the ground truth of A or B, else the predictions of A.
+
+def score_names(runs: int) -> tuple[list[str], list[str]]:
+    """Names of the correlations with run A, and of the shares inside boxes: they end with the letter of the run.
 
     Args:
-        a: Boxes of run A; None if it has none.
-        b: Boxes of run B; None if it has none.
+        runs: Number of runs. With two, the only correlation needs no letter.
+    """
+    letters = LETTERS[:runs].lower()
+    correlations = [f'correlation_{letter}' for letter in letters[1:]] if runs > 2 else ['correlation']
+    return correlations, [f'inside_{letter}' for letter in letters]
+
+
+def reference_boxes(runs: Sequence[Boxes | None], score_thr: float) -> tuple[np.ndarray, str]:
+    """Choose the boxes that all heatmaps are scored against: the first ground truth, else the predictions of A.
+
+    Args:
+        runs: Boxes of each run; None if it has none.
         score_thr: Smallest score of a prediction.
 
     Returns:
         Corners (N, 4), with N = 0 if there are no boxes, and a description of the boxes.
     """
-    for boxes in (a, b):
+    for boxes in runs:
         if boxes is not None and boxes.are_truth.any():
             return boxes[boxes.are_truth].corners, 'ground truth'
-    if a is None:
+    if runs[0] is None:
         return np.zeros((0, 4)), 'none'
-    predictions = a[~a.are_truth]
+    predictions = runs[0][~runs[0].are_truth]
     predictions = predictions[predictions.scores >= score_thr]
     source = f'predictions of A with a score of at least {score_thr:g}' if len(predictions) else 'none'
     return predictions.corners, source
 
 
-def score_pair(heats: HeatmapPair, inside: np.ndarray | None) -> ComparisonScores:
-    """Score a pair of heatmaps on one image. Only pixels that both networks saw count.
+def score_group(group: HeatmapGroup, inside: np.ndarray | None) -> ComparisonScores:
+    """Score a group of heatmaps on one image. Only pixels that all networks saw count.
 
     Args:
-        heats: Both heatmaps.
+        group: The heatmaps.
         inside: (height, width) bool: which pixels are inside boxes; None without boxes.
     """
-    a, b = heats.a[heats.seen], heats.b[heats.seen]
-    if inside is None or not a.size:
-        return ComparisonScores(correlation(a, b), math.nan, math.nan, math.nan)
-    inside = inside[heats.seen]
-    return ComparisonScores(correlation(a, b), energy_inside(a, inside), energy_inside(b, inside), float(inside.mean()))
+    first, *others = heats = [None if heat is None else heat[group.seen] for heat in group.heats]
+    correlations = tuple(math.nan if heat is None else correlation(first, heat) for heat in others)
+    if inside is None or not group.seen.any():
+        return ComparisonScores(correlations, (math.nan,) * len(heats), math.nan)
+    inside = inside[group.seen]
+    shares = tuple(math.nan if heat is None else energy_inside(heat, inside) for heat in heats)
+    return ComparisonScores(correlations, shares, float(inside.mean()))
 
 
 @dataclass
@@ -122,39 +140,43 @@ class _Mean:
 
 
 class ScoreMeans:
-    """Averages the scores of each pair of levels over images and passes. Keeps only sums: memory does not grow."""
+    """Averages the scores of each group of levels over images and passes. Keeps only sums: memory does not grow."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
+        self._rows: dict[tuple[str | None, ...], dict[str, Any]] = {}
 
-    def add(self, pair: LevelPair, scores: ComparisonScores, key: str) -> None:
-        """Add the scores of a pair in one pass over an image; scores that are NaN do not count.
+    def add(self, group: LevelGroup, scores: ComparisonScores, key: str) -> None:
+        """Add the scores of a group in one pass over an image; scores that are NaN do not count.
 
         Args:
-            pair: The levels.
+            group: The levels.
             scores: Their scores.
             key: Image key. Passes over one image follow each other, and it counts as one.
         """
-        means = {field.name: _Mean() for field in fields(ComparisonScores)}
-        row = self._rows.setdefault(pair.names, dict(stride=pair.a.stride_text, images=_Mean(), **means))
-        for name, value in dict(images=1.0, **asdict(scores)).items():
+        named = scores.named()
+        row = self._rows.setdefault(
+            level_names(group),
+            dict(stride=group[0].stride_text, images=_Mean(), scores={name: _Mean() for name in named}),
+        )
+        row['images'].add(1.0, key)
+        for name, value in named.items():
             if not math.isnan(value):
-                row[name].add(value, key)
+                row['scores'][name].add(value, key)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The means of each pair of levels.
+        """The means of each group of levels.
 
         Returns:
-            For each pair: ``level_a``, ``level_b``, ``stride``, ``images`` (their number), and for each score its
-            ``mean`` (None if it was never defined) and the number of ``images`` that it was defined for.
+            For each group: ``level_a``, ``level_b`` and so on (None where a run has no such level), ``stride``,
+            ``images`` (their number), and for each score its ``mean`` (None if it was never defined) and the number of
+            ``images`` that it was defined for.
         """
         return [
             dict(
-                level_a=level_a,
-                level_b=level_b,
+                **{f'level_{letter}': name for letter, name in zip(LETTERS.lower(), names)},
                 stride=row['stride'],
                 images=row['images'].images,
-                **{field.name: row[field.name].as_dict() for field in fields(ComparisonScores)},
+                **{name: mean.as_dict() for name, mean in row['scores'].items()},
             )
-            for (level_a, level_b), row in self._rows.items()
+            for names, row in self._rows.items()
         ]

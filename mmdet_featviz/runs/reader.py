@@ -10,7 +10,7 @@ from typing import Iterator
 from mmdet_featviz.runs.manifest import MANIFEST, manifest_names, read_entries, run_order
 from mmdet_featviz.runs.maps_file import load_snapshot
 from mmdet_featviz.runs.run_info import read_run_info
-from mmdet_featviz.runs.storage import get_storage
+from mmdet_featviz.runs.storage import Storage, get_storage
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.images import read_image
 
@@ -19,10 +19,13 @@ class Run:
     """A run that saved its maps, read from its output folder.
 
     Args:
-        folder: `out_dir` of the run: a path, or a URL that mmengine has a file backend for.
+        folder: `out_dir` of the run: a path, or a URL that mmengine has a file backend for. Or one epoch of a training
+            in it, such as ``run_a/epoch_3``: the run then has the images and metrics of this epoch only, and their keys
+            begin after it.
 
     Attributes:
         folder: Absolute path, or the URL.
+        root: The same without the epoch.
         info: Content of ``run.json``.
         entries: {(image key, pass, layer, level): manifest entry}, in the order of the data set.
         paths: Paths of its maps files.
@@ -34,19 +37,19 @@ class Run:
     """
 
     def __init__(self, folder: str) -> None:
-        store = get_storage(folder)
-        self.folder = store.folder
-        if not manifest_names(store):
-            raise FileNotFoundError(
-                f'{self.folder} is no run: it has no {MANIFEST} (name the out_dir of a run, not a folder inside)'
-            )
-        self.info = read_run_info(store)
+        store, epoch = _find_run(folder)
+        self.root = store.folder
+        self.folder = osp.join(self.root, epoch) if epoch else self.root
+        self.info = _of_epoch(read_run_info(store), epoch)
         self.entries: dict[tuple, dict] = {}  # of equal keys, the last entry
         explanations: dict[str, str] = {}  # file: image key
         for entry in read_entries(store):
+            if epoch and entry.get('folder') != epoch:
+                continue
             if 'method' in entry:
                 explanations.update({file: entry['key'] for file in entry['files'] if file.endswith('.npz')})
             if 'augmentation' in entry:  # not in the manifest of a report or of a comparison
+                entry = dict(entry, key=entry['key'][len(epoch) :].lstrip('/')) if epoch else entry
                 self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
         self.entries = dict(sorted(self.entries.items(), key=lambda item: run_order(item[1])))
         files = {file: None for entry in self.entries.values() for file in entry['files']}
@@ -71,6 +74,26 @@ class Run:
     def info_to_copy(self) -> dict:
         """The part of `info` that also holds for a run drawn from this one's maps."""
         return {name: value for name, value in self.info.items() if name not in ('id', 'version', 'style')}
+
+
+def _find_run(folder: str) -> tuple[Storage, str]:
+    """The storage of a run and, if the folder is that of an epoch in it, the name of the epoch; else an empty name."""
+    store = get_storage(folder)
+    if manifest_names(store):
+        return store, ''
+    root, name = osp.split(store.folder)
+    parent = None if '://' in store.folder and '://' not in root else get_storage(root)
+    epochs = {} if parent is None else dict.fromkeys(filter(None, (one.get('folder') for one in read_entries(parent))))
+    if name in epochs:
+        return parent, name
+    found = f'{root} has {", ".join(epochs)}' if epochs else 'name the out_dir of a run, not a folder inside'
+    raise FileNotFoundError(f'{store.folder} is no run: it has no {MANIFEST} ({found})')
+
+
+def _of_epoch(info: dict, epoch: str) -> dict:
+    """The content of ``run.json`` with the metrics of an epoch only, or all without one."""
+    recorded = info.get('metrics') or {}
+    return dict(info, metrics={epoch: recorded[epoch]} if epoch in recorded else {}) if epoch else info
 
 
 def load_with_image(path: str, info: dict) -> Snapshot:

@@ -1,5 +1,7 @@
 """Levels and saved runs to compare."""
 
+from itertools import product
+
 import cv2
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ def write_images(folder, *names, size=SIZE):
     return [str(folder / name) for name in names]
 
 
-def save_run(folder, images, root, truth=None, predictions=None, size=SIZE, save='maps', passes=1):
+def save_run(folder, images, root, truth=None, predictions=None, size=SIZE, save='maps', passes=1, epochs=None):
     """Save a run over images that were neither scaled nor padded; returns its folder.
 
     Args:
@@ -40,13 +42,14 @@ def save_run(folder, images, root, truth=None, predictions=None, size=SIZE, save
         truth: Ground-truth boxes of every image.
         predictions: Boxes and scores of the predictions on every image.
         passes: Number of equal passes over each image.
+        epochs: {folder: factor of all values} of the validations of a training; None is one test.
     """
     visualizer = FeatureVisualizer(out_dir=str(folder), save=save)
     visualizer.open(MODELS.build(pool_detector()), image_root=str(root))
-    for path, levels in images.items():
+    for (path, levels), (folder_name, factor) in product(images.items(), (epochs or {'': 1}).items()):
         maps = [
             ActivationMap(
-                'neck', number, 16, (8.0, 8.0), torch.as_tensor(np.asarray(values), dtype=torch.float32)[None]
+                'neck', number, 16, (8.0, 8.0), torch.as_tensor(factor * np.asarray(values), dtype=torch.float32)[None]
             )
             for number, values in enumerate(levels)
         ]
@@ -59,5 +62,5 @@ def save_run(folder, images, root, truth=None, predictions=None, size=SIZE, save
             boxes, scores = (torch.tensor(values) for values in predictions)
             labels = torch.zeros(len(boxes), dtype=torch.long)
             result.pred_instances = InstanceData(bboxes=boxes, labels=labels, scores=scores)
-        visualizer.draw([Pass(torch.zeros(1, 3, *size), [sample], maps)] * passes, [result])
+        visualizer.draw([Pass(torch.zeros(1, 3, *size), [sample], maps)] * passes, [result], folder_name)
     return str(folder)

@@ -57,7 +57,7 @@ def test_the_same_box_is_compared(tmp_path):
     heat, other = rng.random((8, 12)), rng.random((8, 12))
     a, (star, _) = write_run(tmp_path / 'a', {STAR: heat, ELSEWHERE: heat})
     b, (_, moved) = write_run(tmp_path / 'b', {OTHER_CLASS: heat, MOVED: 1000 * other})
-    comparison = RunComparison(a, b, str(tmp_path / 'out'))
+    comparison = RunComparison([a, b], str(tmp_path / 'out'))
     comparison.run()
     (row,) = (row for row in comparison.data()['levels'] if row['level_a'] == 'explanation_0')
     expected = np.corrcoef(star.heatmap.ravel().astype(np.float64), moved.heatmap.ravel().astype(np.float64))[0, 1]
@@ -72,7 +72,7 @@ def test_the_same_box_is_compared(tmp_path):
 def test_equal_runs_agree(tmp_path):
     heat = np.random.default_rng(2).random((8, 12))
     a, b = (write_run(tmp_path / name, {STAR: factor * heat})[0] for name, factor in (('a', 1), ('b', 50)))
-    comparison = RunComparison(a, b, str(tmp_path / 'out'))
+    comparison = RunComparison([a, b], str(tmp_path / 'out'))
     comparison.run()
     (row,) = (row for row in comparison.data()['levels'] if row['level_a'] == 'explanation_0')
     assert row['correlation']['mean'] == pytest.approx(1)
@@ -85,7 +85,7 @@ def test_runs_of_explanations_alone(tmp_path):
     alone = write_run(tmp_path / 'alone', {STAR: heat}, maps=False)[0]
     message = 'alone holds explanations only, no activation maps'
     with pytest.raises(ValueError, match=message):
-        RunComparison(full, alone, str(tmp_path / 'out'))
+        RunComparison([full, alone], str(tmp_path / 'out'))
     assert message in write_report(alone.folder)
 
 

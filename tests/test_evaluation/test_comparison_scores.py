@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from mmdet_featviz.evaluation.comparison_scores import HeatmapPair, reference_boxes, score_pair
+from mmdet_featviz.evaluation.comparison_scores import HeatmapGroup, reference_boxes, score_group
 from mmdet_featviz.structures.boxes import Boxes
 
 
 def test_without_boxes_only_the_correlation_is_defined():
     heat = np.arange(12, dtype=np.float32).reshape(3, 4)
-    scores = score_pair(HeatmapPair(heat, heat, np.ones((3, 4), bool)), None)
-    assert scores.correlation == pytest.approx(1)
-    assert all(map(math.isnan, (scores.inside_a, scores.inside_b, scores.chance)))
+    scores = score_group(HeatmapGroup([heat, heat], np.ones((3, 4), bool)), None)
+    assert scores.correlations == (pytest.approx(1),)
+    assert all(map(math.isnan, (*scores.inside, scores.chance)))
 
 
 def test_only_pixels_that_both_networks_saw_count():
@@ -23,13 +23,13 @@ def test_only_pixels_that_both_networks_saw_count():
     b[2:] = -100
     inside = np.zeros((4, 4), bool)
     inside[:, 0] = inside[3] = True
-    scores = score_pair(HeatmapPair(a, b, seen), inside)
-    assert scores.correlation == pytest.approx(1)
-    assert scores.inside_a == scores.inside_b == 4 / 28
+    scores = score_group(HeatmapGroup([a, b], seen), inside)
+    assert scores.correlations == (pytest.approx(1),)
+    assert scores.inside == (4 / 28, 4 / 28)
     assert scores.chance == 2 / 8
-    assert not HeatmapPair(a, b, seen).difference.any()
-    nothing = score_pair(HeatmapPair(a, b, np.zeros((4, 4), bool)), inside)
-    assert all(map(math.isnan, vars(nothing).values()))
+    assert not HeatmapGroup([a, b], seen).difference(1).any()
+    nothing = score_group(HeatmapGroup([a, b], np.zeros((4, 4), bool)), inside)
+    assert all(map(math.isnan, nothing.named().values()))
 
 
 def boxes(*scores):
@@ -48,6 +48,6 @@ def boxes(*scores):
     ],
 )
 def test_ground_truth_comes_before_predictions_of_a(a, b, rows, source):
-    corners, description = reference_boxes(a, b, 0.3)
+    corners, description = reference_boxes([a, b], 0.3)
     assert description == source
     np.testing.assert_array_equal(corners, np.arange(8.0).reshape(2, 4)[rows])

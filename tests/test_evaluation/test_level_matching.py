@@ -2,7 +2,7 @@
 
 from comparison_samples import make_level
 
-from mmdet_featviz.evaluation.level_matching import match_levels
+from mmdet_featviz.evaluation.level_matching import level_names, match_levels
 
 
 def test_levels_match_by_stride_then_by_layer_and_index():
@@ -21,8 +21,8 @@ def test_levels_match_by_stride_then_by_layer_and_index():
         make_level('backbone', 1, 8),
         make_level('x', 0, 32),
     ]
-    pairs, unmatched_a, unmatched_b = match_levels(a, b)
-    assert [pair.names for pair in pairs] == [
+    groups, (unmatched_a, unmatched_b) = match_levels([a, b])
+    assert [level_names(group) for group in groups] == [
         ('backbone_0', 'neck_0'),  # same stride
         ('backbone_1', 'backbone_1'),  # same layer and index
         ('neck_0', 'neck_1'),  # same layer and stride, although x_1 comes first

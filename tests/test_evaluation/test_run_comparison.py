@@ -1,5 +1,6 @@
 """Two whole runs compared: pictures, tables, what is skipped, and errors."""
 
+import csv
 import json
 import os
 import subprocess
@@ -22,10 +23,12 @@ from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.structures.placement import identity_placement
 
+TABLES = [f'compare.{ending}' for ending in ('csv', 'json', 'md', 'tex')]
+
 
 def compare(tmp_path, run_a, run_b, **options):
     """Compare two runs; returns the comparison and the content of compare.json."""
-    comparison = RunComparison(Run(run_a), Run(run_b), str(tmp_path / 'out'), Style(image_format='png'), **options)
+    comparison = RunComparison([Run(run_a), Run(run_b)], str(tmp_path / 'out'), Style(image_format='png'), **options)
     comparison.run()
     return comparison, json.loads((tmp_path / 'out' / 'compare.json').read_text(encoding='utf-8'))
 
@@ -60,7 +63,7 @@ def test_tables_and_manifest(tmp_path):
     table = (tmp_path / 'out' / 'compare.md').read_text(encoding='utf-8')
     assert '| neck_1 | neck_1 | 8 | 1.000 (2) | 100.0% (2) | 100.0% (2) | 26.0% (2) |' in table
     assert '| neck_2 | neck_2 | 8 | - (0) |' in table
-    assert pictures(tmp_path / 'out') == ['1/compare.png', 'compare.json', 'compare.md', '二 2/compare.png']
+    assert pictures(tmp_path / 'out') == ['1/compare.png', *TABLES, '二 2/compare.png']
     assert {file for entry in manifest(tmp_path / 'out') for file in entry['files']} == set(pictures(tmp_path / 'out'))
     assert [entry['correlation'] for entry in manifest(tmp_path / 'out')][2] is None
 
@@ -161,7 +164,7 @@ def test_the_summary_names_images_that_are_not_compared(tmp_path):
     )
     assert (data['only_in_a'], data['only_in_b'], data['without_photo']) == (['a'], ['b'], ['gone'])
     assert data['levels'][0]['images'] == 2
-    assert pictures(tmp_path / 'out') == ['both/compare.png', 'compare.json', 'compare.md', 'gone/compare.png']
+    assert pictures(tmp_path / 'out') == ['both/compare.png', *TABLES, 'gone/compare.png']
 
 
 def test_passes_over_an_image_count_as_one_image(tmp_path):
@@ -194,7 +197,7 @@ def test_file_names_that_are_not_utf_8(tmp_path):
         pytest.skip('this file system does not allow names that are not UTF-8')
     a = save_run(tmp_path / 'a', {path: [RANDOM_MAP]}, tmp_path / 'images')
     (tmp_path / 'images' / name).unlink()
-    RunComparison(Run(a), Run(a), str(tmp_path / 'out')).run()
+    RunComparison([Run(a), Run(a)], str(tmp_path / 'out')).run()
     text = (tmp_path / 'out' / 'compare.json').read_text(encoding='utf-8', errors='surrogateescape')
     assert json.loads(text)['without_photo'] == [name[:-4]]
 
@@ -221,12 +224,12 @@ def test_different_reductions_are_reported(tmp_path):
     for run, reduction in ((a, 'max'), (b, 'mean')):
         info = Path(run) / 'run.json'
         info.write_text(json.dumps({**json.loads(info.read_text()), 'reduction': reduction}))
-    comparison = RunComparison(Run(a), Run(b), str(tmp_path / 'out'))
+    comparison = RunComparison([Run(a), Run(b)], str(tmp_path / 'out'))
     comparison.run()
     assert 'values are not comparable: channels were reduced by max in A and by mean in B' in comparison.summary()
     assert comparison.summary().endswith('A and B are each drawn in their own range')
     assert 'reduction `mean`' in (tmp_path / 'out' / 'compare.md').read_text()
-    asked = RunComparison(Run(a), Run(b), str(tmp_path / 'common'), share_range=True)
+    asked = RunComparison([Run(a), Run(b)], str(tmp_path / 'common'), share_range=True)
     asked.run()
     assert 'their own range' not in asked.summary()
     drawn, common = (read(tmp_path / name / '1' / 'compare.jpg') for name in ('out', 'common'))
@@ -243,7 +246,7 @@ def test_runs_of_different_configs_have_their_own_ranges(tmp_path):
         info = Path(b) / 'run.json'
         info.write_text(json.dumps({**json.loads(info.read_text()), 'config': config}))
         out = tmp_path / f'out {config}'
-        comparison = RunComparison(Run(a), Run(b), str(out), Style(image_format='png', colormap='gray', alpha=1.0))
+        comparison = RunComparison([Run(a), Run(b)], str(out), Style(image_format='png', colormap='gray', alpha=1.0))
         comparison.run()
         assert ('their own range' in comparison.summary()) == (config is not None)
         pictures_of[config] = read(out / '1' / 'compare.png')[-200:, :320]  # A
@@ -277,11 +280,11 @@ def test_mistakes_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match=r"drawn holds no maps to draw from: run with save=\('maps',\)"):
         Run(drawn)
     with pytest.raises(ValueError, match="no image in common: .*a has '1', .*b has '2'. .*image_root"):
-        RunComparison(Run(a), Run(b), str(tmp_path / 'out'))
+        RunComparison([Run(a), Run(b)], str(tmp_path / 'out'))
     with pytest.raises(FileExistsError, match='holds the pictures of another run'):
-        RunComparison(Run(a), Run(a), drawn)
+        RunComparison([Run(a), Run(a)], drawn)
     with pytest.raises(ValueError, match='is one of the runs: choose another folder'):
-        RunComparison(Run(a), Run(a), a, overwrite=True)
+        RunComparison([Run(a), Run(a)], a, overwrite=True)
     assert Run(a).paths == [str(tmp_path / 'a' / '1' / 'maps.npz')]
 
 
@@ -293,9 +296,96 @@ def test_an_earlier_comparison_is_replaced_only_with_overwrite(tmp_path):
         Run(str(tmp_path / 'out'))
     with pytest.raises(FileExistsError):
         compare(tmp_path, a, a)
-    RunComparison(Run(a), Run(a), str(tmp_path / 'out'), overwrite=True)
+    RunComparison([Run(a), Run(a)], str(tmp_path / 'out'), overwrite=True)
     assert pictures(tmp_path / 'out') == []
     compare(tmp_path, a, a, overwrite=True)
+
+
+def test_three_runs_are_compared_with_the_first(tmp_path):
+    """B is A upside down and has one level; C is A three times as large, and lacks an image."""
+    paths = write_images(tmp_path / 'images', '1.png', '2.png')
+    box = [[0.0, 0.0, 48.0, 64.0]]
+    a = save_run(tmp_path / 'a', dict.fromkeys(paths, [RANDOM_MAP, RANDOM_MAP]), tmp_path / 'images', box)
+    b = save_run(tmp_path / 'b', dict.fromkeys(paths, [RANDOM_MAP[::-1]]), tmp_path / 'images')
+    c = save_run(tmp_path / 'c', {paths[0]: [3 * RANDOM_MAP] * 2}, tmp_path / 'images', predictions=(box, [0.9]))
+    names = ['Base & line', 'Ours_1', '50%']
+    options = dict(names=names, original=True)
+    comparison = RunComparison([Run(a), Run(b), Run(c)], str(tmp_path / 'out'), Style(boxes='both'), **options)
+    comparison.run()
+    data = json.loads((tmp_path / 'out' / 'compare.json').read_text(encoding='utf-8'))
+    assert comparison.summary() == (
+        f'1 image compared in {tmp_path / "out"}; 1 image in Base & line, but not in all runs (2); '
+        '1 image in Ours_1, but not in all runs (2)'
+    )
+    assert (data['names'], data['only_in_b'], data['only_in_c']) == (names, ['2'], [])
+    first, second = data['levels']
+    assert [first[f'level_{letter}'] for letter in 'abc'] == ['neck_0'] * 3
+    assert [second[f'level_{letter}'] for letter in 'abc'] == ['neck_1', None, 'neck_1']
+    heats = [resize_bilinearly(cells.astype(float), SIZE) for cells in (RANDOM_MAP, RANDOM_MAP[::-1])]
+    expected = np.corrcoef(*(heat.ravel() for heat in heats))[0, 1]
+    assert first['correlation_b']['mean'] == pytest.approx(expected, abs=1e-5)
+    assert first['correlation_c']['mean'] == second['correlation_c']['mean'] == pytest.approx(1)
+    assert first['inside_a'] == second['inside_a']
+    assert first['inside_c']['mean'] == pytest.approx(first['inside_a']['mean'])
+    assert second['correlation_b'] == second['inside_b'] == dict(mean=None, images=0)
+    with open(tmp_path / 'out' / 'compare.csv', encoding='utf-8', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [(row['run'], row['level'], row['level_of_run']) for row in rows] == [
+        *((name, 'neck_0', 'neck_0') for name in names),
+        *((name, 'neck_1', partner) for name, partner in zip(names, ('neck_1', '', 'neck_1'))),
+    ]
+    assert [row['correlation'] for row in rows[::3]] == ['', '']
+    assert float(rows[1]['correlation']) == first['correlation_b']['mean']
+    assert float(rows[1]['inside']) == first['inside_b']['mean']
+    shares = [100 * first[f'inside_{letter}']['mean'] for letter in 'abc']
+    latex = (tmp_path / 'out' / 'compare.tex').read_text(encoding='utf-8')
+    lines = latex.splitlines()
+    assert lines[1:3] == [r'\begin{tabular}{lrrrrrrr}', r'\toprule']
+    assert r'Correlation of Ours\_1 with Base \& line & Correlation of 50\% with Base \& line' in lines[3]
+    numbers = ' & '.join(f'{share:.1f}' for share in shares)
+    assert lines[5] == rf'neck\_0 & 8 & {expected:.3f} & 1.000 & {numbers} & 50.0 \\'
+    assert lines[6].startswith(r'neck\_1 & 8 & -- & 1.000 & ')
+    table = (tmp_path / 'out' / 'compare.md').read_text(encoding='utf-8')
+    assert table.startswith('# Base & line, Ours_1 and 50% compared')
+    assert '| neck_1 | - | neck_1 | 8 | - (0) | 1.000 (1) |' in table
+    assert read(tmp_path / 'out' / '1' / 'compare.jpg').shape[1] > 4 * 320
+    assert {file for entry in manifest(tmp_path / 'out') for file in entry['files']} == {'1/compare.jpg', *TABLES}
+
+
+def test_epochs_of_one_training_are_compared(tmp_path):
+    """Values of epoch 3 are those of epoch 1 with the other sign; only the wanted level is drawn."""
+    paths = write_images(tmp_path / 'images', '1.png', '2.png')
+    epochs = dict(epoch_1=1, epoch_3=-1)
+    levels = [RANDOM_MAP, RANDOM_MAP]
+    trained = Path(save_run(tmp_path / 'run', dict.fromkeys(paths, levels), tmp_path / 'images', epochs=epochs))
+    info = json.loads((trained / 'run.json').read_text())
+    info['metrics'] = {'epoch_1': {'mAP': 0.1}, 'epoch_3': {'mAP': 0.3}}
+    (trained / 'run.json').write_text(json.dumps(info))
+    runs = [Run(str(trained / epoch)) for epoch in epochs]
+    assert [run.info['metrics'] for run in runs] == [{'epoch_1': {'mAP': 0.1}}, {'epoch_3': {'mAP': 0.3}}]
+    comparison = RunComparison(runs, str(tmp_path / 'out'), Style(image_format='png'), levels=['neck_1'])
+    comparison.run()
+    data = comparison.data()
+    assert [(row['level_a'], row['images']) for row in data['levels']] == [('neck_1', 2)]
+    assert data['levels'][0]['correlation']['mean'] == pytest.approx(-1)
+    assert comparison.share_range
+    assert pictures(tmp_path / 'out') == ['1/compare.png', '2/compare.png', *TABLES]
+    assert [entry['key'] for entry in manifest(tmp_path / 'out')] == ['1', '2']
+    for wrong in (trained / 'epoch_2', trained / 'epoch_1' / '1'):
+        with pytest.raises(FileNotFoundError, match=f'{wrong.name} is no run: it has no manifest.jsonl'):
+            Run(str(wrong))
+    with pytest.raises(FileNotFoundError, match='run has epoch_1, epoch_3'):
+        Run(str(trained / 'epoch_2'))
+    with pytest.raises(ValueError, match=r"levels \['fpn_\*'\] match none of .*epoch_1: it has neck_0, neck_1"):
+        RunComparison(runs, str(tmp_path / 'third'), levels=['fpn_*'])
+    for names in (['one'], ['same', 'same'], ['', 'two']):
+        with pytest.raises(ValueError, match='for 2 runs: give each run a name of its own'):
+            RunComparison(runs, str(tmp_path / 'third'), names=names)
+    with pytest.raises(ValueError, match='is one of the runs'):
+        RunComparison(runs, str(trained), overwrite=True)
+    with pytest.raises(ValueError, match='1 runs cannot be compared: name 2 to 26'):
+        RunComparison(runs[:1], str(tmp_path / 'third'))
+    assert not (tmp_path / 'third').exists()
 
 
 # The command

@@ -225,7 +225,7 @@ def test_nothing_is_written_outside_by_a_key_from_outside(pool_model, tmp_path, 
     for options in ([], ['--normalize', 'run']):
         main('render', [str(tmp_path / 'run'), '--out-dir', str(tmp_path / 'later'), '--overwrite', *options])
         assert '; skipped: 1 image, maps not readable (图 0)' in capsys.readouterr().out
-    RunComparison(Run(str(tmp_path / 'run')), Run(str(tmp_path / 'run')), str(tmp_path / 'compared')).run()
+    RunComparison([Run(str(tmp_path / 'run'))] * 2, str(tmp_path / 'compared')).run()
     written = set(pictures(tmp_path)) - set(before)
     assert {name.split('/')[0] for name in written} == {'later', 'compared'}
     assert {name.split('/')[1] for name in written if name.count('/') > 1} == {'图 1'}

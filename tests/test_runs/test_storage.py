@@ -80,9 +80,9 @@ def test_a_run_at_a_url_is_read_like_one_in_a_folder(data, tmp_path, folder):
             np.testing.assert_array_equal(level.values, same.values)
             np.testing.assert_array_equal(level.raw, same.raw)
     with pytest.raises(ValueError, match='is one of the runs'):
-        RunComparison(at_url, on_disk, 'bucket://run/')
-    RunComparison(at_url, on_disk, 'bucket://compared').run()
-    RunComparison(at_url, on_disk, str(tmp_path / 'compared')).run()
+        RunComparison([at_url, on_disk], 'bucket://run/')
+    RunComparison([at_url, on_disk], 'bucket://compared').run()
+    RunComparison([at_url, on_disk], str(tmp_path / 'compared')).run()
     assert same_files(folder / 'compared', tmp_path / 'compared')
     assert 'report of 4 images: bucket://run/report' in write_report('bucket://run')
     write_report(str(tmp_path / 'disk'))
