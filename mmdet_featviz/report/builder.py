@@ -1,4 +1,4 @@
-"""Report builder: writes the report page of a run, with its images and data."""
+"""Report builder: writes the report page of a run, or of several runs side by side, with its images and data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Iterator, Sequence
 import cv2
 from mmengine.logging import print_log
 
+from mmdet_featviz.evaluation.comparison_pictures import DIFFERENCE_COLORMAP
 from mmdet_featviz.evaluation.explanation_matching import match_explanations
-from mmdet_featviz.evaluation.level_matching import match_levels
-from mmdet_featviz.evaluation.run_comparison import short_names
+from mmdet_featviz.evaluation.level_matching import level_names, match_levels
 from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.report.explanation_data import explanation_data
+from mmdet_featviz.report.found_objects import FoundObjects
 from mmdet_featviz.report.image_passes import ImagePass, distinct_names, passes_by_image
 from mmdet_featviz.report.image_values import ImageFocus, box_values
 from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels, script_call
@@ -25,7 +26,8 @@ from mmdet_featviz.report.summary import summarize_runs
 from mmdet_featviz.runs.explanation_files import explanation_name, saved_explanations
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
-from mmdet_featviz.runs.run_folder import REPORT, RunFolder
+from mmdet_featviz.runs.run_folder import COMPARED_REPORT, REPORT, RunFolder, check_apart
+from mmdet_featviz.runs.run_names import are_comparable, check_run_names, short_names
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.messages import count_noun, first_names
@@ -60,49 +62,55 @@ def write_report(folder: str) -> str:
 
 
 class Report:
-    """Writes the report page of a run. An earlier report of the run is deleted.
+    """Writes the report page of a run, or of several runs side by side. An earlier report in its folder is deleted.
 
     Only one image is held in memory at a time.
 
     Args:
         run: The run.
-        other: A second run, shown beside the first. Only images of the first run are shown.
+        others: Further runs, shown beside the first. Only images of the first run are shown.
         max_images: Show only the first N images; None shows all.
         image_size: Longest side of the images on the page, in pixels, as far as the image files have them. The heat is
             drawn at no more than 1000 pixels; a larger image has more to see when the page is zoomed.
+        out_dir: Folder of the report. None is ``report`` in the folder of the run, and ``report_compared`` there with
+            further runs.
+        names: Names of the runs of a comparison. None takes those of their configs, checkpoints or folders.
 
     Raises:
-        OSError: If the folder cannot be written to.
-        ValueError: If a run saved explanations only.
+        OSError: If the folder cannot be written to, or holds something else than a report.
+        ValueError: If a run saved explanations only, the names do not fit the runs, or `out_dir` is one of the runs, in
+            one or above one.
         ImportError: If jinja2 is not installed.
     """
 
     def __init__(
-        self, run: Run, other: Run | None = None, max_images: int | None = None, image_size: int = IMAGE_SIZE
+        self,
+        run: Run,
+        others: Sequence[Run] = (),
+        max_images: int | None = None,
+        image_size: int = IMAGE_SIZE,
+        out_dir: str | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         require('jinja2', 'the report')
-        for one in (run, other):
-            if one is not None:
-                one.check_has_maps()
         self.run = run
-        self.other = other
+        self._runs = [run, *others]
+        if others:
+            check_run_names(self._runs, names)
+        for one in self._runs:
+            one.check_has_maps()
+        self._given_names = names
         self.style = Style(**run.info.get('style', {}))
-        self._aligns = [run.info.get('style', {}).get('align', 'center') for run in self._runs]
+        self._aligns = [one.info.get('style', {}).get('align', 'center') for one in self._runs]
         self._passes = dict(list(passes_by_image(run).items())[:max_images])
         self._focus = ImageFocus(self._aligns[0])
+        self._found = FoundObjects(self._runs)
         self._image_size = image_size
         self._bytes = 0  # of all images, without thumbnails
         self._shown = 0  # number of images
         self._skipped: list[str] = []
         self._without_image: list[str] = []
-        folder = osp.join(run.folder, REPORT)
-        if osp.islink(folder):  # its target is no part of the run, and may be another run
-            raise ValueError(f'{folder} is a link, so no report is written there: remove the link')
-        self.run_folder = RunFolder(folder, overwrite=True)
-
-    @property
-    def _runs(self) -> list[Run]:
-        return [self.run] if self.other is None else [self.run, self.other]
+        self.run_folder = RunFolder(_folder_of(self._runs, out_dir), overwrite=True)
 
     @property
     def page(self) -> str:
@@ -147,7 +155,7 @@ class Report:
             passes: The passes over it.
             numbers: Free numbers; each pass takes one to name its files.
         """
-        written, values, image, last, tried = [], [], None, None, False
+        written, values, found, image, last, tried = [], [], [], None, None, False
         for image_pass in passes:
             try:
                 snapshot = load_with_image(image_pass.path, self.run.info)
@@ -159,15 +167,19 @@ class Report:
             files = [f'data/{number:06d}.js']
             if not tried or not snapshot.is_file:  # an image saved in training is another crop each time
                 image, tried = self._write_original(key, snapshot, number, files), True
-            self.run_folder.write(files[0], script_call('shot', number, self._pass_data(snapshot, image_pass, image)))
+            shots, resized = _side_by_side([snapshot, *(_load(other, image_pass) for other in self._runs[1:])])
+            data = dict(self._pass_data(shots, image), resized=resized)
+            self.run_folder.write(files[0], script_call('shot', number, data))
             self.run_folder.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
             written.append([number, image_pass.label])
             values.append(box_values(snapshot.boxes))
+            found.append(self._found.rows(shots))
             # The focus is that of the last epoch and its first pass: the mean over passes is not a pass.
             if last is None or not snapshot.augmentation:
                 last = snapshot
         if last is not None:
-            yield dict(key=key, shots=written, values=values, thumb=image, **self._focus.add(last))
+            changes = dict(found=found) if len(self._runs) > 1 else {}
+            yield dict(key=key, shots=written, values=values, thumb=image, **changes, **self._focus.add(last))
 
     def _write_original(self, key: str, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
         """Write the original image and its thumbnail, and append their names to `files`.
@@ -198,43 +210,41 @@ class Report:
             files.append(name)
         return number
 
-    def _pass_data(self, snapshot: Snapshot, image_pass: ImagePass, image: int | None) -> dict:
-        """The data of a pass and of the same pass in the other run.
+    def _pass_data(self, shots: Sequence[Snapshot | None], image: int | None) -> dict:
+        """The data of a pass over an image.
+
+        Args:
+            shots: The pass, and the same pass in further runs; None of those that do not have it.
+            image: Number of the file with the original image; None without one.
+        """
+        height, width = shots[0].placement.image_size
+        groups, _ = match_levels([[] if shot is None else shot.levels for shot in shots])
+        partners = {group[0].name: level_names(group)[1:] for group in groups}
+        explained = [[] if shot is None else self._explanations(shot, side) for side, shot in enumerate(shots)]
+        scale = min(1, IMAGE_SIZE / max(height, width))
+        return dict(
+            size=[width, height],
+            canvas=[max(1, round(width * scale)), max(1, round(height * scale))],
+            photo=image,
+            sides=[None if shot is None else self._side_data(shot, side, explained) for side, shot in enumerate(shots)],
+            partners=[partners.get(level.name, [None] * (len(shots) - 1)) for level in shots[0].levels],
+        )
+
+    def _side_data(self, snapshot: Snapshot, side: int, explained: Sequence[Sequence[Explanation]]) -> dict:
+        """Levels, boxes and explanations of a pass.
 
         Args:
             snapshot: The pass.
-            image_pass: Where it is saved.
-            image: Number of the file with the original image; None without one.
+            side: Number of its run.
+            explained: The explanations of each run. Those of the first name their partners in the others.
         """
-        sides, partners = [self._side_data(snapshot, 0)], []
-        height, width = snapshot.placement.image_size
-        other = self._load_other(image_pass)
-        resized = other is not None and other.placement.image_size != (height, width)
-        if other is not None and not resized:
-            pairs = match_levels(snapshot.levels, other.levels)[0]
-            names = {pair.a.name: pair.b.name for pair in pairs}
-            partners = [names.get(level.name) for level in snapshot.levels]
-            sides.append(self._side_data(other, 1))
-            explained = [self._explanations(one, side) for side, one in enumerate((snapshot, other))]
-            for data, (_, partner) in zip(sides[0]['explanations'], match_explanations(*explained)):
-                data['partner'] = None if partner is None else explanation_name(partner)
-        scale = min(1, IMAGE_SIZE / max(height, width))
-        canvas = [max(1, round(width * scale)), max(1, round(height * scale))]
-        return dict(size=[width, height], canvas=canvas, photo=image, sides=sides, partners=partners, resized=resized)
-
-    def _load_other(self, image_pass: ImagePass) -> Snapshot | None:
-        """The same pass in the other run; None if it does not have it."""
-        if self.other is None:
-            return None
-        try:
-            return load_with_image(osp.join(self.other.folder, image_pass.name), self.other.info)
-        except ValueError:
-            return None
-
-    def _side_data(self, snapshot: Snapshot, side: int) -> dict:
-        """Levels and boxes of a pass; `side` is 0 for the run and 1 for the other run."""
         levels = page_levels(snapshot, replace(self.style, align=self._aligns[side]))
-        explanations = [explanation_data(one, snapshot.boxes) for one in self._explanations(snapshot, side)]
+        explanations = [explanation_data(one, snapshot.boxes) for one in explained[side]]
+        if side == 0:
+            matched = [match_explanations(explained[0], others) for others in explained[1:]]
+            for number, data in enumerate(explanations):
+                partners = [matches[number][1] for matches in matched]
+                data['partners'] = [None if partner is None else explanation_name(partner) for partner in partners]
         cropped = not snapshot.placement.seen.all()
         return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=cropped, explanations=explanations)
 
@@ -251,19 +261,18 @@ class Report:
         style = self.style
         used = [label for image in images for label in _labels(image)]
         classes, colors = zip(*(_classes(run, used if run is self.run else []) for run in self._runs))
-        known = dict(zip(classes[0], colors[0]))  # a class has one color in both runs
+        known = dict(zip(classes[0], colors[0]))  # a class has one color in all runs
         colors = [[known.get(name, color) for name, color in zip(*pair)] for pair in zip(classes, colors)]
-        facts = [[run.info.get(fact) for fact in ('reduction', 'config')] for run in self._runs]
         paths = [[image_pass.path for passes in self._passes.values() for image_pass in passes]]
-        if self.other is not None:
-            paths.append(self.other.paths)
+        paths += [other.paths for other in self._runs[1:]]
         return dict(
-            runs=list(short_names(self.run, self.other)) if self.other else [osp.basename(self.run.folder)],
+            runs=list(self._given_names or short_names(self._runs)),
             reductions=[run.info.get('reduction') for run in self._runs],
             levels=[dict(name=name, stride=stride) for name, stride in self._focus.levels.items()],
             classes=classes,
             colors=colors,
-            comparable=facts[0] == facts[-1],
+            comparable=are_comparable(self._runs),
+            difference=colormap_data(DIFFERENCE_COLORMAP),
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
             ranges=[run_ranges(run_paths, align, style.border) for run_paths, align in zip(paths, self._aligns)],
             settings=dict(
@@ -284,8 +293,34 @@ class Report:
             skipped=self._skipped,
             without_image=self._without_image,
             levels=self._focus.levels,
-            **summarize_runs(self._runs, self._focus.means),
+            **summarize_runs(self._runs, self._focus.means, self._given_names),
         )
+
+
+def _folder_of(runs: Sequence[Run], out_dir: str | None) -> str:
+    """The folder of the report of runs."""
+    if out_dir is not None:
+        check_apart(out_dir, *(run.root for run in runs))
+        return out_dir
+    folder = osp.join(runs[0].root, COMPARED_REPORT) if len(runs) > 1 else osp.join(runs[0].folder, REPORT)
+    if osp.islink(folder):  # its target is no part of the run, and may be another run
+        raise ValueError(f'{folder} is a link, so no report is written there: remove the link')
+    return folder
+
+
+def _side_by_side(shots: Sequence[Snapshot | None]) -> tuple[list[Snapshot | None], list[bool]]:
+    """The passes over an image in the size of the first, None for others; and which have another size."""
+    sizes = [None if shot is None else shot.placement.image_size for shot in shots]
+    resized = [size not in (None, sizes[0]) for size in sizes]
+    return [None if is_other else shot for shot, is_other in zip(shots, resized)], resized
+
+
+def _load(run: Run, image_pass: ImagePass) -> Snapshot | None:
+    """The same pass in another run; None if it does not have it."""
+    try:
+        return load_with_image(osp.join(run.folder, image_pass.name), run.info)
+    except ValueError:
+        return None
 
 
 def _labels(image: dict) -> set[int]:

@@ -27,9 +27,14 @@ def box_values(boxes: Boxes | None) -> dict:
             if np.isnan(score):
                 truth[label] = truth.get(label, 0) + 1
             elif np.isfinite(score):
-                # Rounded to what the page shows; rounded again, as 0.57 x 10,000 is below 5,700.
-                scores.setdefault(label, []).append(int(round(rounded(score) * SCORE_STEPS, 3)))
+                scores.setdefault(label, []).append(score_steps(score))
     return dict(scores={label: sorted(of_label, reverse=True) for label, of_label in scores.items()}, truth=truth)
+
+
+def score_steps(score: float) -> int:
+    """A score in steps of 1/10,000, rounded down."""
+    # Rounded to what the page shows; rounded again, as 0.57 x 10,000 is below 5,700.
+    return int(round(rounded(score) * SCORE_STEPS, 3))
 
 
 class ImageFocus:

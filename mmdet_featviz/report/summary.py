@@ -10,17 +10,19 @@ from mmdet_featviz.report.metric_history import MetricHistory, metrics_by_class,
 from mmdet_featviz.report.plots import Plot, plot
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_info import TEST
+from mmdet_featviz.runs.run_names import LETTERS, in_words
 
 
-def summarize_runs(runs: Sequence[Run], focus_means: FocusMeans) -> dict:
+def summarize_runs(runs: Sequence[Run], focus_means: FocusMeans, names: Sequence[str] | None = None) -> dict:
     """The variables of the page template that describe the runs.
 
     Args:
-        runs: One run, or two.
+        runs: One run, or those of a comparison.
         focus_means: Mean focus over the images on the page. Shown for the first run, unless a FeatureFocusMetric with
             the settings of the saved maps was recorded for it.
+        names: Names of the runs for the title; None takes those of their configs.
     """
-    letters = 'AB' if len(runs) > 1 else ('',)
+    letters = LETTERS[: len(runs)] if len(runs) > 1 else ('',)
     histories = {letter: MetricHistory(run.info) for letter, run in zip(letters, runs)}
     evaluations = [
         (f'{letter} {name}'.strip(), values)
@@ -32,7 +34,8 @@ def summarize_runs(runs: Sequence[Run], focus_means: FocusMeans) -> dict:
     of_classes = {metric for rows in by_class.values() for metric in rows.values()}
     metrics = [metric for metric in all_metrics if metric not in of_classes]
     return dict(
-        title=' and '.join(dict.fromkeys(map(_title, runs))),
+        title=in_words(list(dict.fromkeys(names or map(_title, runs)))),
+        letters=letters,
         runs=[_describe(run) for run in runs],
         metrics=metrics,
         evaluations=[(name, [values.get(metric) for metric in metrics]) for name, values in evaluations],

@@ -29,7 +29,7 @@ from mmdet_featviz.runs.run_info import RUN_INFO_FILE, read_run_info, to_json
 from mmdet_featviz.runs.storage import Storage, get_storage, is_inside
 
 _taken: weakref.WeakValueDictionary[str, RunFolder] = weakref.WeakValueDictionary()  # by real path or URL
-REPORT = 'report'  # folder of the report page, inside that of the run
+REPORT, COMPARED_REPORT = 'report', 'report_compared'  # folders of report pages, inside that of the run
 
 
 _TAKEN = (
@@ -224,10 +224,10 @@ class RunFolder:
         return to_json(dict(id=self.id, **info)).encode('utf-8', 'surrogateescape')
 
     def _remove_run(self) -> None:
-        """Remove the manifests of the run and of its report and all files they list; other files are kept."""
-        stores = [self._store]
-        if f'{REPORT}/{MANIFEST}' in self._store.all_names():
-            stores.append(get_storage(self._store.path(REPORT)))
+        """Remove the manifests of the run and of its reports and all files they list; other files are kept."""
+        names = self._store.all_names()
+        reports = [name for name in (REPORT, COMPARED_REPORT) if f'{name}/{MANIFEST}' in names]
+        stores = [self._store, *(get_storage(self._store.path(name)) for name in reports)]
         for backlog in self.backlogs():
             backlog.remove()
         for store in stores:

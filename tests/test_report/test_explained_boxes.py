@@ -162,7 +162,7 @@ def test_a_click_beside_explained_boxes_changes_nothing(page):
 
 def test_the_same_box_of_another_run_is_beside_it(browser, explained, tmp_path):
     other, explanations = write_explained(tmp_path / 'other', factor=0.5, only_dog=True)
-    page = Page(browser, write_report(explained[0], other))
+    page = Page(browser, write_report(explained[0], [other]))
     page.open('image=street/0&colormap=gray&score=0')
     page.find('#pictures .picture .box:nth-child(3)').click()
     page.wait("document.querySelector('#why [aria-pressed=true]') !== null")

@@ -439,16 +439,16 @@ def test_labels_are_switched_off_and_hover_shows_one(page):
 def test_all_levels_have_boxes_and_color_bars_and_use_the_width(page, run):
     page.open('image=street/0&all=1&score=0')
     assert page.js(
-        "return [...document.querySelectorAll('#pictures .pair')].map((one) => one.querySelectorAll('.box').length)"
+        "return [...document.querySelectorAll('#pictures .match')].map((one) => one.querySelectorAll('.box').length)"
     ) == [3, 3, 3]
     one = next(iter(run.snapshots()))
     for number, level in enumerate(one.levels):
         visible = Grid(level.values.shape, level.stride, one.placement).visible(level.values)
-        texts = page.texts(f'#pictures .pair:nth-child({number + 1}) .legend span')
+        texts = page.texts(f'#pictures .match:nth-child({number + 1}) .legend span')
         assert [float(text) for text in texts] == pytest.approx([visible.min(), visible.max()], rel=1e-3)
     edges = page.js(
         "const place = document.getElementById('pictures').getBoundingClientRect();"
-        "const tiles = [...document.querySelectorAll('#pictures .pair')].map((one) => one.getBoundingClientRect());"
+        "const tiles = [...document.querySelectorAll('#pictures .match')].map((one) => one.getBoundingClientRect());"
         'return [Math.max(...tiles.map(({ right }) => right)) - place.right, new Set(tiles.map(({ top }) => top)).size]'
     )
     assert edges == [0, 1]
@@ -680,7 +680,7 @@ def test_images_with_equal_names_get_distinct_names(browser, tmp_path):
 def test_clicking_one_of_all_levels_shows_it(page):
     page.open('all=1')
     assert len(page.texts('#pictures figure')) == 3
-    page.find('#pictures .pair:nth-child(2) button').click()
+    page.find('#pictures .match:nth-child(2) button').click()
     assert page.texts('#pictures figcaption strong') == ['neck_0']
     assert not page.find('#all').is_selected()
 
@@ -922,7 +922,7 @@ def test_a_chosen_tile_leaves_the_focus_on_its_picture(page):
     page.open('all=1&level=neck_0')
     current = "[...document.querySelectorAll('#pictures [aria-current]')].map((one) => one.querySelector('strong'))"
     assert page.js(f'return {current}.map((one) => one.textContent)') == ['neck_0']
-    page.js("document.querySelector('#pictures .pair:nth-child(3) button').focus()")
+    page.js("document.querySelector('#pictures .match:nth-child(3) button').focus()")
     page.press(Keys.ENTER)
     assert page.texts('#pictures figcaption strong') == ['neck_1']
     assert page.js('return document.activeElement.className') == 'picture'
@@ -1055,7 +1055,7 @@ def test_two_runs_on_one_range_or_each_on_its_own(browser, tmp_path, reductions)
     a = write_run(tmp_path / 'a', [one('a', number) for number in range(3)])
     b = write_run(tmp_path / 'b', [one('b', 0), make_snapshot('2', tmp_path / 'other size.png', size=(60, 80))])
     b.info.update(reduction=reductions[1], dataset_meta=dict(classes=('<b>dog</b>', 'horse')))
-    page = Page(browser, write_report(a, b))
+    page = Page(browser, write_report(a, [b]))
     page.open('image=0&colormap=gray&score=0')
     assert page.texts('.box:not(.truth) span') == ['cat 0.40', '<b>dog</b> 0.90', '<b>dog</b> 0.40', 'horse 0.90']
     colors = page.js(

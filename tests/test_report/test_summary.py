@@ -18,7 +18,7 @@ def write_report_of(folder, metrics, other=None):
         run = write_run(folder / name, [make_snapshot('a', folder / 'a.png')])
         run.info['metrics'] = recorded or {}
         runs.append(run)
-    return write_report(runs[0], runs[1] if other is not None else None)
+    return write_report(runs[0], runs[1:] if other is not None else [])
 
 
 def test_results_of_a_training_are_a_table_and_a_plot(tmp_path):

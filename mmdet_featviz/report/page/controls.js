@@ -3,6 +3,7 @@
 /* Controls: the fields and buttons that show and change the settings. The id of a field is the name of its setting. */
 const controls = (() => {
   const FIELDS = ['level', 'colormap', 'range', 'alpha', 'threshold', 'score', 'all', 'pred', 'truth', 'labels', 'common',
+    'difference',
     'search', 'class', 'marked', 'sort'];
 
   /**
@@ -31,7 +32,10 @@ const controls = (() => {
       button.addEventListener('click', () => zoom.by(Number(button.value)));
     });
     dom.find('all').disabled = run.levels.length < 2;
-    dom.find('common').parentElement.hidden = run.runs.length < 2;
+    ['common', 'difference'].forEach((name) => {
+      dom.find(name).disabled = run.runs.length < 2;
+      dom.find(name).parentElement.hidden = run.runs.length < 2;
+    });
     dom.find('truth').disabled = !orders.hasTruth(run);
   }
 

@@ -16,6 +16,9 @@ const dom = (() => {
   /** A number as text, with at most four significant digits. */
   const short = (value) => String(Number(value.toPrecision(4)));
 
+  /** The letter of a run of a comparison, by its number. */
+  const letter = (number) => String.fromCharCode(65 + number);
+
   /** A number with its noun. */
   const count = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
 
@@ -32,5 +35,5 @@ const dom = (() => {
     if (next) next.focus({ preventScroll: true });
   }
 
-  return { count, element, find, keepFocus, short };
+  return { count, element, find, keepFocus, letter, short };
 })();

@@ -15,11 +15,11 @@ const explanations = (() => {
     choose = onChoose;
   }
 
-  /** The explanation with this id and that of the same box in the other run, as a pair; null if there is none. */
-  function find({ sides }, id) {
-    const a = sides[0].explanations.find((one) => one.id === id);
-    const others = sides.length > 1 ? sides[1].explanations : [];
-    return a ? { a, b: others.find((one) => one.id === a.partner) || null } : null;
+  /** The explanation with this id and those of the same box in other runs, as a match; null if there is none. */
+  function find({ sides: [first, ...others] }, id) {
+    const own = first.explanations.find((one) => one.id === id);
+    const partner = (side, at) => (side && side.explanations.find((one) => one.id === own.partners[at])) || null;
+    return own ? [own, ...others.map(partner)] : null;
   }
 
   /** Show the buttons of a shot; the button of the explanation `id` is pressed. */

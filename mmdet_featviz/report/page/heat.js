@@ -152,6 +152,33 @@ const heat = (() => {
     context.putImageData(picture, 0, 0);
   }
 
+  /**
+   * Draw level `b` minus level `a` over the whole canvas, in the colors of `table`, whose middle is zero. What one of
+   * the networks did not see is hatched.
+   *
+   * @param ranges - those of a and b, to divide each by its own first; null for the difference of the values
+   * @returns the largest difference, whatever its sign, which the ends of the table stand for; 1 without any
+   */
+  function drawDifference(canvas, [a, b], ranges, size, table) {
+    const { width, height } = canvas;
+    const [one, other] = [a, b].map((level, number) => {
+      const [low] = level.range; // what values that are not finite count as
+      const heats = spread(level, unitsOf(level, ranges ? ranges[number] : [low, low + 1]), size, [width, height]);
+      return ranges ? heats.map((value) => clamp(value, 0, 1)) : heats.map((value) => value + low);
+    });
+    const differences = other.map((value, at) => value - one[at]);
+    const largest = differences.reduce((most, value) => Math.max(most, Math.abs(value) || 0), 0) || 1;
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    const picture = context.createImageData(width, height);
+    const pixels = new Uint32Array(picture.data.buffer);
+    const unseen = hatching(width, height);
+    differences.forEach((value, at) => {
+      pixels[at] = Number.isNaN(value) ? unseen(at) : table[Math.floor((value / largest + 1) / 2 * 255)];
+    });
+    context.putImageData(picture, 0, 0);
+    return largest;
+  }
+
   /** The table of a colormap, for draw(): 256 canvas pixels. `text` is 256 RGB colors in base64. */
   function tableOf(text) {
     const rgb = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
@@ -159,5 +186,5 @@ const heat = (() => {
     return new Uint32Array(rgba.buffer);
   }
 
-  return { decode, draw, tableOf, valueAt };
+  return { decode, draw, drawDifference, tableOf, valueAt };
 })();

@@ -1,17 +1,20 @@
 'use strict';
 
 /*
- * Image view: one level of an image in a large picture, or all of its levels in small ones; with two runs, A and B side
- * by side. Notes above it name what is missing; below each picture is its color bar.
+ * Image view: one level of an image in a large picture, or all of its levels in small ones; several runs side by side,
+ * and on request the differences to run A below them. Notes above it name what is missing; below each picture is its
+ * color bar.
  */
 const imageView = (() => {
   const SMALL_SCREEN = matchMedia('(max-width: 860px), (max-height: 600px)'); // also a larger one, zoomed in
   const TILE_WIDTH = 190; // minimum, in pixels
+  const PICTURE_WIDTH = 260; // of large pictures of several runs, minimum
   const section = dom.find('viewer');
   const place = dom.find('pictures');
   let run = null;
   let choose = null;
   let pictures = []; // on view
+  let placed = []; // differences on view, and the figures with them: { figure, number }
 
   /** Begin. `onChoose` is called with the name of a level when its small picture is clicked. */
   function start(given, onChoose) {
@@ -26,21 +29,22 @@ const imageView = (() => {
    * @param shot - the data of a shot, from store.shot()
    * @param chosen - the settings
    * @param missing - sentences on what the settings name and is not there
-   * @returns the large pictures, as picture.ofPair() returns them; none with all levels
+   * @returns the large pictures, as picture.ofMatch() returns them; none with all levels
    */
   function show(shot, chosen, missing) {
-    const all = pairs.of(shot);
+    const all = matches.of(shot);
     const why = chosen.all ? null : explanations.find(shot, chosen.why);
-    const pair = why || all.find(({ a }) => a.name === chosen.level) || all[0];
-    const groups = (chosen.all ? all : [pair].filter(Boolean))
-      .map((one) => ({ pair: one, made: picture.ofPair(run, shot, one, chosen.all) }));
-    pictures = groups.flatMap(({ made }) => made).map((one) => ({ ...one, bar: one.level && picture.colorBar() }));
-    place.className = `${chosen.all ? 'many' : 'one'} of-${run.runs.length}`;
-    place.replaceChildren(...(chosen.all ? groups.map((group) => tileOf(group, pair, shot))
-      : pictures.map((one, number) => figureOf(one, number, shot))));
+    const match = why || all.find(([first]) => first.name === chosen.level) || all[0];
+    const groups = (chosen.all ? all : [match].filter(Boolean)).map((one) => ({ match: one, made: picturesOf(one, shot, chosen) }));
+    pictures = groups.flatMap(({ made }) => made);
+    placed = [];
+    place.className = chosen.all ? 'many' : 'one';
+    place.style.setProperty('--runs', run.runs.length);
+    place.replaceChildren(...(chosen.all ? groups.map((group) => tileOf(group, match, shot))
+      : pictures.map((one) => figureOf(one, shot))));
     pictures.forEach((one) => { if (one.bar) one.frame.after(one.bar.bar); });
     layOut();
-    dom.find('notes').textContent = [...missing, ...notesOn(shot, pair, why ? pair.a.name : chosen.level)].join(' ');
+    dom.find('notes').textContent = [...missing, ...notesOn(shot, match, why ? match[0].name : chosen.level)].join(' ');
     explanations.show(shot, chosen.all ? '' : chosen.why);
     if (!chosen.all && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
     if (!chosen.all) pictures.forEach(hover.connect);
@@ -48,11 +52,23 @@ const imageView = (() => {
     return large();
   }
 
-  /** Place the small pictures in rows that are as full as can be. */
+  function picturesOf(match, shot, { all, difference }) {
+    const made = [
+      ...picture.ofMatch(run, shot, match, all),
+      ...(difference ? picture.differences(run, shot, match, all) : []),
+    ];
+    return made.map((one) => ({ ...one, match, bar: one.level || one.isDifference ? picture.colorBar() : null }));
+  }
+
+  /** Place the pictures in rows that are as full as can be, and a difference below its run if that has a column. */
   function layOut() {
-    const across = Math.max(1, Math.floor(place.clientWidth / (TILE_WIDTH * run.runs.length)));
-    const rows = Math.ceil(place.children.length / across);
-    place.style.setProperty('--across', Math.ceil(place.children.length / rows) || 1);
+    const runs = run.runs.length;
+    const isMany = place.classList.contains('many');
+    const count = isMany ? place.children.length : runs;
+    const across = Math.max(1, Math.floor(place.clientWidth / (isMany ? TILE_WIDTH * runs : PICTURE_WIDTH)));
+    const columns = Math.ceil(count / Math.ceil(count / across)) || 1;
+    place.style.setProperty('--across', columns);
+    placed.forEach(({ figure, number }) => { figure.style.gridColumn = isMany || columns === runs ? number + 1 : 'auto'; });
   }
 
   /** The large pictures on view; none with all levels. */
@@ -75,14 +91,15 @@ const imageView = (() => {
     explanations.clear();
   }
 
-  function wordsOn({ letter, level }, shot) {
-    const facts = level ? level.facts || `${contentOf(level, letter)}, stride ${level.stride} px` : reasonOf(shot);
+  function wordsOn({ number, letter, level, isDifference }, shot) {
+    if (isDifference) return [letter];
+    const facts = level ? level.facts || `${contentOf(level, number)}, stride ${level.stride} px` : reasonOf(shot, number);
     return [`${letter && `${letter}: `}${level ? `${level.explains ? 'Why ' : ''}${level.name}` : '–'}`, facts];
   }
 
   /** What a map is made of, such as "max of 256 channels". */
-  function contentOf({ content, channels }, letter) {
-    const reduction = run.reductions[letter === 'B' ? 1 : 0];
+  function contentOf({ content, channels }, number) {
+    const reduction = run.reductions[number];
     return channels && typeof reduction === 'string' ? `${reduction} of ${content}` : content;
   }
 
@@ -92,38 +109,48 @@ const imageView = (() => {
     return channels ? 'activation, in no unit' : 'probability';
   }
 
-  /** Why run B has nothing beside a level of run A. */
-  function reasonOf({ sides, resized }) {
-    if (sides.length > 1) return 'nothing to compare with';
-    return resized ? 'this image in another size' : 'no such image';
+  /** What the values of a difference are. */
+  const differenceUnit = (match, look) => (picture.isShared(match, look) ? 'difference' : 'difference, each divided by its range');
+
+  /** Why a run has nothing beside a level of run A. */
+  function reasonOf({ sides, resized }, number) {
+    if (sides[number]) return 'nothing to compare with';
+    return resized[number] ? 'this image in another size' : 'no such image';
   }
 
-  function figureOf(one, number, shot) {
-    const [name, facts] = wordsOn(one, shot);
-    return picture.captioned(one, run.runs.length > 1 ? [name, run.runs[number], facts] : [name, facts]);
+  function figureOf(one, shot) {
+    const [name, ...facts] = wordsOn(one, shot);
+    const hasName = run.runs.length > 1 && !one.isDifference;
+    return noted(one, picture.captioned(one, hasName ? [name, run.runs[one.number], ...facts] : [name, ...facts]));
   }
 
-  function tileOf({ pair, made }, current, shot) {
-    const tile = dom.element('div', 'pair');
-    tile.append(...made.map((one) => picture.captioned(one, wordsOn(one, shot), () => choose(pair.a.name))));
-    if (pair === current) tile.querySelectorAll('button').forEach((one) => one.setAttribute('aria-current', 'true'));
+  function tileOf({ match, made }, current, shot) {
+    const tile = dom.element('div', 'match');
+    tile.append(...made.map((one) => noted(one, picture.captioned(one, wordsOn(one, shot), () => choose(match[0].name)))));
+    if (match === current) tile.querySelectorAll('button').forEach((one) => one.setAttribute('aria-current', 'true'));
     return tile;
   }
 
+  /** Note where the figure of a difference is to be placed. Returns the figure. */
+  function noted({ number, isDifference }, figure) {
+    if (isDifference) placed.push({ figure, number });
+    return figure;
+  }
+
   /** Sentences on what is missing. */
-  function notesOn(shot, pair, level) {
+  function notesOn(shot, match, level) {
     const words = [];
-    if (!pair) words.push('No level of this image was saved.');
-    else if (pair.a.name !== level) words.push(`This image has no level ${level}.`);
+    if (!match) words.push('No level of this image was saved.');
+    else if (match[0].name !== level) words.push(`This image has no level ${level}.`);
     if (run.levels.length === 1) words.push('The run has one level only.');
     if (!shot.sides[0].boxes.length) words.push('No boxes: neither predictions nor ground truth.');
     if (shot.photo === null) words.push('The image file could not be read.');
-    if (shot.sides.some(({ cropped }) => cropped)) words.push('Hatched: not seen by the network.');
+    if (shot.sides.some((side) => side && side.cropped)) words.push('Hatched: not seen by the network.');
     const { interpolation } = run.settings;
     if (interpolation !== 'bilinear') words.push(`Drawn bilinearly here, not ${interpolation} as in the pictures.`);
-    if (run.runs.length > 1 && shot.sides.length < 2) {
-      words.push(shot.resized ? 'Run B has this image in another size.' : 'Run B has no such image.');
-    }
+    shot.sides.forEach((side, number) => {
+      if (!side) words.push(`Run ${dom.letter(number)} has ${shot.resized[number] ? 'this image in another size' : 'no such image'}.`);
+    });
     return words;
   }
 
@@ -143,7 +170,9 @@ const imageView = (() => {
   function paint(look) {
     pictures.forEach((one) => {
       one.paint(look);
-      if (one.bar) one.bar.paint(look(), one.range(look()), unitOf(one.level));
+      if (!one.bar) return;
+      if (one.isDifference) one.bar.paint({ table: one.table, threshold: 0 }, one.range(), differenceUnit(one.match, look()));
+      else one.bar.paint(look(), one.range(look()), unitOf(one.level));
     });
     place.dataset.painted = pictures.length;
   }

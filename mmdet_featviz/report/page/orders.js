@@ -47,7 +47,7 @@ const orders = (() => {
         },
       );
     }
-    return found;
+    return [...found, ...changes.orders(run)];
   }
 
   /** Whether the run has ground-truth boxes. */

@@ -70,9 +70,10 @@ const featviz = (() => {
     else if (has('shot', 'score')) gallery.recaption();
     showControls();
     if (has('image', 'shot')) open();
-    else if (has('level', 'all', 'why')) build();
+    else if (has('level', 'all', 'why', 'difference')) build();
     else if (has('colormap', 'range', 'common', 'threshold')) paint();
     imageView.dress(chosen);
+    showChanges();
     if (isStep) address.push(chosen);
     else address.writeSoon(chosen);
   }
@@ -95,6 +96,11 @@ const featviz = (() => {
   }
 
   const showControls = () => controls.show(chosen, gallery.ends());
+
+  /** Say what the runs found and missed in the image on view. */
+  function showChanges() {
+    dom.find('changes').textContent = image ? changes.words(run, image, chosen).join(' ') : '';
+  }
 
   /** The image that the settings name; the first one if there is no such image, null without any. */
   function imageOf({ image: named }) {
@@ -125,6 +131,7 @@ const featviz = (() => {
     const [number, label] = shots[counts.placeOf(image, chosen.shot)];
     if (chosen.shot && label !== chosen.shot) missing.push(`This image has no ${chosen.shot}.`);
     dom.find('name').textContent = [key, label].filter(Boolean).join(', ');
+    showChanges();
     store.keep(shots.length);
     try {
       const data = await store.shot(number);
@@ -155,7 +162,7 @@ const featviz = (() => {
     dom.keepFocus(dom.find('pictures'), () => {
       const large = imageView.show(shot, chosen, missing);
       zoom.watch(large); // first, as a drag is no click
-      readout.watch(large, pairs.of(shot));
+      readout.watch(large, matches.of(shot));
     }, imageView.current);
     if (chosen.all) strip.clear();
     else strip.show(image.shots, shot.number, chosen.level, look);

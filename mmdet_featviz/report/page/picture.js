@@ -10,28 +10,57 @@ const picture = (() => {
   const SMALL = 400; // longest side of a small picture, in pixels
 
   /**
-   * The pictures of a pair of levels: one, or two if the run is compared with another.
+   * The pictures of a match of levels: one for each run.
    *
    * @param run - the run
    * @param shot - the data of a shot, from store.shot()
-   * @param pair - one of pairs.of(shot)
+   * @param match - one of matches.of(shot)
    * @param isSmall - whether to make small pictures
    * @param hasBoxes - whether to draw the boxes
-   * @returns a list of { frame, stage, boxes, level, letter, size, range, paint }: the element, that inside it which
-   *   grows with the zoom, the outlines of the boxes of
-   *   the image, the level (null without a matching level), 'A' or 'B' ('' with one run), the size of the image, the
-   *   value range with a look, and painting
+   * @returns a list of { frame, stage, boxes, level, number, letter, size, range, paint }: the element, that inside it
+   *   which grows with the zoom, the outlines of the boxes of the image, the level (null without a matching level), the
+   *   number of the run and its letter ('' with one run), the size of the image, the value range with a look, and
+   *   painting
    */
-  function ofPair(run, shot, pair, isSmall, hasBoxes = true) {
-    return run.runs.map((_, number) => {
-      const range = (look) => pairs.range(run, shot, pair, number, look);
-      return make(run, shot, number, number ? pair.b : pair.a, range, isSmall, hasBoxes);
+  function ofMatch(run, shot, match, isSmall, hasBoxes = true) {
+    return match.map((level, number) => {
+      const range = (look) => matches.range(run, shot, match, number, look);
+      return make(run, shot, number, level, range, isSmall, hasBoxes);
     });
   }
 
-  function make(run, shot, number, level, range, isSmall, hasBoxes) {
-    const side = shot.sides[number] || { boxes: [] };
-    const letter = run.runs.length > 1 ? 'AB'[number] : '';
+  /**
+   * The pictures of the differences to run A in a match, for each further run that has a level in it. Their entries are
+   * those of ofMatch(), with `isDifference`, without a level, and `range` is that of the last painting.
+   */
+  function differences(run, shot, match, isSmall) {
+    const others = match.map((_, number) => number).filter((number) => number && match[number]);
+    return others.map((number) => makeDifference(run, shot, match, number, isSmall));
+  }
+
+  function makeDifference(run, shot, match, number, isSmall) {
+    const letter = `${dom.letter(number)} − A`;
+    const { frame, stage, canvas } = emptyPicture(shot, isSmall, `Difference ${letter}`);
+    const table = heat.tableOf(run.difference);
+    const ranged = (look) => [0, number].map((at) => matches.range(run, shot, match, at, look));
+    let limits = [-1, 1];
+    frame.classList.add('difference');
+    function paint(look) {
+      const [a, b] = [match[0], match[number]];
+      [a, b].forEach(heat.decode);
+      const now = look();
+      const largest = heat.drawDifference(canvas, [a, b], isShared(match, now) ? null : ranged(now), shot.size, table);
+      limits = [-largest, largest];
+    }
+    const range = () => limits;
+    return { frame, stage, boxes: [], level: null, number, letter, size: shot.size, range, paint, table, isDifference: true };
+  }
+
+  /** Whether the values of a match are compared as they are. Explanations are not: scales of gradients differ. */
+  const isShared = (match, { common }) => common && !match[0].explains;
+
+  /** An image with an empty canvas over it: the elements { frame, stage, canvas }. */
+  function emptyPicture(shot, isSmall, words) {
     const frame = dom.element('div', 'picture');
     const stage = dom.element('div', 'stage');
     const canvas = dom.element('canvas', 'heat');
@@ -45,8 +74,16 @@ const picture = (() => {
       stage.append(image);
     }
     canvas.setAttribute('role', 'img');
-    canvas.setAttribute('aria-label', level ? `Heat of ${level.name}` : 'No heat');
+    canvas.setAttribute('aria-label', words);
     stage.append(canvas);
+    frame.append(stage);
+    return { frame, stage, canvas };
+  }
+
+  function make(run, shot, number, level, range, isSmall, hasBoxes) {
+    const side = shot.sides[number] || { boxes: [] };
+    const letter = run.runs.length > 1 ? dom.letter(number) : '';
+    const { frame, stage, canvas } = emptyPicture(shot, isSmall, level ? `Heat of ${level.name}` : 'No heat');
     const boxes = dom.element('div', 'boxes');
     const outlineOf = (row) => outline(run.classes[number], run.colors[number], row, shot.size);
     const outlines = hasBoxes ? side.boxes.map(outlineOf) : [];
@@ -54,7 +91,6 @@ const picture = (() => {
     const explained = isSmall || !level || !level.explains ? [] : level.boxes.filter(isNew);
     boxes.append(...outlines, ...explained.map(outlineOf));
     stage.append(boxes);
-    frame.append(stage);
 
     function paint(look) {
       if (!level) return;
@@ -63,7 +99,7 @@ const picture = (() => {
       const fades = run.settings.blend === 'fade' && shot.photo !== null;
       heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max', fades);
     }
-    return { frame, stage, boxes: outlines, level, letter, size: shot.size, range, paint };
+    return { frame, stage, boxes: outlines, level, number, letter, size: shot.size, range, paint };
   }
 
   /** The outline of a box, placed in percent of the picture, so that it grows and shrinks with it. */
@@ -125,5 +161,5 @@ const picture = (() => {
     return { bar, paint };
   }
 
-  return { captioned, colorBar, ofPair };
+  return { captioned, colorBar, differences, isShared, ofMatch };
 })();

@@ -2,12 +2,12 @@
 
 /* Picture file: the large pictures on view as one PNG file, with the image, the heat and the boxes as they are shown. */
 const pictureFile = (() => {
-  const GAP = 8; // between the pictures of two runs, in pixels
+  const GAP = 8; // between the pictures of runs, in pixels
   const LINE = 2; // width of an outline
   const FONT = '12px system-ui, sans-serif';
 
   /** Draw one picture, with its upper left corner at `left`. */
-  function draw(context, { stage, boxes }, left, [width, height], { alpha, labels }, isAdded) {
+  function draw(context, { stage, boxes, isDifference }, left, [width, height], { alpha, labels }, isAdded) {
     context.save();
     context.translate(left, 0);
     context.beginPath();
@@ -16,9 +16,17 @@ const pictureFile = (() => {
     context.fillStyle = '#808080'; // as behind the heat on the page
     context.fillRect(0, 0, width, height);
     const image = stage.querySelector('img');
-    if (image && image.naturalWidth) context.drawImage(image, 0, 0, width, height);
-    context.globalAlpha = alpha;
-    if (isAdded) context.globalCompositeOperation = 'lighter';
+    const hasImage = image && image.naturalWidth;
+    if (isDifference && hasImage) {
+      context.fillStyle = '#fff';
+      context.fillRect(0, 0, width, height);
+      context.filter = 'grayscale(1) opacity(0.5)'; // as in report.css
+    }
+    if (hasImage) context.drawImage(image, 0, 0, width, height);
+    context.filter = 'none';
+    context.globalAlpha = isDifference ? 1 : alpha;
+    if (isDifference && hasImage) context.globalCompositeOperation = 'multiply';
+    else if (isAdded && !isDifference) context.globalCompositeOperation = 'lighter';
     context.drawImage(stage.querySelector('.heat'), 0, 0, width, height);
     context.globalAlpha = 1;
     context.globalCompositeOperation = 'source-over';

@@ -10,7 +10,7 @@ const readout = (() => {
   let size = null; // of the image, [width, height]
   let mark = null; // {x, y} in image pixels
   let pictures = []; // large pictures to read values from
-  let levels = []; // of the image, see pairs.js
+  let levels = []; // of the image, see matches.js
   let isListed = false; // whether the values of all levels are
 
   /** Forget the mark: an image of this size follows, or none if null. */
@@ -22,10 +22,10 @@ const readout = (() => {
    * Read values from these pictures (see picture.js), of the image given to reset(). The mark stays.
    *
    * @param given - the pictures
-   * @param pairsOfLevels - all levels of the image, see pairs.js
+   * @param matchesOfLevels - all levels of the image, see matches.js
    */
-  function watch(given, pairsOfLevels) {
-    [pictures, levels] = [given, pairsOfLevels];
+  function watch(given, matchesOfLevels) {
+    [pictures, levels] = [given, matchesOfLevels];
     pictures.forEach(listen);
   }
 
@@ -57,9 +57,10 @@ const readout = (() => {
     const table = dom.element('table');
     const body = dom.element('tbody');
     table.append(dom.element('caption', '', `Values of all levels at ${placeText()}`));
-    if (pictures.length > 1) table.createTHead().append(rowOf('', ['A', 'B']));
-    body.append(...levels.map((pair) =>
-      rowOf(pair.a.name, [pair.a, pair.b].slice(0, pictures.length).map((level) => (level ? valueText(level) : '–')))));
+    const [first] = levels;
+    if (first && first.length > 1) table.createTHead().append(rowOf('', first.map((_, number) => dom.letter(number))));
+    body.append(...levels.map((match) =>
+      rowOf(match[0].name, match.map((level) => (level ? valueText(level) : '–')))));
     table.append(body);
     listing.replaceChildren(table);
   }
@@ -87,13 +88,15 @@ const readout = (() => {
     output.textContent = '';
     fillTable();
     if (!mark || !pictures.length) return;
-    const words = pictures.filter(({ level }) => level && level.values).map(({ stage, letter, level }) => {
+    pictures.forEach(({ stage, level, isDifference }) => {
+      if (!isDifference && !(level && level.values)) return;
       const dot = dom.element('div', 'mark');
       dot.style.left = `${mark.x / size[0] * 100}%`;
       dot.style.top = `${mark.y / size[1] * 100}%`;
       stage.append(dot);
-      return `${letter && `${letter}: `}${level.name} ${valueText(level)}`;
     });
+    const words = pictures.filter(({ level }) => level && level.values)
+      .map(({ letter, level }) => `${letter && `${letter}: `}${level.name} ${valueText(level)}`);
     output.textContent = `${placeText()}: ${words.join('; ')}`;
   }
 

@@ -45,9 +45,9 @@ const strip = (() => {
 
   async function load(spot, number, label, isCurrent, level, look) {
     const shot = await store.shot(number);
-    const pair = pairs.of(shot).find(({ a }) => a.name === level);
-    if (!pair || !spot.isConnected) return;
-    const [made] = picture.ofPair(run, shot, pair, true, false);
+    const match = matches.of(shot).find(([first]) => first.name === level);
+    if (!match || !spot.isConnected) return;
+    const [made] = picture.ofMatch(run, shot, match, true, false);
     const figure = picture.captioned(made, [label || 'first pass'], () => choose(label));
     spot.replaceWith(figure);
     if (isCurrent) {
