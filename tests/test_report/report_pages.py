@@ -89,9 +89,9 @@ def write_report(run, *args, **kwargs):
     return report
 
 
-def read_data(run, name='index'):
+def read_data(run, name='index', folder='report'):
     """The data that a data file passes to the page; of a pass without its number."""
-    text = (Path(run.folder) / 'report' / 'data' / f'{name}.js').read_text(encoding='ascii')
+    text = (Path(run.folder) / folder / 'data' / f'{name}.js').read_text(encoding='ascii')
     assert '<' not in text
     return json.loads('[' + text[text.index('(') + 1 : text.rindex(')')] + ']')[-1]
 

@@ -194,7 +194,10 @@ def test_report_command(tmp_path):
         write_run(tmp_path / name, snapshots)
     done = run_command('report.py', 'a', '--compare', 'b', '--max-images', 2, cwd=tmp_path)
     assert done.stdout.startswith('report of 2 images: '), done.stderr
-    assert read_data(Run(str(tmp_path / 'a')))['runs'] == ['a', 'b']
+    assert read_data(Run(str(tmp_path / 'a')), folder='report_compared')['runs'] == ['a', 'b']
+    assert not (tmp_path / 'a' / 'report').exists()
+    done = run_command('report.py', 'a', '--names', 'one', cwd=tmp_path)
+    assert '--names are those of a comparison' in done.stderr
     done = run_command('report.py', 'a', cwd=tmp_path)
     assert done.stdout.startswith('report of 3 images: '), done.stderr
     assert read_data(Run(str(tmp_path / 'a')))['runs'] == ['a']
