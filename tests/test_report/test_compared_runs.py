@@ -187,6 +187,8 @@ def test_epochs_are_compared(tmp_path):
     first, other = (Run(f'{run.folder}/{epoch}') for epoch in ('epoch_1', 'epoch_3'))
     for one, value in ((first, 0.25), (other, 0.5)):
         one.info['metrics'] = {Path(one.folder).name: {'mAP': value}}
+    with pytest.raises(ValueError, match='is, contains or is inside'):
+        write_report(first, [other], out_dir=f'{run.folder}/beside the epochs')
     report = write_report(first, [other])
     assert Path(report.page).parent == Path(run.folder) / 'report_compared'
     table = read_tables(report)['Results']
