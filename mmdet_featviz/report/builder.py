@@ -99,7 +99,8 @@ class Report:
             check_run_names(self._runs, names)
         for one in self._runs:
             one.check_has_maps()
-        self._given_names = names
+        self._title_names = names
+        self._names = names or (short_names(self._runs) if others else [osp.basename(run.folder)])
         self.style = Style(**run.info.get('style', {}))
         self._aligns = [one.info.get('style', {}).get('align', 'center') for one in self._runs]
         self._passes = dict(list(passes_by_image(run).items())[:max_images])
@@ -266,7 +267,7 @@ class Report:
         paths = [[image_pass.path for passes in self._passes.values() for image_pass in passes]]
         paths += [other.paths for other in self._runs[1:]]
         return dict(
-            runs=list(self._given_names or short_names(self._runs)),
+            runs=list(self._names),
             reductions=[run.info.get('reduction') for run in self._runs],
             levels=[dict(name=name, stride=stride) for name, stride in self._focus.levels.items()],
             classes=classes,
@@ -293,7 +294,7 @@ class Report:
             skipped=self._skipped,
             without_image=self._without_image,
             levels=self._focus.levels,
-            **summarize_runs(self._runs, self._focus.means, self._given_names),
+            **summarize_runs(self._runs, self._focus.means, self._title_names),
         )
 
 

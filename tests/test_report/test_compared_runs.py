@@ -185,6 +185,7 @@ def test_epochs_are_compared(tmp_path):
     ]
     run = write_run(tmp_path / 'run', made)
     first, other = (Run(f'{run.folder}/{epoch}') for epoch in ('epoch_1', 'epoch_3'))
+    assert {entry['key'] for entry in first.entries.values()} == {'0', '1'}
     for one, value in ((first, 0.25), (other, 0.5)):
         one.info['metrics'] = {Path(one.folder).name: {'mAP': value}}
     with pytest.raises(ValueError, match='is, contains or is inside'):
