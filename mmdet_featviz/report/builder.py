@@ -24,10 +24,13 @@ from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, 
 from mmdet_featviz.report.page_template import STATIC_FILES, render_page
 from mmdet_featviz.report.summary import summarize_runs
 from mmdet_featviz.runs.explanation_files import explanation_name, saved_explanations
+from mmdet_featviz.runs.manifest import manifest_names, read_entries
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import COMPARED_REPORT, REPORT, RunFolder, check_apart
+from mmdet_featviz.runs.run_info import RUN_INFO_FILE
 from mmdet_featviz.runs.run_names import are_comparable, check_run_names, short_names
+from mmdet_featviz.runs.storage import get_storage
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.messages import count_noun, first_names
@@ -39,6 +42,7 @@ from mmdet_featviz.visualization.style import Style
 PAGE_COLORMAP = 'turbo'  # of runs with the default, jet, whose brightness rises and falls along the scale
 COLORMAPS = 'jet', PAGE_COLORMAP, 'viridis', 'magma', 'inferno', 'cividis', 'gray'
 THUMB_SIZE = 200  # longest side in pixels
+INDEX = 'data/index.js'
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
 
@@ -121,7 +125,7 @@ class Report:
     def write(self) -> None:
         """Write the page with its images, data and scripts."""
         # Recorded in the manifest, so that the next report deletes them.
-        self.run_folder.record([dict(files=['index.html', 'data/index.js', *STATIC_FILES])])
+        self.run_folder.record([dict(files=['index.html', INDEX, *STATIC_FILES])])
         numbers = iter(range(sum(map(len, self._passes.values()))))
         plain_keys = [key for key, _ in self._passes]
         images = [
@@ -132,7 +136,7 @@ class Report:
         self._shown = len(images)
         for name, source in STATIC_FILES.items():
             self.run_folder.write(name, source.read_bytes())
-        self.run_folder.write('data/index.js', script_call('run', self._index_data(images)))
+        self.run_folder.write(INDEX, script_call('run', self._index_data(images)))
         self.run_folder.write('index.html', self._html())
         self.run_folder.flush()
 
@@ -302,11 +306,20 @@ def _folder_of(runs: Sequence[Run], out_dir: str | None) -> str:
     """The folder of the report of runs."""
     if out_dir is not None:
         check_apart(out_dir, *(run.root for run in runs))
+        _check_replaceable(out_dir)
         return out_dir
     folder = osp.join(runs[0].root, COMPARED_REPORT) if len(runs) > 1 else osp.join(runs[0].folder, REPORT)
     if osp.islink(folder):  # its target is no part of the run, and may be another run
         raise ValueError(f'{folder} is a link, so no report is written there: remove the link')
     return folder
+
+
+def _check_replaceable(folder: str) -> None:
+    """Raise FileExistsError if a folder holds a run or a comparison: only an earlier report is replaced."""
+    store = get_storage(folder)
+    is_report = any(INDEX in entry.get('files', ()) for entry in read_entries(store))
+    if (manifest_names(store) or RUN_INFO_FILE in store.names()) and not is_report:
+        raise FileExistsError(f'out_dir {folder!r} holds the pictures of another run: choose another folder')
 
 
 def _side_by_side(shots: Sequence[Snapshot | None]) -> tuple[list[Snapshot | None], list[bool]]:

@@ -172,6 +172,12 @@ def test_the_report_of_a_comparison_has_a_folder_of_its_own(runs, tmp_path):
     for wrong in (folders[1], f'{folders[2]}/inside', str(Path(folders[0]).parent)):
         with pytest.raises(ValueError, match='is, contains or is inside'):
             write_report(runs[0], runs[1:], out_dir=wrong)
+    other = write_run(tmp_path / 'run', [make_snapshot('0', tmp_path / '0.png')])
+    with pytest.raises(FileExistsError, match='holds the pictures of another run: choose another folder'):
+        write_report(runs[0], runs[1:], out_dir=other.folder)
+    assert Path(other.paths[0]).exists()
+    write_report(runs[0], max_images=1, out_dir=str(tmp_path / 'out'))  # replaces the earlier report
+    assert not (tmp_path / 'out' / 'data' / '000001.js').exists()
     with pytest.raises(ValueError, match='give each run a name of its own'):
         write_report(runs[0], runs[1:], names=['one', 'two'])
 
