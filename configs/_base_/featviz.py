@@ -17,7 +17,7 @@ custom_hooks = [
         type='FeatVizHook',
         layers=None,  # backbone and neck; also pixel decoder or encoder of transformers
         layer_type=None,  # or only modules of this class inside the layers, such as Conv2d
-        reduction=None,  # max (mean if an overview is drawn), or mean, sum, l2, select_max
+        reduction=None,  # max (mean if an overview is drawn), or mean, sum, l2, select_max, pca
         normalize='image',  # or percentile, max, layer, run, or two numbers
         percentiles=(1, 99),  # ends of the range of normalize='percentile'
         border=0,  # cells at the sides that do not count for the range
@@ -25,6 +25,7 @@ custom_hooks = [
         alpha=0.4,
         blend='alpha',  # or fade, add
         interpolation='bilinear',  # or nearest, cubic
+        foreground=None,  # with reduction='pca': component or boxes
         align='auto',  # or center, corner
         save=('overlay',),  # also heatmap, panel, channels, overview, attention, maps, raw
         out_dir=None,  # {work_dir}/{timestamp}/featviz

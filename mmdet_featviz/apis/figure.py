@@ -14,8 +14,8 @@ import numpy as np
 
 from mmdet_featviz.apis.figure_spec import BOXES, EXPLAIN, ColumnSpec, FigureSpec, RowSpec, parse_figure
 from mmdet_featviz.explanation.explanation import LOOK, Explanation
+from mmdet_featviz.runs.component_fit import views_of_run
 from mmdet_featviz.runs.explanation_files import explanation_name, load_explanation
-from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import first_names
@@ -86,13 +86,15 @@ class _Source:
 
     Args:
         folder: Folder of the run.
-        style: How its maps are drawn; they are placed by the run's own `align`. The range of an explanation is always
-            from zero to its largest value.
+        style: How its maps are drawn; where cells are and which are foreground is as in the run. The range of an
+            explanation is always from zero to its largest value.
     """
 
     def __init__(self, folder: str, style: Style) -> None:
         self.run = Run(folder)
-        self.style = replace(style, align=self.run.info.get('style', {}).get('align', 'center'))
+        drawn = {'align': 'center', **self.run.info.get('style', {})}
+        own = {name: drawn[name] for name in ('align', 'foreground', 'boxes') if name in drawn}
+        self.style = replace(style, **own)
         self._paths: dict[str, str] = {}  # {image key: maps of its first pass}
         for path in self.run.paths:
             key = osp.relpath(osp.dirname(path), self.run.folder).replace(os.sep, '/')
@@ -128,10 +130,7 @@ class _Source:
 
     @cached_property
     def _views(self) -> Views:
-        limits = (
-            run_ranges(self.run.paths, self.style.align, self.style.border) if self.style.normalize == 'run' else None
-        )
-        return Views(self.style, limits)
+        return views_of_run(self.style, self.run.paths, self.run.info.get('reduction'))
 
     def _level_tile(self, snapshot: Snapshot, column: ColumnSpec) -> FigureTile:
         placed = self._views.place(snapshot)
@@ -177,10 +176,11 @@ class _Source:
         kind: Any,
         boxes: str | None,
     ) -> FigureTile:
-        def paint(shared: tuple[float, float]) -> np.ndarray:
-            return views.paint(placed.level.values, placed.grid, shared, placed.seen, snapshot.image())
+        def paint(shared: tuple[float, float] | None) -> np.ndarray:
+            return views.paint_level(placed, shared or limits, snapshot.image())
 
-        return FigureTile(paint, limits, kind, **self._boxes(snapshot, boxes, views.style.score_thr))
+        shared = limits if placed.colors is None else None  # principal components have no values
+        return FigureTile(paint, shared, kind, **self._boxes(snapshot, boxes, views.style.score_thr))
 
     def _boxes(self, snapshot: Snapshot, kind: str | None, score_thr: float) -> dict[str, Any]:
         """The boxes of a tile and how they are drawn."""

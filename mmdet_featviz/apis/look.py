@@ -17,6 +17,7 @@ from mmdet_featviz.apis.inference import check_detector, check_image, take_snaps
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.reductions import Reduction
 from mmdet_featviz.explanation.explanation import Explanation
+from mmdet_featviz.runs.component_fit import fit_components
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import ENCODINGS, encode_picture
@@ -28,7 +29,8 @@ from mmdet_featviz.visualization.views import PlacedLevel, Views
 class Look:
     """The activations of a detector on one image. A notebook shows them as a panel.
 
-    Levels are named like output files: ``neck_0`` is level 0 of the neck.
+    Levels are named like output files: ``neck_0`` is level 0 of the neck. With ``reduction='pca'``, the components are
+    those of this image, and the values are the norms of the features.
 
     Args:
         snapshot: The activation maps of one pass over the image.
@@ -48,7 +50,8 @@ class Look:
         self._explain = explain
         self._take_features = take_features
         self._style = style
-        self._views = Views(replace(style, save=('panel',)))
+        components = fit_components(lambda: [snapshot], style)
+        self._views = Views(replace(style, save=('panel',)), components=components)
         self._placed = {placed.level.name: placed for placed in self._views.place(snapshot)}
 
     @property

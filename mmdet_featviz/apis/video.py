@@ -13,6 +13,7 @@ from torch import nn
 
 from mmdet_featviz.apis.inference import build_pipeline, take_snapshot
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
+from mmdet_featviz.runs.component_fit import fit_components
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.sheets import shrink_to_tile
 from mmdet_featviz.visualization.unseen_pixels import unseen_caption
@@ -24,6 +25,8 @@ CAPTION_HEIGHT = 24
 
 class FrameDrawer:
     """Draws one picture per frame: the frame itself, and the heat of each level over it, as tiles.
+
+    With ``reduction='pca'``, the components are those of the first frame, for all frames.
 
     Args:
         model: The detector.
@@ -62,6 +65,9 @@ class FrameDrawer:
             ValueError: If `levels` match no level.
         """
         snapshot = take_snapshot(self.model, frame, self.visualizer, self._pipeline)
+        if self._views.components is None:
+            components = fit_components(lambda: [snapshot], self._views.style)
+            self._views = Views(self._views.style, components=components)
         tiles = [('frame', self._tile(frame, snapshot))] if self.with_frame else []
         placed = self._views.place(snapshot)
         for shown in self._select_levels(placed):

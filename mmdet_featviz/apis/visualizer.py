@@ -30,11 +30,12 @@ from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.channel_selection import DetailRecorder, parse_channel_choice
 from mmdet_featviz.capture.detector import is_augmented_call, unwrap_detector
 from mmdet_featviz.capture.nested_passes import are_nested
-from mmdet_featviz.capture.reductions import get_reduction
+from mmdet_featviz.capture.reductions import PCA, get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.detections import detections_of
 from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
 from mmdet_featviz.runs import early_exit
+from mmdet_featviz.runs.component_fit import check_foreground
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
 from mmdet_featviz.runs.run_folder import RunFolder
@@ -79,8 +80,9 @@ class FeatureVisualizer:
             ``**`` any number of parts. Default: backbone, neck, and the pixel decoder or encoder of transformers.
         layer_type: Draw the modules of this class inside the layers instead, such as ``Conv2d``.
         reduction: How the channels of a feature map become one map: ``max``, ``mean``, ``sum``, ``l2``, ``select_max``
-            (the channel with the largest sum), or a function registered in ``mmdet_featviz.REDUCTIONS``. Default:
-            ``max``, or ``mean`` if `save` has an overview.
+            (the channel with the largest sum), or a function registered in ``mmdet_featviz.REDUCTIONS``. Or ``pca``:
+            the three leading principal components of each level over all images, as red, green and blue, drawn at the
+            end from saved maps. Default: ``max``, or ``mean`` if `save` has an overview.
         out_dir: Output folder, or a URL that an mmengine file backend can write to (``s3://bucket/run``). Default:
             ``featviz`` in the log folder of the run, or ``work_dirs/featviz`` without a runner.
         image_root: Output folders are named after the path of each image relative to this folder. Default: the image
@@ -157,6 +159,11 @@ class FeatureVisualizer:
         self.layer_type = layer_type
         self.reduction_name = reduction or ('mean' if 'overview' in self.style.save else 'max')
         self.reduction = get_reduction(self.reduction_name)
+        check_foreground(self.style, self.reduction_name)
+        if average_passes and self.reduction_name == PCA:
+            raise ValueError(
+                "average_passes is not for reduction='pca': the mean of passes has no features to find components of"
+            )
         self.out_dir = None if out_dir is None else check_path('out_dir', out_dir)
         self.image_root = image_root
         self.interval = check_whole_number('interval', interval)
@@ -322,8 +329,13 @@ class FeatureVisualizer:
 
     def _check_ranks(self, in_run: bool) -> None:
         """Raise ValueError for what a detector that draws by itself cannot do on several ranks without our tools."""
-        if not in_run and get_dist_info()[1] > 1 and (self.report or self.style.normalize == 'run'):
-            option = 'report=True' if self.report else "normalize='run'"
+        options = {
+            'report=True': self.report,
+            "normalize='run'": self.style.normalize == 'run',
+            "reduction='pca'": self.reduction_name == PCA,
+        }
+        option = next((option for option, is_set in options.items() if is_set), None)
+        if not in_run and get_dist_info()[1] > 1 and option is not None:
             raise ValueError(
                 f'{option} needs the images of all ranks at the end, which a detector that draws by itself cannot '
                 'collect: use featviz test instead of tools/test.py, or FeatVizHook instead of the detector, or one '
@@ -336,11 +348,12 @@ class FeatureVisualizer:
         Raises:
             ValueError: If a layer does not exist or can never fire, or there are no class-score maps.
         """
-        save = self.style.save
+        save, is_pca = self.style.save, self.reduction_name == PCA
         recorder = DetailRecorder(
             parse_channel_choice(self.style.channels) if 'channels' in save else None,
             self.style.attention_channels if 'attention' in save else None,
             'raw' in save,
+            is_pca,
         )
         return Taps(
             model,
@@ -348,7 +361,7 @@ class FeatureVisualizer:
             self.reduction,
             self.strict,
             None if self._draws_only_scores else self.layer_type,
-            recorder if {'channels', 'attention', 'raw'} & set(save) else None,
+            recorder if is_pca or {'channels', 'attention', 'raw'} & set(save) else None,
             'attention' in save,
             score_maps=self._make_score_maps(unwrap_detector(model)) if 'scores' in save else None,
             keep_features=self.explanations is not None,

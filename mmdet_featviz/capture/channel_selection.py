@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from mmdet_featviz.capture.feature_compression import compress_features
 from mmdet_featviz.structures.channel_maps import ChannelMaps
 
 ChannelChoice = Callable[[Tensor], Tensor]
@@ -98,11 +99,13 @@ class DetailRecorder:
         choice: Chooses the channels to record for channel pictures; None records none.
         pooled: How many channels with the largest weights to record; None records none.
         raw: Whether to record the whole feature map.
+        compact: Whether to record the leading principal components.
     """
 
     choice: ChannelChoice | None = None
     pooled: int | None = None
     raw: bool = False
+    compact: bool = False
 
     def record(self, features: Tensor, weights: Tensor | None = None, level: str = '') -> list[dict[str, Any]]:
         """Record the details of each image of a feature map.
@@ -113,8 +116,8 @@ class DetailRecorder:
             level: Name of the level, for errors.
 
         Returns:
-            One dict per image with the requested details: ``picked`` and ``pooled`` (:class:`ChannelMaps`), and ``raw``
-            (C, rows, columns). With `weights`, only ``pooled`` is recorded.
+            One dict per image with the requested details: ``picked`` and ``pooled`` (:class:`ChannelMaps`), ``raw`` (C,
+            rows, columns) and ``compact`` (:class:`CompactFeatures`). With `weights`, only ``pooled`` is recorded.
 
         Raises:
             ChannelError: If a channel that was chosen by its number does not exist.
@@ -133,4 +136,6 @@ class DetailRecorder:
         if self.raw and weights is None:
             numpy_has_type = image.dtype in (torch.float16, torch.float32)  # NumPy has no bfloat16
             details['raw'] = (image if numpy_has_type else image.float()).detach().cpu().clone().numpy()
+        if self.compact and weights is None:
+            details['compact'] = compress_features(image)
         return details

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmdet_featviz.registry import REDUCTIONS
 
 Reduction = Callable[[Tensor], Tensor]
+PCA = 'pca'  # drawn from principal components, which come with a norm as activation map
 
 
 @REDUCTIONS.register_module(name='max')
@@ -35,6 +36,7 @@ def reduce_sum(features: Tensor) -> Tensor:
     return features.sum(1, dtype=torch.float32)
 
 
+@REDUCTIONS.register_module(name=PCA)
 @REDUCTIONS.register_module(name='l2')
 def reduce_l2(features: Tensor) -> Tensor:
     """The Euclidean norm of each cell's activations, computed in float32 (in float64 for float64)."""

@@ -14,7 +14,7 @@ from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.interpolation import INTERPOLATIONS
 from mmdet_featviz.visualization.box_drawing import BOX_KINDS
 from mmdet_featviz.visualization.encoding import ENCODINGS
-from mmdet_featviz.visualization.style import BLENDS, CHANNEL_TILES, MAPS_DTYPES
+from mmdet_featviz.visualization.style import BLENDS, CHANNEL_TILES, FOREGROUNDS, MAPS_DTYPES
 
 GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
     'which layers': ('layers', 'layer_type', 'reduction'),
@@ -33,7 +33,17 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
         'explain',
         'log_to_visualizer',
     ),
-    'how pictures look': ('normalize', 'percentiles', 'border', 'colormap', 'alpha', 'blend', 'interpolation', 'align'),
+    'how pictures look': (
+        'normalize',
+        'percentiles',
+        'border',
+        'colormap',
+        'alpha',
+        'blend',
+        'interpolation',
+        'foreground',
+        'align',
+    ),
     'where and how they are written': (
         'out_dir',
         'image_root',
@@ -50,6 +60,7 @@ CHOICES = {
     'blend': BLENDS,
     'boxes': BOX_KINDS,
     'channel_tiles': CHANNEL_TILES,
+    'foreground': FOREGROUNDS,
     'image_format': tuple(ENCODINGS),
     'interpolation': INTERPOLATIONS,
     'maps_dtype': MAPS_DTYPES,

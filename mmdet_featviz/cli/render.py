@@ -17,8 +17,8 @@ from tqdm import tqdm
 from mmdet_featviz.capture.channel_selection import ChannelError, choose_channels, parse_channel_choice
 from mmdet_featviz.cli.options import add_drawing_options, drawing_options
 from mmdet_featviz.explanation.explanation import LOOK
+from mmdet_featviz.runs.component_fit import check_foreground, views_of_run
 from mmdet_featviz.runs.explanation_files import FOLDER, load_explanation
-from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.runs.writer import RunWriter
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise SystemExit(str(error)) from error
     is_image_wanted, is_level_wanted = name_filter(args.images), name_filter(args.levels)
-    limits = run_ranges(source.paths, style.align, style.border) if style.normalize == 'run' else None
-    writer = RunWriter(folder, style, source.info_to_copy, limits=limits)
+    views = views_of_run(style, source.paths, source.info.get('reduction'))
+    writer = RunWriter(folder, style, source.info_to_copy, views=views)
     drawn = 0
 
     def load(path: str) -> list[Snapshot]:
@@ -101,6 +101,7 @@ def _style_of(source: Run, args: argparse.Namespace) -> Style:
     style = Style(**{**source.info.get('style', {}), **drawing_options(args, Style)})
     if not hasattr(args, 'save'):
         style = replace(style, save=style.pictures or ('overlay',))
+    check_foreground(style, source.info.get('reduction'))
     return style
 
 

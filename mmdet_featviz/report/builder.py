@@ -7,6 +7,7 @@ import logging
 import os.path as osp
 import traceback
 from dataclasses import replace
+from functools import cached_property
 from typing import Iterator, Sequence
 
 import cv2
@@ -23,6 +24,7 @@ from mmdet_featviz.report.image_values import ImageFocus, box_values
 from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels, script_call
 from mmdet_featviz.report.page_template import STATIC_FILES, render_page
 from mmdet_featviz.report.summary import summarize_runs
+from mmdet_featviz.runs.component_fit import Components, views_of_run
 from mmdet_featviz.runs.explanation_files import explanation_name, saved_explanations
 from mmdet_featviz.runs.manifest import manifest_names, read_entries
 from mmdet_featviz.runs.percentiles import run_ranges
@@ -107,6 +109,8 @@ class Report:
         self._names = names or (short_names(self._runs) if others else [osp.basename(run.folder)])
         self.style = Style(**run.info.get('style', {}))
         self._aligns = [one.info.get('style', {}).get('align', 'center') for one in self._runs]
+        # Further runs are drawn as the first, but from their own cells.
+        self._styles = [replace(self.style, align=align) for align in self._aligns]
         self._passes = dict(list(passes_by_image(run).items())[:max_images])
         self._focus = ImageFocus(self._aligns[0])
         self._found = FoundObjects(self._runs)
@@ -243,7 +247,7 @@ class Report:
             side: Number of its run.
             explained: The explanations of each run. Those of the first name their partners in the others.
         """
-        levels = page_levels(snapshot, replace(self.style, align=self._aligns[side]))
+        levels = page_levels(snapshot, self._styles[side], self._components[side])
         explanations = [explanation_data(one, snapshot.boxes) for one in explained[side]]
         if side == 0:
             matched = [match_explanations(explained[0], others) for others in explained[1:]]
@@ -252,6 +256,14 @@ class Report:
                 data['partners'] = [None if partner is None else explanation_name(partner) for partner in partners]
         cropped = not snapshot.placement.seen.all()
         return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=cropped, explanations=explanations)
+
+    @cached_property
+    def _components(self) -> list[Components | None]:
+        """The principal components of each run, if it has these."""
+        return [
+            views_of_run(style, run.paths, run.info.get('reduction')).components
+            for run, style in zip(self._runs, self._styles)
+        ]
 
     def _explanations(self, snapshot: Snapshot, side: int) -> list[Explanation]:
         """The saved explanations of a pass."""

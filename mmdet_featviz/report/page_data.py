@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mmdet_featviz.runs.component_fit import Components
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement
@@ -18,7 +19,7 @@ from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.colors import get_colormap
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.value_ranges import visible_range
-from mmdet_featviz.visualization.views import Views
+from mmdet_featviz.visualization.views import Views, variance_text
 
 IMAGE_SIZE = 1000  # longest side, in pixels, of an image on the page
 MAX_CELLS = 1000  # of a map, along each axis
@@ -61,22 +62,31 @@ def level_data(level: Level, placement: Placement, align: str, most: int = MAX_C
         range=visible_range(level.values, grid),
         matrix=(to_cells @ placement.matrix).ravel().tolist(),
         bounds=corners[:2].T.ravel().tolist(),
-        cells=base64.b64encode(cells.astype('<f4').tobytes()).decode('ascii'),
+        cells=_encode(cells),
     )
 
 
-def page_levels(snapshot: Snapshot, style: Style) -> list[dict]:
+def _encode(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype('<f4').tobytes()).decode('ascii')
+
+
+def page_levels(snapshot: Snapshot, style: Style, components: Components | None = None) -> list[dict]:
     """All levels of an image as :func:`level_data`, with the ranges of their pictures in the style.
 
     Besides ``range``, which leaves out the border of the style, they have the percentiles of the style as
-    ``percentiles``. Score maps have the same limits as both.
+    ``percentiles``. Score maps have the same limits as both. With principal components, levels have ``colors``: red,
+    green and blue of the cells, 0 to 1, as ``cells`` one after the other, and ``facts`` for captions.
     """
     levels = [level_data(level, snapshot.placement, style.align) for level in snapshot.levels]
     for kind, normalize in (('range', 'image'), ('percentiles', 'percentile')):
-        views = Views(replace(style, normalize=normalize))
+        views = Views(replace(style, normalize=normalize), components=components)
         placed = views.place(snapshot)
         for data, one in zip(levels, placed):
             data[kind] = views.limits_of(one, placed)
+    for data, one in zip(levels, placed):
+        if one.colors is not None:
+            data['colors'] = [_encode(_shrink(plane[one.grid.window()], MAX_CELLS)) for plane in one.colors]
+            data['facts'] = f'{variance_text(one.shares)} of {data["content"]}, stride {data["stride"]} px'
     return levels
 
 

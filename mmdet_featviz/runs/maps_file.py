@@ -17,11 +17,13 @@ from mmengine import fileio
 from mmdet_featviz.runs.storage import is_inside
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.channel_maps import ChannelMaps
+from mmdet_featviz.structures.compact_features import CompactFeatures
 from mmdet_featviz.structures.placement import Placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot, is_mean
 
 FORMAT = 1
 CHANNEL_PARTS = ('picked', 'pooled')
+COMPACT = 'compact'
 ATTENTION = 'attention/'
 MAX_PIXELS = 1 << 30  # OpenCV decodes no larger image
 
@@ -34,8 +36,8 @@ def dump_snapshot(snapshot: Snapshot, dtype: str = 'float32', **facts: Any) -> b
     """Return the content of an ``.npz`` file with a snapshot's activation maps and their placement on the image.
 
     Arrays in the file: one map (rows, columns) per level, under the level's name (``neck_0``); selected channels
-    (``neck_0.picked.maps``); ``boxes`` (N, 6) as corners, label and score (NaN for ground truth); ``ignored`` (M, 4) as
-    corners; and ``meta``, a JSON string.
+    (``neck_0.picked.maps``) and compact features (``neck_0.compact.scores``); ``boxes`` (N, 6) as corners, label and
+    score (NaN for ground truth); ``ignored`` (M, 4) as corners; and ``meta``, a JSON string.
 
     Args:
         snapshot: The snapshot.
@@ -210,6 +212,10 @@ def _level_arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
             arrays[f'{key}.{part}.indices'] = channels.indices
             arrays[f'{key}.{part}.maps'] = _cast(channels.maps, dtype)
             arrays[f'{key}.{part}.weights'] = channels.weights
+    if level.compact is not None:
+        arrays[f'{key}.{COMPACT}.mean'] = level.compact.mean
+        arrays[f'{key}.{COMPACT}.basis'] = level.compact.basis
+        arrays[f'{key}.{COMPACT}.scores'] = _cast(level.compact.scores, dtype)
     return arrays
 
 
@@ -232,12 +238,22 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
             maps = _floats(maps, f'channels of {name}', (len(indices), *values.shape))
             weights = _floats(weights, f'weights of {name}', (channels,))
             parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
+    if f'{key}.{COMPACT}.mean' in arrays:
+        parts[COMPACT] = _load_compact(arrays, key, channels, values.shape)
     offset = _offset(facts.get('offset'), name)
     score_of, label = facts.get('score_of'), facts.get('label')
     require(score_of is None or isinstance(score_of, str), f'its level {name!r} has the scores of {score_of!r}')
     require(label is None or (type(label) is int and label >= 0), f'its level {name!r} has the label {label!r}')
     parts.update(offset=offset, score_of=score_of, label=label)
     return Level(layer, number, channels, (vertical, horizontal), values.astype(np.float32), **parts)
+
+
+def _load_compact(arrays: dict[str, np.ndarray], key: str, channels: int, cells: tuple[int, int]) -> CompactFeatures:
+    mean, basis, scores = (arrays[f'{key}.{COMPACT}.{field}'] for field in ('mean', 'basis', 'scores'))
+    mean = _floats(mean, f'mean of {key}', (channels,))
+    basis = _floats(basis, f'basis of {key}', (None, channels))
+    scores = _floats(scores, f'components of {key}', (len(basis), *cells))
+    return CompactFeatures(mean, basis, scores.astype(np.float32))
 
 
 def _offset(offset: Any, name: str) -> tuple[float, float] | None:

@@ -16,9 +16,11 @@ import numpy as np
 from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.logging import print_log
 
+from mmdet_featviz.capture.reductions import PCA
 from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.backlog import BACKLOG, Backlog, can_wait
+from mmdet_featviz.runs.component_fit import views_of_run
 from mmdet_featviz.runs.explanation_files import (
     FOLDER,
     dump_explanation,
@@ -29,7 +31,6 @@ from mmdet_featviz.runs.explanation_files import (
 from mmdet_featviz.runs.manifest import MANIFEST, level_entry
 from mmdet_featviz.runs.maps_file import dump_snapshot, parse_snapshot
 from mmdet_featviz.runs.outcome import Outcome
-from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import add_image, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.run_info import (
@@ -48,7 +49,6 @@ from mmdet_featviz.utils.messages import first_names
 from mmdet_featviz.version import __version__
 from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.style import Style
-from mmdet_featviz.visualization.value_ranges import Limits
 from mmdet_featviz.visualization.views import Picture, PlacedLevel, Views
 
 
@@ -62,7 +62,8 @@ class RunWriter:
         style: Which pictures are made, and how they look.
         info: Entries of ``run.json`` besides the style: `dataset_meta`, `backend_args` and any others.
         strict: Whether an unreadable image or a picture that cannot be written is an error.
-        limits: With ``normalize='run'``: {level name: (lowest, highest) value}. None computes it in :meth:`finish`.
+        views: Draws the pictures. None makes it of the style; what it needs to know of the whole run, with
+            ``normalize='run'`` or ``reduction='pca'``, is then found in :meth:`finish`.
         workers: Number of threads that draw and write. 0, or `strict`, draws in the calling thread.
         workers_at_end: The same for what :meth:`finish` and :meth:`stop` draw. Default: `workers`.
         encodes_beside: Whether pictures that are drawn in the calling thread are encoded and written in another one,
@@ -80,7 +81,7 @@ class RunWriter:
         style: Style,
         info: dict,
         strict: bool = False,
-        limits: Limits | None = None,
+        views: Views | None = None,
         workers: int = 0,
         workers_at_end: int | None = None,
         encodes_beside: bool = False,
@@ -93,7 +94,8 @@ class RunWriter:
         self.outcome = Outcome()
         self.is_finished = True  # nothing was drawn since the last finish()
         self._log = log if is_main_process() else None
-        self._views = Views(style, limits)
+        self._views = views or Views(style)
+        self._needs_whole_run = views is None and (style.normalize == 'run' or info.get('reduction') == PCA)
         self._workers = Workers(0 if strict else workers, self._receive)
         self._encoder = Workers(1 if encodes_beside and not strict else 0, _note_written)
         self._workers_at_end = workers if workers_at_end is None else workers_at_end
@@ -110,13 +112,8 @@ class RunWriter:
             self._draw_what_was_left()
 
     @property
-    def _needs_run_range(self) -> bool:
-        """Whether pictures can only be drawn at the end, once the value range of the run is known."""
-        return self.style.normalize == 'run' and self._views.limits is None
-
-    @property
     def _saves_maps(self) -> bool:
-        return self._needs_run_range or not {'maps', 'raw'}.isdisjoint(self.style.save)
+        return self._needs_whole_run or not {'maps', 'raw'}.isdisjoint(self.style.save)
 
     def write(self, *snapshots: Snapshot) -> None:
         """Draw and write everything that the style asks for, now, in the background or later.
@@ -251,7 +248,7 @@ class RunWriter:
             print_log(message, 'current', logging.WARNING)
 
     def finish(self, in_run: bool = False) -> None:
-        """Wait until everything is written, and draw the pictures that wait for the end or the value range of the run.
+        """Wait until everything is written, and draw the pictures that wait for the end of the run.
 
         Args:
             in_run: Whether all ranks of a run call this together: value range, outcome and manifest then cover all
@@ -261,7 +258,7 @@ class RunWriter:
         pending, self.outcome.pending = self.outcome.pending, []
         pending_of_all_ranks = sum(all_gather_object(pending), []) if in_run else pending
         if pending_of_all_ranks:
-            views = Views(self.style, run_ranges(pending_of_all_ranks, self.style.align, self.style.border))
+            views = views_of_run(self.style, pending_of_all_ranks, self.info.get('reduction'))
             tasks = (partial(self._draw_saved, list(paths), views) for _, paths in groupby(pending, osp.dirname))
             self._draw_at_end(tasks, len(pending))
         self.draw_postponed(shows_progress=True)
@@ -274,7 +271,7 @@ class RunWriter:
     def stop(self) -> None:
         """Draw what was postponed, and wait until everything is written.
 
-        Pictures that wait for the value range of the run are not drawn.
+        Pictures that wait for the end of the run are not drawn.
         """
         try:
             self._workers.wait()
@@ -328,7 +325,7 @@ class RunWriter:
 
     def _can_postpone(self, snapshots: Sequence[Snapshot]) -> bool:
         """Whether to draw an image later. `log` numbers images in the order in which it receives them."""
-        may_wait = self.postpones and self._log is None and not self.strict and not self._needs_run_range
+        may_wait = self.postpones and self._log is None and not self.strict and not self._needs_whole_run
         return may_wait and all(can_wait(snapshot) and not self._is_finished(snapshot) for snapshot in snapshots)
 
     def _postpone(self, snapshots: Sequence[Snapshot]) -> Outcome:
@@ -417,13 +414,13 @@ class RunWriter:
         maps_path = self.run_folder.path(f'{snapshot.key}/{snapshot.maps_file}')
         if self._is_finished(snapshot):
             outcome.drawn_before.add(snapshot.key)
-            if self._needs_run_range:
+            if self._needs_whole_run:
                 outcome.pending.append(maps_path)
             return
         placed, shared_files = self._views.place(snapshot), []
         if self._saves_maps:
             shared_files = self._save_maps(outcome, snapshot)
-        if self._needs_run_range:
+        if self._needs_whole_run:
             outcome.pending.append(maps_path)
             self._record(snapshot, placed, {}, shared_files)
         else:

@@ -140,6 +140,30 @@ class Grid:
         inner = tuple(slice(used.start + border, max(used.stop - border, 0)) for used in self.window())
         return values[inner].ravel() if len(self._cell_positions[0]) and len(self._cell_positions[1]) else values[:0]
 
+    def covers_image(self, border: int = 0) -> np.ndarray:
+        """(rows, columns) bool: which cells cover part of the image; with a homography, those centered inside it.
+
+        Args:
+            border: Number of cells that are left out along each side of the image; with a homography, of the map.
+        """
+        covers = np.zeros(self.cells, bool)
+        if not self.placement.seen.any():
+            return covers
+        covers[tuple(slice(used.start + border, max(used.stop - border, 0)) for used in self.window())] = True
+        if not self.placement.is_separable:
+            height, width = self.placement.image_size
+            covers &= self.centers_inside(np.array([[0, 0, width, height]], np.float64))
+        return covers
+
+    def centers_inside(self, corners: np.ndarray) -> np.ndarray:
+        """(rows, columns) bool: which cells have their center in one of the boxes (N, 4), in pixels of the image."""
+        rows, columns = np.indices(self.cells)
+        x, y = self.to_image(np.stack([columns.ravel(), rows.ravel()], 1)).T[..., None]
+        left, top, right, bottom = corners.T
+        with np.errstate(invalid='ignore'):  # NaN behind a horizon
+            inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+        return inside.any(1).reshape(self.cells)
+
     def _is_within(self, border: int) -> np.ndarray:
         """(height, width) bool: which pixels of the image are not nearer to the edge of the map than the border."""
         is_within = np.ones(self.placement.image_size, bool)

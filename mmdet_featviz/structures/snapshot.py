@@ -10,6 +10,7 @@ import numpy as np
 
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.channel_maps import ChannelMaps
+from mmdet_featviz.structures.compact_features import CompactFeatures
 from mmdet_featviz.structures.placement import Placement
 
 
@@ -26,6 +27,7 @@ class Level:
         picked: The channels chosen for channel pictures.
         pooled: The channels with the largest weights, for attention pictures.
         raw: (C, rows, columns), float16 or float32: the whole feature map.
+        compact: Leading principal components of the feature map, for pictures of principal components.
         offset: (vertical, horizontal) center of the first cell's receptive field, in pixels of the network's input;
             None if it is not known.
         score_of: For a map of probabilities, of what: the name of a class, ``the best class`` or ``an object``; None
@@ -43,6 +45,7 @@ class Level:
     picked: ChannelMaps | None = None
     pooled: ChannelMaps | None = None
     raw: np.ndarray | None = None
+    compact: CompactFeatures | None = None
     offset: tuple[float, float] | None = None
     score_of: str | None = None
     label: int | None = None

@@ -27,6 +27,7 @@ BLENDS = ('alpha', 'fade', 'add')
 PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 'scores')
 KINDS = (*PICTURES, 'maps', 'raw')
 CHANNEL_TILES = ('overlay', 'heatmap')
+FOREGROUNDS = ('component', 'boxes')
 MAPS_DTYPES = ('float32', 'float16')
 
 
@@ -50,6 +51,10 @@ class Style:
             image; ``add``: ``image + alpha * heatmap``, clipped at white.
         interpolation: How heat is drawn between cells: ``bilinear``, ``nearest`` (each cell as a block) or ``cubic``.
             Explanations and the report page are bilinear.
+        foreground: With ``reduction='pca'``, which cells the components are found of, and drawn; others are black.
+            None: all cells. ``component``: those whose first component of all cells is positive, with the sign that
+            makes the sides of the images negative (as in DINOv2: Oquab et al., TMLR 2024). ``boxes``: those centered in
+            a box of the kind `boxes`, or else in any.
         align: Where the value of a cell is: at the center of its receptive field, as found from the network with the
             weights that are loaded (``auto``), or, in the block of input pixels that the cell covers, at its ``center``
             or at its top left ``corner``. Where no receptive field is found, ``auto`` is ``center``.
@@ -83,6 +88,7 @@ class Style:
     alpha: float = 0.4
     blend: str = 'alpha'
     interpolation: str = 'bilinear'
+    foreground: str | None = None
     align: str = 'auto'
     save: Sequence[str] | str = ('overlay',)
     image_format: str = 'jpg'
@@ -115,6 +121,8 @@ class Style:
         check_whole_number('attention_channels', self.attention_channels)
         if self.classes is not None:
             assign('classes', check_names('classes', _as_texts(self.classes)))
+        if self.foreground is not None:
+            check_choice('foreground', self.foreground, FOREGROUNDS)
         if self.boxes is not None:
             check_choice('boxes', self.boxes, BOX_KINDS)
         parse_channel_choice(self.channels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Iterator, Sequence
+from typing import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from mmdet_featviz.capture.channel_selection import (
 from mmdet_featviz.structures.channel_maps import ChannelMaps
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement
+from mmdet_featviz.structures.principal_components import PrincipalComponents
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.box_drawing import BoxStyle
 from mmdet_featviz.visualization.charts import weight_chart
@@ -67,6 +68,9 @@ class PlacedLevel:
         visible_range: Range of its finite values that are visible in the image, if it has any.
         own_range: The same, or what the style makes of it: without a border of cells, or percentiles.
         seen: (height, width) bool: which pixels of the image the network saw; the others are hatched.
+        colors: (3, rows, columns) float32: red, green and blue of the cells, 0 to 1, if principal components are drawn;
+            NaN is black.
+        shares: Shares of the variance that these have.
     """
 
     level: Level
@@ -74,6 +78,8 @@ class PlacedLevel:
     visible_range: tuple[float, float] | None
     own_range: tuple[float, float] | None
     seen: np.ndarray
+    colors: np.ndarray | None = None
+    shares: Sequence[float] = ()
 
     @property
     def range(self) -> tuple[float, float]:
@@ -120,19 +126,41 @@ class Views:
     Args:
         style: Which pictures are drawn, and how they look.
         limits: Value range of each level by its name; needed with ``normalize='run'`` only.
+        components: Principal components of each level by its name; needed to draw these. Levels without are drawn from
+            their activation maps.
     """
 
-    def __init__(self, style: Style, limits: Limits | None = None) -> None:
+    def __init__(
+        self, style: Style, limits: Limits | None = None, components: Mapping[str, PrincipalComponents] | None = None
+    ) -> None:
         self.style = style
         self.limits = limits
+        self.components = components
 
     def place(self, snapshot: Snapshot) -> list[PlacedLevel]:
         """Lay the levels of a snapshot over its image."""
         size = snapshot.placement.image_size
-        placed = [self.place_level(level, snapshot.placement) for level in snapshot.levels]
+        placed = [self._with_colors(self.place_level(level, snapshot.placement), snapshot) for level in snapshot.levels]
         # The mean of passes has one value per pixel, and none where no pass saw the image.
         is_per_pixel = snapshot.is_mean and all(level.values.shape == size for level in snapshot.levels)
         return [replace(one, seen=~np.isnan(one.level.values)) for one in placed] if is_per_pixel else placed
+
+    def _with_colors(self, placed: PlacedLevel, snapshot: Snapshot) -> PlacedLevel:
+        """The same with the colors of its principal components, if these are known."""
+        level, components = placed.level, (self.components or {}).get(placed.level.name)
+        if level.compact is None or components is None:
+            return placed
+        colors = components.units(level.compact)
+        if self.style.foreground == 'boxes':
+            colors[:, ~self.cells_in_boxes(placed.grid, snapshot)] = np.nan
+        return replace(placed, colors=colors, shares=components.shares)
+
+    def cells_in_boxes(self, grid: Grid, snapshot: Snapshot) -> np.ndarray:
+        """(rows, columns) bool: which cells are centered in a box of the kind that the style draws, or else in any."""
+        if snapshot.boxes is None:
+            return np.zeros(grid.cells, bool)
+        style = BoxStyle(self.style.boxes or 'both', self.style.score_thr, snapshot.dataset_meta)
+        return grid.centers_inside(style.select(snapshot.boxes).corners)
 
     def draw(self, snapshot: Snapshot, placed: Sequence[PlacedLevel]) -> Iterator[Picture]:
         """Draw all pictures that the style selects, one at a time.
@@ -169,14 +197,14 @@ class Views:
         for placed_level in placed:
             level, limits = placed_level.level, self.limits_of(placed_level, placed)
             if image is not None:
-                laid = self.paint(level.values, placed_level.grid, limits, placed_level.seen, image)
+                laid = self.paint_level(placed_level, limits, image)
             if 'overlay' in kinds or (level.score_of is not None and 'scores' in kinds):
-                finished = self._with_colorbar(self.draw_boxes(laid, snapshot), level, limits)
+                finished = self._with_colorbar(self.draw_boxes(laid, snapshot), placed_level, limits)
                 yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
             if 'heatmap' in kinds:
-                heat = self.paint(level.values, placed_level.grid, limits, placed_level.seen)
+                heat = self.paint_level(placed_level, limits)
                 name = f'{level.name}{suffix}.heatmap.png'
-                yield Picture(name, self._with_colorbar(heat, level, limits), [level.name])
+                yield Picture(name, self._with_colorbar(heat, placed_level, limits), [level.name])
             if {'panel', 'overview'} & kinds:
                 tile = self._caption(placed_level, limits), shrink_to_tile(laid)
             if 'panel' in kinds:
@@ -195,12 +223,12 @@ class Views:
         style = BoxStyle(self.style.boxes, self.style.score_thr, snapshot.dataset_meta)
         return style.draw(picture, snapshot.boxes, scale)
 
-    def _with_colorbar(self, picture: np.ndarray, level: Level, limits: tuple[float, float]) -> np.ndarray:
-        return add_colorbar(picture, self.style.table, limits) if self._shows_values(level) else picture
+    def _with_colorbar(self, picture: np.ndarray, placed_level: PlacedLevel, limits: tuple[float, float]) -> np.ndarray:
+        return add_colorbar(picture, self.style.table, limits) if self._shows_values(placed_level) else picture
 
-    def _shows_values(self, level: Level) -> bool:
-        """Whether the value range is shown: a color alone is no probability."""
-        return self.style.colorbar or level.score_of is not None
+    def _shows_values(self, placed_level: PlacedLevel) -> bool:
+        """Whether the value range is shown: a color alone is no probability, and a principal component is no value."""
+        return (self.style.colorbar and placed_level.colors is None) or placed_level.level.score_of is not None
 
     def _panel(self, snapshot: Snapshot, rows: Sequence[Sequence[tuple]], image: np.ndarray) -> Picture:
         """One sheet with the image and all levels, one row per layer."""
@@ -230,7 +258,7 @@ class Views:
             for number, values, limits in zip(channels.indices.tolist(), channels.maps, ranges):
                 tile = self._draw_channel(values, placed_level.grid, limits, image)
                 name = f'{base}.channel_{number:0{digits}d}.{ending}'
-                yield Picture(name, self._with_colorbar(tile, level, limits), [level.name])
+                yield Picture(name, self._with_colorbar(tile, placed_level, limits), [level.name])
             return
         pages = _Pages(f'{base}.channels{{}}.{ending}', len(channels.indices))
         for tile in self._channel_tiles(channels, placed_level.grid, ranges, image):
@@ -296,8 +324,30 @@ class Views:
 
     def overlay_level(self, image: np.ndarray, placed_level: PlacedLevel, placed: Sequence[PlacedLevel]) -> np.ndarray:
         """The overlay (height, width, 3) of one of the placed levels on the image."""
-        limits = self.limits_of(placed_level, placed)
-        return self.paint(placed_level.level.values, placed_level.grid, limits, placed_level.seen, image)
+        return self.paint_level(placed_level, self.limits_of(placed_level, placed), image)
+
+    def paint_level(
+        self, placed_level: PlacedLevel, limits: tuple[float, float], image: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Draw the colored heatmap (height, width, 3) of a level, or lay it over an image.
+
+        Its principal components have colors of their own, whatever the limits are.
+        """
+        if placed_level.colors is None:
+            return self.paint(placed_level.level.values, placed_level.grid, limits, placed_level.seen, image)
+        picture = self._paint_colors(placed_level.colors, placed_level.grid)
+        if image is not None:
+            gray = picture.max(2) if self.style.blend == 'fade' else None
+            overlay(image, picture, self.style.alpha, self.style.blend, picture, gray)
+        return hatch_unseen(picture, placed_level.seen, image, 0.5 if image is None else self.style.alpha)
+
+    def _paint_colors(self, colors: np.ndarray, grid: Grid) -> np.ndarray:
+        """The picture (height, width, 3), BGR, of the colors of cells (3, rows, columns), RGB, 0 to 1."""
+        picture = np.empty((*grid.placement.image_size, 3), np.uint8)
+        for channel, values in zip((2, 1, 0), colors):
+            for rows, heat in grid.heatmap_blocks(to_unit(values, (0.0, 1.0)), self.style.interpolation):
+                picture[rows, :, channel] = quantize(heat)
+        return picture
 
     def paint(
         self,
@@ -361,12 +411,19 @@ class Views:
     def _caption(self, placed_level: PlacedLevel, limits: tuple[float, float]) -> list[str]:
         level = placed_level.level
         facts = f'{level.content}, stride {level.stride_text}'
-        values = self._range_text(limits) if self._shows_values(level) else []
+        values = self._range_text(limits) if self._shows_values(placed_level) else []
+        if placed_level.colors is not None:
+            values = [variance_text(placed_level.shares)]
         return [level.name, facts, *values, *unseen_caption(placed_level.seen)]
 
     @staticmethod
     def _range_text(limits: tuple[float, float]) -> list[str]:
         return [f'{limits[0]:.4g} to {limits[1]:.4g}']
+
+
+def variance_text(shares: Sequence[float]) -> str:
+    """What share of the variance principal components have, for captions."""
+    return f'PCA: {" + ".join(f"{share:.0%}" for share in shares)} of the variance'
 
 
 def _select_raw(level: Level, choice: ChannelChoice) -> ChannelMaps | None:

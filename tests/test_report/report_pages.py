@@ -66,10 +66,13 @@ def with_truth(snapshot, truth):
     return Snapshot(**{**vars(snapshot), 'boxes': boxes})
 
 
-def write_run(folder, snapshots, classes=('cat', '<b>dog</b>'), images=True, **style):
+def write_run(folder, snapshots, classes=('cat', '<b>dog</b>'), images=True, reduction='max', **style):
     """Save the maps of snapshots as a run, and with `images` also their image files."""
     info = dict(
-        layers=['backbone', 'neck'], reduction='max', dataset_meta=dict(classes=classes), config='configs/<i>a</i>.py'
+        layers=['backbone', 'neck'],
+        reduction=reduction,
+        dataset_meta=dict(classes=classes),
+        config='configs/<i>a</i>.py',
     )
     writer = RunWriter(RunFolder(str(folder)), Style(**{'save': 'maps', **style}), info)
     for number, snapshot in enumerate(snapshots):

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from conftest import read
 from page_driver import Page, start_chromium
 from report_pages import (
     HOSTILE_NAMES,
@@ -18,6 +20,7 @@ from report_pages import (
     write_run,
 )
 
+from mmdet_featviz.capture.feature_compression import compress_features
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.snapshot import Level, Snapshot
@@ -110,6 +113,29 @@ def test_a_narrow_or_huge_range_is_drawn_as_the_hook_draws_it(browser, tmp_path,
         expected = draw_with_hook(run, number, 'neck_0', normalize=limits, colormap='gray')[1]
         seen = list(PLACEMENTS.values())[number].seen
         assert np.abs(page.pixels()[..., :3].astype(int) - expected)[seen].max() <= 1
+    assert page.errors() == []
+
+
+def test_principal_components_are_drawn_as_the_hook_draws_them(browser, tmp_path):
+    snapshots = []
+    for number, placement in enumerate(PLACEMENTS.values()):
+        rows, columns = (side // 8 for side in placement.input_size)
+        features = np.stack([random_values(rows, columns, number * 4 + channel) for channel in range(4)])
+        features[2, 1, 2] = np.nan
+        compact = compress_features(torch.from_numpy(features))
+        level = Level('neck', 0, 4, (8.0, 8.0), np.linalg.norm(features, axis=0), compact=compact)
+        one = make_snapshot(f'street/{number}', tmp_path / f'{number}.png', levels=[level])
+        snapshots.append(Snapshot(**{**vars(one), 'placement': placement}))
+    run = write_run(tmp_path / 'run', snapshots, reduction='pca', save=('heatmap', 'maps'))
+    page = Page(browser, write_report(run))
+    for number, placement in enumerate(PLACEMENTS.values()):
+        page.open(f'image=street/{number}&level=neck_0')
+        picture = read(f'{run.folder}/street/{number}/neck_0.heatmap.png').astype(int)
+        assert picture[placement.seen].std(0).min() > 20  # a picture in three colors
+        assert np.abs(page.pixels()[..., 2::-1] - picture)[placement.seen].max() <= 1
+        assert 'Principal components as red, green and blue' in page.text('#notes')
+    assert page.js("return document.querySelector('.legend')") is None
+    assert page.text('figcaption small').startswith('PCA: ')
     assert page.errors() == []
 
 

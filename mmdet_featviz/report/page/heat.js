@@ -4,7 +4,8 @@
  * Heat: turns the map of a level into pixels and values of an image. It uses no other script of the page.
  *
  * A level is what level_data() in Python returns: the values of the cells, a matrix from image coordinates to columns
- * and rows of the map, and the bounds of the area that the network saw, in columns and rows.
+ * and rows of the map, and the bounds of the area that the network saw, in columns and rows. A level of principal
+ * components also has the colors of its cells.
  */
 const heat = (() => {
   const SLACK = 1e-9; // in cells, for positions exactly on the edge
@@ -14,13 +15,19 @@ const heat = (() => {
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-  /** Decode the cells of a level from base64 into the numbers `level.values`, once. */
+  /** Decode the cells of a level from base64 into the numbers `level.values`, once, and its colors to `level.planes`. */
   function decode(level) {
     if (level.values) return;
-    const bytes = Uint8Array.from(atob(level.cells), (sign) => sign.charCodeAt(0));
-    const view = new DataView(bytes.buffer); // the bytes are little-endian on every machine
-    level.values = Float32Array.from({ length: bytes.length / 4 }, (_, cell) => view.getFloat32(4 * cell, true));
+    level.values = numbersIn(level.cells);
     delete level.cells;
+    if (level.colors) level.planes = level.colors.map((plane) => ({ values: numbersIn(plane) }));
+    delete level.colors;
+  }
+
+  function numbersIn(text) {
+    const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+    const view = new DataView(bytes.buffer); // the bytes are little-endian on every machine
+    return Float32Array.from({ length: bytes.length / 4 }, (_, cell) => view.getFloat32(4 * cell, true));
   }
 
   /**
@@ -130,22 +137,26 @@ const heat = (() => {
   /**
    * Draw a level over the whole canvas, in the colors of `table`; transparent below the threshold (0–1). What the
    * network did not see is hatched. With `isPositive`, negative cells are 0. With `fades`, colors are as opaque as they
-   * are hot.
+   * are hot. Principal components have their own colors, and the threshold is one of the norm.
    */
   function draw(canvas, level, range, size, table, threshold, isPositive, fades) {
     const { width, height } = canvas;
     const context = canvas.getContext('2d', { willReadFrequently: true });
     const picture = context.createImageData(width, height);
     const pixels = new Uint32Array(picture.data.buffer);
-    const heats = spread(level, unitsOf(level, range, isPositive), size, [width, height]);
+    const spreadOut = (units) => spread(level, units, size, [width, height]);
+    const heats = spreadOut(unitsOf(level, range, isPositive));
+    const planes = (level.planes || []).map((plane) => spreadOut(unitsOf(plane, [0, 1])));
     const unseen = hatching(width, height);
     for (let at = 0; at < heats.length; at++) {
       const value = clamp(heats[at], 0, 1);
       // Round down, as the Python drawing does.
       const gray = Math.floor(value * 255);
       if (value >= threshold) {
+        const rgb = planes.map((plane) => Math.floor(clamp(plane[at], 0, 1) * 255));
         pixels[at] = table[gray];
-        if (fades) picture.data[4 * at + 3] = gray;
+        if (rgb.length) picture.data.set(rgb, 4 * at);
+        if (fades) picture.data[4 * at + 3] = rgb.length ? Math.max(...rgb) : gray;
       }
       if (Number.isNaN(value)) pixels[at] = unseen(at);
     }

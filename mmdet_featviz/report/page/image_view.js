@@ -57,8 +57,11 @@ const imageView = (() => {
       ...picture.ofMatch(run, shot, match, all),
       ...(difference ? picture.differences(run, shot, match, all) : []),
     ];
-    return made.map((one) => ({ ...one, match, bar: one.level || one.isDifference ? picture.colorBar() : null }));
+    return made.map((one) => ({ ...one, match, bar: hasValues(one.level) || one.isDifference ? picture.colorBar() : null }));
   }
+
+  /** Whether the colors of a level stand for values; those of principal components do not. */
+  const hasValues = (level) => level && !level.colors && !level.planes;
 
   /** Place the pictures in rows that are as full as can be, and a difference below its run if that has a column. */
   function layOut() {
@@ -143,6 +146,9 @@ const imageView = (() => {
     if (!match) words.push('No level of this image was saved.');
     else if (match[0].name !== level) words.push(`This image has no level ${level}.`);
     if (run.levels.length === 1) words.push('The run has one level only.');
+    if (match && !hasValues(match[0])) {
+      words.push('Principal components as red, green and blue: values and threshold are of the norm of all channels.');
+    }
     if (!shot.sides[0].boxes.length) words.push('No boxes: neither predictions nor ground truth.');
     if (shot.photo === null) words.push('The image file could not be read.');
     if (shot.sides.some((side) => side && side.cropped)) words.push('Hatched: not seen by the network.');
