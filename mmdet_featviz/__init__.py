@@ -35,6 +35,7 @@ _LAZY = {
     'draw_figure': 'mmdet_featviz.apis.figure',
     'Explanation': 'mmdet_featviz.explanation.explanation',
     'explain': 'mmdet_featviz.apis.explain',
+    'level_statistics': 'mmdet_featviz.apis.level_statistics',
     'Look': 'mmdet_featviz.apis.look',
     'look': 'mmdet_featviz.apis.look',
     'ReceptiveField': 'mmdet_featviz.apis.receptive_field',
@@ -62,6 +63,7 @@ __all__ = [
     '__version__',
     'draw_figure',
     'explain',
+    'level_statistics',
     'look',
     'receptive_fields',
 ]

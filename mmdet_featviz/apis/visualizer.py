@@ -32,6 +32,7 @@ from mmdet_featviz.capture.detector import is_augmented_call, unwrap_detector
 from mmdet_featviz.capture.nested_passes import are_nested
 from mmdet_featviz.capture.reductions import PCA, get_reduction
 from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.evaluation.level_statistics import RunStatistics
 from mmdet_featviz.explanation.detections import detections_of
 from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
 from mmdet_featviz.runs import early_exit
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from mmdet_featviz.explanation.request import ExplanationRequest
 
 STAGES = ('train', 'val', 'test')
+MEASURED_IMAGES = 8  # for the statistics of the levels
 DEFAULT_DIR = osp.join('work_dirs', 'featviz')
 _numbers = itertools.count()  # of visualizers, which all ranks create in the same order
 
@@ -106,7 +108,7 @@ class FeatureVisualizer:
             TensorBoard, WandB or MLflow. The step is the epoch or iteration, in a test the number of the image. Of
             several ranks, only the first one sends.
         report: Whether to write a report page for the browser, ``report/index.html``, at the end of the run. Also saves
-            the activation maps.
+            the activation maps, and measures the statistics of the levels over the first 8 images.
         explain: Also explain single detections of the drawn images, in a pass of its own over each batch of a test or
             validation: a dict with the arguments `method`, `targets`, `layers` and `of` of
             :func:`mmdet_featviz.explain`, those of the method, and `each_level`, whether to also draw each level alone.
@@ -200,6 +202,7 @@ class FeatureVisualizer:
         self._batches = BatchSelection(self._images)
         self._builder = SnapshotBuilder(self.style.align, average_passes)
         self._input_check = InputCheck()
+        self._begin_statistics()
 
     def __deepcopy__(self, memo: dict) -> FeatureVisualizer:
         """Return a visualizer with the same options and a run of its own, in a folder of its own: ``{out_dir}_2``."""
@@ -352,7 +355,7 @@ class FeatureVisualizer:
         recorder = DetailRecorder(
             parse_channel_choice(self.style.channels) if 'channels' in save else None,
             self.style.attention_channels if 'attention' in save else None,
-            'raw' in save,
+            'raw' in save or self.report,
             is_pca,
         )
         return Taps(
@@ -361,7 +364,7 @@ class FeatureVisualizer:
             self.reduction,
             self.strict,
             None if self._draws_only_scores else self.layer_type,
-            recorder if is_pca or {'channels', 'attention', 'raw'} & set(save) else None,
+            recorder if is_pca or self.report or {'channels', 'attention', 'raw'} & set(save) else None,
             'attention' in save,
             score_maps=self._make_score_maps(unwrap_detector(model)) if 'scores' in save else None,
             keep_features=self.explanations is not None,
@@ -414,6 +417,7 @@ class FeatureVisualizer:
         """
         self._images.begin(stage, images)
         self._builder.begin()
+        self._begin_statistics()
         if stage == 'test' and self._has_test:
             self._test_number += 1
             self._has_test = False
@@ -472,6 +476,8 @@ class FeatureVisualizer:
                 build = partial(self.snapshots, passes, index, result, folder, stage, position, number)
                 with self._lock:
                     drawn[index] = self._writer.build_and_write(path or 'an array', build)
+        if self.report:
+            self._measure_levels()
         if self.explanations is not None and stage != 'train' and data is not None:
             self._explain(passes, results, drawn, data)
 
@@ -571,7 +577,25 @@ class FeatureVisualizer:
             self.taps.model, passes, index, source, result, folder, stage, position, pass_number
         )
         self._input_check.check(passes, index, snapshots, stage)
-        return snapshots
+        if not self.report:
+            return snapshots
+        self._unmeasured.append(snapshots[0])
+        return snapshots if 'raw' in self.style.save else [_without_raw(snapshot) for snapshot in snapshots]
+
+    def _begin_statistics(self) -> None:
+        self._statistics = RunStatistics()
+        self._unmeasured: list[Snapshot] = []  # with the whole feature maps, which are not kept
+
+    def _measure_levels(self) -> None:
+        """Add the first images of a test or validation to the statistics; then whole feature maps are not needed."""
+        for snapshot in self._unmeasured:
+            if self._statistics.images < MEASURED_IMAGES:
+                self._statistics.add(snapshot)
+        self._unmeasured.clear()
+        recorder = self.taps.detail_recorder
+        needs_raw = 'raw' in self.style.save or self._statistics.images < MEASURED_IMAGES
+        if recorder.raw != needs_raw:
+            self.taps.detail_recorder = replace(recorder, raw=needs_raw)
 
     def record_metrics(
         self, metrics: dict[str, Any] | None, folder: str = '', focus: Mapping[str, dict] | None = None
@@ -604,6 +628,9 @@ class FeatureVisualizer:
         """
         if self.taps is not None:
             with self._lock:
+                if self._statistics.images:
+                    levels = [asdict(level) for level in self._statistics.levels()]
+                    self._writer.record_statistics(dict(images=self._statistics.images, levels=levels))
                 self._writer.finish(self._in_run)
         early_exit.release(self)  # not before: drawing the rest may be interrupted
         if self.taps is not None and not self._in_run:
@@ -637,6 +664,10 @@ class FeatureVisualizer:
         if layers:
             line += f'{"; " if "; skipped: " in line else "; skipped: "}{"; ".join(layers)}'
         return f'{self._weights_note}: {line}' if self._weights_note else line
+
+
+def _without_raw(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, levels=[replace(level, raw=None) for level in snapshot.levels])
 
 
 def _finish_alone(writer: RunWriter, report: bool) -> None:

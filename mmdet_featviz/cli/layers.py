@@ -3,7 +3,8 @@
 A star marks the layers that are drawn by default. With --receptive-field, lists how much of the image one cell of each
 level depends on, in pixels of the network's input: the theoretical field, width x height, and the effective one, the
 side of a square as large as the smallest area that holds 95.45 % of the gradient. An object larger than its effective
-field is not seen as a whole by a cell.
+field is not seen as a whole by a cell. With --statistics, lists range, mean, share of channels that never fire,
+effective rank of the channels, energy in the outermost cells and values that are not finite, and says what is unusual.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import argparse
 import numpy as np
 
 from mmdet_featviz.apis.inference import find_images, show_layers
+from mmdet_featviz.apis.level_statistics import level_statistics
 from mmdet_featviz.apis.receptive_field import field_table, receptive_fields, write_fields
 from mmdet_featviz.capture.layer_tree import DEPTH
 from mmdet_featviz.cli.loading import load_detector, run_info_of
 from mmdet_featviz.cli.options import add_detector_options
+from mmdet_featviz.evaluation.level_statistics import statistics_table
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.utils.messages import count_noun
 from mmdet_featviz.version import __version__
@@ -27,6 +30,7 @@ EXAMPLES = """
 examples:
   featviz layers my_config.py
   featviz layers my_config.py my_checkpoint.pth --image image.jpg --depth 4
+  featviz layers my_config.py my_checkpoint.pth --statistics --image images/
   featviz layers my_config.py my_checkpoint.pth --receptive-field --image images/ --out-dir fields
 """
 SIZE = 480, 640  # of the gray image used without --image
@@ -43,7 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='List receptive fields instead. --image may then be a folder or a glob in quotes: effective fields are '
         'means over its images, ten or more for a field that does not depend on the image.',
     )
-    parser.add_argument('--layers', nargs='+', metavar='LAYER', help='Levels of these layers. With --receptive-field.')
+    parser.add_argument(
+        '--statistics',
+        action='store_true',
+        help='List figures of each level over the images instead, and what is unusual. --image may then be a folder or '
+        'a glob in quotes.',
+    )
+    parser.add_argument(
+        '--layers',
+        nargs='+',
+        metavar='LAYER',
+        help='Levels of these layers. With --receptive-field or --statistics.',
+    )
     parser.add_argument(
         '--at',
         nargs=2,
@@ -61,9 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.depth < 1:
         parser.error('--depth must be at least 1')
-    if not args.receptive_field and (args.layers or args.at or args.out_dir or args.overwrite):
-        parser.error('--layers, --at, --out-dir and --overwrite need --receptive-field')
-    if args.receptive_field:
+    if not args.receptive_field and (args.at or args.out_dir or args.overwrite):
+        parser.error('--at, --out-dir and --overwrite need --receptive-field')
+    if args.layers and not (args.receptive_field or args.statistics):
+        parser.error('--layers needs --receptive-field or --statistics')
+    if args.receptive_field and args.statistics:
+        parser.error('--receptive-field and --statistics are two tables: choose one')
+    if args.statistics:
+        _list_statistics(args, parser)
+    elif args.receptive_field:
         _list_fields(args, parser)
     else:
         _list_layers(args)
@@ -89,6 +110,21 @@ def _list_fields(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
             print(f'{count_noun(write_fields(fields, images[0], root, folder), "picture")} in {out_dir}')
     except (ImageError, OSError, TypeError, ValueError, AttributeError) as error:
         raise SystemExit(str(error)) from error
+
+
+def _list_statistics(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if args.image is None:
+        parser.error('--statistics needs --image: figures of features depend on what the network sees')
+    images, _ = find_images(args.image)
+    layers = args.layers
+    del args.out_dir, args.layers, args.overwrite
+    _, model = load_detector(args)
+    try:
+        print(statistics_table(level_statistics(model, images, layers)))
+    except (ImageError, OSError, TypeError, ValueError, AttributeError) as error:
+        raise SystemExit(str(error)) from error
+    note = f'{count_noun(len(images), "image")}, without padding'
+    print(f'\n{args.weights}: {note}' if args.weights else f'\n{note}')
 
 
 def _list_layers(args: argparse.Namespace) -> None:

@@ -6,11 +6,13 @@ import os.path as osp
 from typing import Iterator, Mapping, Sequence
 
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, FocusMeans
+from mmdet_featviz.evaluation.level_statistics import COLUMNS, LevelStatistics, statistics_rows
 from mmdet_featviz.report.metric_history import MetricHistory, metrics_by_class, order_by_time, order_metrics
 from mmdet_featviz.report.plots import Plot, plot
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_info import TEST
 from mmdet_featviz.runs.run_names import LETTERS, in_words
+from mmdet_featviz.utils.messages import count_noun
 
 
 def summarize_runs(runs: Sequence[Run], focus_means: FocusMeans, names: Sequence[str] | None = None) -> dict:
@@ -43,6 +45,8 @@ def summarize_runs(runs: Sequence[Run], focus_means: FocusMeans, names: Sequence
         latest=_latest_values(metrics[0], histories) if metrics else [],
         over_time=_plot_over_time(metrics[0], histories) if metrics else None,
         focus=list(_focus_tables(histories, focus_means)),
+        statistics=list(_statistics_tables(runs, letters)),
+        statistics_columns=COLUMNS,
         measures=MEASURES,
         sizes=['all', *SIZES],
         tolerance=TOLERANCE,
@@ -118,6 +122,19 @@ def _focus_tables(histories: Mapping[str, MetricHistory], focus_means: FocusMean
                 rows=table.rows,
                 plot=plot(f'{title}: gain by level and size of objects', 'gain', 'level', list(table.rows), gains, 1.0),
             )
+
+
+def _statistics_tables(runs: Sequence[Run], letters: Sequence[str]) -> Iterator[dict]:
+    """The statistics of the levels of each run that recorded them, and what is unusual."""
+    for letter, run in zip(letters, runs):
+        statistics = run.info.get('statistics')
+        if statistics:
+            levels = [LevelStatistics(**level) for level in statistics['levels']]
+            title = (
+                f'Features {letter}'.rstrip() + f': statistics of the first {count_noun(statistics["images"], "image")}'
+            )
+            remarks = [remark for level in levels for remark in level.remarks]
+            yield dict(title=title, rows=statistics_rows(levels), remarks=remarks)
 
 
 def _format_settings(settings: Mapping[str, str]) -> str:

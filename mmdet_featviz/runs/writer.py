@@ -106,7 +106,7 @@ class RunWriter:
         if run_folder.finished or run_folder.backlogs():
             before = read_run_info(get_storage(run_folder.out_dir))
             check_same_settings(run_folder.out_dir, before, json.loads(to_json(self._run_info)))
-            self._run_info.update({name: before.get(name, {}) for name in ('metrics', 'focus', 'levels')})
+            self._run_info.update({name: before.get(name, {}) for name in ('metrics', 'focus', 'levels', 'statistics')})
         run_folder.take(self._run_info)
         if run_folder.resume:
             self._draw_what_was_left()
@@ -201,6 +201,15 @@ class RunWriter:
         """
         self._run_info['metrics'] = {**self._run_info.get('metrics', {}), folder or TEST: numeric_metrics(metrics)}
         self._run_info['focus'] = {**self._run_info.get('focus', {}), **(focus or {})}
+        self._write_info()
+
+    def record_statistics(self, statistics: dict[str, Any]) -> None:
+        """Add the statistics of the levels to ``run.json``, in place of earlier ones.
+
+        Args:
+            statistics: ``images``, their number, and ``levels``, the fields of each :class:`LevelStatistics`.
+        """
+        self._run_info['statistics'] = statistics
         self._write_info()
 
     def write_evaluation(self, files: Mapping[str, bytes], folder: str = '') -> None:
