@@ -43,6 +43,7 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
         'interpolation',
         'foreground',
         'align',
+        'tile_size',
     ),
     'where and how they are written': (
         'out_dir',
@@ -86,6 +87,7 @@ METAVARS = {
     'save': 'KIND',
     'score_thr': 'SCORE',
     'stages': 'STAGE',
+    'tile_size': 'N',
     'workers': 'N',
     **{name: f'{{{",".join(choices)}}}' for name, choices in CHOICES.items()},
 }

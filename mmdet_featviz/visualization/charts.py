@@ -21,7 +21,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def weight_chart(weights: np.ndarray, marked: np.ndarray, quantity: str, size: tuple[int, int]) -> np.ndarray:
+def weight_chart(
+    weights: np.ndarray, marked: np.ndarray, quantity: str, size: tuple[int, int], scale: float = 1.0
+) -> np.ndarray:
     """Draw one bar per channel, or a histogram for more than 128 channels; marked channels have another color.
 
     Args:
@@ -29,6 +31,7 @@ def weight_chart(weights: np.ndarray, marked: np.ndarray, quantity: str, size: t
         marked: Indices of the channels to mark.
         quantity: Axis label of the weights.
         size: (width, height) of the picture, in pixels.
+        scale: Size of the text and lines, relative to the usual one.
 
     Returns:
         (height, width, 3), BGR, uint8.
@@ -37,7 +40,8 @@ def weight_chart(weights: np.ndarray, marked: np.ndarray, quantity: str, size: t
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, layout='constrained')
+    dpi = DPI * scale
+    figure = Figure(figsize=(size[0] / dpi, size[1] / dpi), dpi=dpi, layout='constrained')
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     finite = np.where(np.isfinite(weights), weights, 0)
     if len(weights) <= MAX_BARS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -14,12 +14,14 @@ from mmdet_featviz.visualization.text import (
     TITLE_SIZE,
     Text,
     draw_texts,
+    text_size,
     text_width,
     wrap_lines,
 )
 
 TILE_SIZE, MIN_TILE_WIDTH, GAP, MAX_COLUMNS = 320, 240, 6, 6
 TEXT_COLOR, BAR_WIDTH, TICK, MAX_TICKS = (30, 30, 30), 14, 3, 6
+CaptionedTile = Tuple[Sequence[str], np.ndarray]
 
 
 def shrink_to_tile(picture: np.ndarray, longest: int = TILE_SIZE) -> np.ndarray:
@@ -31,62 +33,66 @@ def shrink_to_tile(picture: np.ndarray, longest: int = TILE_SIZE) -> np.ndarray:
 
 
 def make_sheet(
-    rows: Sequence[Sequence[tuple[Sequence[str], np.ndarray]]], title: str = '', columns: int = MAX_COLUMNS
+    rows: Sequence[Sequence[CaptionedTile | None]], title: str = '', columns: int = MAX_COLUMNS, scale: float = 1.0
 ) -> np.ndarray:
     """Arrange captioned tiles on a contact sheet.
 
     Args:
-        rows: Rows of (lines of the caption, tile (h, w, 3)); all tiles have the same size. A row with more tiles than
-            `columns` continues on the next line. A line of a caption that is too wide is wrapped.
+        rows: Rows of (lines of the caption, tile (h, w, 3)); all tiles have the same size. None leaves a place empty. A
+            row with more places than `columns` continues on the next line. A line of a caption that is too wide is
+            wrapped.
         title: Heading above all tiles.
         columns: Largest number of tiles side by side.
+        scale: Size of the text, relative to that beside tiles of `TILE_SIZE`.
 
     Returns:
         (H, W, 3), BGR, uint8, with a white background.
     """
     lines = [row[start : start + columns] for row in rows for start in range(0, len(row), columns)]
-    height, width = rows[0][0][1].shape[:2]
-    pitch = max(width, MIN_TILE_WIDTH) + GAP
-    captions = [[wrap_lines(caption, pitch - GAP - 6) for caption, _ in line] for line in lines]
+    height, width = next(place for line in lines for place in line if place)[1].shape[:2]
+    size, line_height = round(CAPTION_SIZE * scale), round((CAPTION_SIZE + LINE_SPACING) * scale)
+    pitch = max(width, round(MIN_TILE_WIDTH * scale)) + GAP
+    captions = [[wrap_lines(place[0], pitch - GAP - 6, size) if place else [] for place in line] for line in lines]
     sheet_width = GAP + pitch * max(map(len, lines))
-    top = make_heading(title, sheet_width)
+    top = make_heading(title, sheet_width, scale)
     texts, strips, y = [], [], 0
     for line, wrapped in zip(lines, captions):
-        caption_height = max(map(len, wrapped)) * (CAPTION_SIZE + LINE_SPACING) + 2
+        caption_height = max(map(len, wrapped)) * line_height + 2
         strip = np.full((caption_height + height + GAP, sheet_width, 3), 255, np.uint8)
-        for column, ((_, tile), words) in enumerate(zip(line, wrapped)):
+        for column, (place, words) in enumerate(zip(line, wrapped)):
             x = GAP + column * pitch
-            strip[caption_height : caption_height + height, x : x + width] = tile
+            if place:
+                strip[caption_height : caption_height + height, x : x + width] = place[1]
             for number, text in enumerate(words):
-                texts.append(Text(text, (x - 3, y + number * (CAPTION_SIZE + LINE_SPACING)), CAPTION_SIZE, TEXT_COLOR))
+                texts.append(Text(text, (x - 3, y + number * line_height), size, TEXT_COLOR))
         strips.append(strip)
         y += len(strip)
     return np.concatenate([top, draw_texts(np.concatenate(strips), texts)])
 
 
-def make_heading(title: str, width: int) -> np.ndarray:
+def make_heading(title: str, width: int, scale: float = 1.0) -> np.ndarray:
     """A white strip (h, width, 3) with a title, wrapped to as many lines as it needs."""
-    lines = wrap_lines([title], width - 2 * GAP - 6, TITLE_SIZE) if title else []
-    texts = [
-        Text(text, (GAP, GAP + k * (TITLE_SIZE + LINE_SPACING)), TITLE_SIZE, TEXT_COLOR) for k, text in enumerate(lines)
-    ]
-    return draw_texts(np.full((GAP + len(lines) * (TITLE_SIZE + LINE_SPACING), width, 3), 255, np.uint8), texts)
+    size, line_height = round(TITLE_SIZE * scale), round((TITLE_SIZE + LINE_SPACING) * scale)
+    lines = wrap_lines([title], width - 2 * GAP - 6, size) if title else []
+    texts = [Text(text, (GAP, GAP + k * line_height), size, TEXT_COLOR) for k, text in enumerate(lines)]
+    return draw_texts(np.full((GAP + len(lines) * line_height, width, 3), 255, np.uint8), texts)
 
 
 def add_colorbar(picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Put a color bar to the right of a picture, with ticks at round numbers."""
+    """Put a color bar to the right of a picture, with ticks at round numbers; it is larger beside larger pictures."""
     height, (low, high) = len(picture), limits
-    size = min(CAPTION_SIZE, max(8, height // 8))
+    size = min(max(CAPTION_SIZE, text_size(picture)), max(8, height // 8))
+    gap, bar, tick, line = (max(1, round(length * size / CAPTION_SIZE)) for length in (GAP, BAR_WIDTH, TICK, 1))
     ticks = round_ticks(low, high, min(max(height // (3 * size), 2), MAX_TICKS))
-    width = 3 * GAP + BAR_WIDTH + TICK + max(text_width(text, size) for _, text in ticks)
+    width = 3 * gap + bar + tick + max(text_width(text, size) for _, text in ticks)
     strip = np.full((height, width, 3), 255, np.uint8)
     top, bottom = size // 2 + 2, height - size // 2 - 4
     steps = np.linspace(255, 0, max(bottom - top, 1)).round().astype(np.uint8)
-    strip[top : top + len(steps), GAP : GAP + BAR_WIDTH] = colormap[steps]
+    strip[top : top + len(steps), gap : gap + bar] = colormap[steps]
     texts = []
     for value, text in ticks:
         share = (value - low) / (high - low) if high > low else 0.0
         y = top + round((1 - share) * (len(steps) - 1))
-        strip[y, GAP + BAR_WIDTH : GAP + BAR_WIDTH + TICK] = TEXT_COLOR
-        texts.append(Text(text, (GAP + BAR_WIDTH + TICK, y - size // 2 - 2), size, TEXT_COLOR))
+        strip[y - line // 2 : y - line // 2 + line, gap + bar : gap + bar + tick] = TEXT_COLOR
+        texts.append(Text(text, (gap + bar + tick, y - size // 2 - 2), size, TEXT_COLOR))
     return np.concatenate([picture, draw_texts(strip, texts)], axis=1)

@@ -28,6 +28,7 @@ PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 
 KINDS = (*PICTURES, 'maps', 'raw')
 CHANNEL_TILES = ('overlay', 'heatmap')
 FOREGROUNDS = ('component', 'boxes')
+SMALLEST_TILE = 32
 MAPS_DTYPES = ('float32', 'float16')
 
 
@@ -64,6 +65,8 @@ class Style:
             activations of the channels without it), ``scores`` (what the head says at each cell, as the probability of
             the best class and of each of `classes`, over the image), ``maps`` (activation maps, to draw later) and
             ``raw`` (whole feature maps, with ``maps``).
+        tile_size: Longer side of the pictures on sheets in pixels, at least 32. None is 320, and 240 on sheets of
+            channels.
         image_format: File format of pictures: ``jpg``, ``png`` or ``webp``.
         boxes: Boxes on overlays and panels: ``pred`` (predictions), ``gt`` (ground truth) or ``both``.
         score_thr: Lowest score of a predicted box that is drawn.
@@ -91,6 +94,7 @@ class Style:
     foreground: str | None = None
     align: str = 'auto'
     save: Sequence[str] | str = ('overlay',)
+    tile_size: int | None = None
     image_format: str = 'jpg'
     boxes: str | None = None
     score_thr: float = 0.3
@@ -110,6 +114,8 @@ class Style:
         assign('save', tuple(check_choice('save', kind, KINDS) for kind in check_names('save', self.save)))
         assign('percentiles', check_range('percentiles', self.percentiles, 0, 100))
         check_whole_number('border', self.border, 0)
+        if self.tile_size is not None:
+            check_whole_number('tile_size', self.tile_size, SMALLEST_TILE)
         check_number('alpha', self.alpha, 0, 1)
         check_number('score_thr', self.score_thr)
         check_choice('blend', self.blend, BLENDS)

@@ -12,7 +12,7 @@ from typing import Sequence
 import numpy as np
 from mmengine.logging import print_log
 
-CAPTION_SIZE, TITLE_SIZE, LINE_SPACING = 14, 20, 6  # pixels
+CAPTION_SIZE, TITLE_SIZE, LINE_SPACING, SMALLEST_TEXT = 14, 20, 6, 11  # pixels
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ def _matplotlib_font(size: int):
         return ImageFont.truetype(osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), size)
     except (ImportError, OSError):
         return None
+
+
+def text_size(picture: np.ndarray) -> int:
+    """Font size in pixels of text on a picture (H, W, 3), by which it is read where the whole picture is seen."""
+    return max(SMALLEST_TEXT, round(min(picture.shape[:2]) / 36))
 
 
 def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -26,7 +26,15 @@ from mmdet_featviz.visualization.box_drawing import BoxStyle
 from mmdet_featviz.visualization.charts import weight_chart
 from mmdet_featviz.visualization.colors import overlay, quantize, to_unit
 from mmdet_featviz.visualization.images import ImageError
-from mmdet_featviz.visualization.sheets import add_colorbar, make_heading, make_sheet, shrink_to_tile
+from mmdet_featviz.visualization.panel_layout import arrange_panel
+from mmdet_featviz.visualization.sheets import (
+    TILE_SIZE,
+    CaptionedTile,
+    add_colorbar,
+    make_heading,
+    make_sheet,
+    shrink_to_tile,
+)
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.unseen_pixels import hatch_unseen, unseen_caption
 from mmdet_featviz.visualization.value_ranges import (
@@ -206,7 +214,7 @@ class Views:
                 name = f'{level.name}{suffix}.heatmap.png'
                 yield Picture(name, self._with_colorbar(heat, placed_level, limits), [level.name])
             if {'panel', 'overview'} & kinds:
-                tile = self._caption(placed_level, limits), shrink_to_tile(laid)
+                tile = self._caption(placed_level, limits), shrink_to_tile(laid, self.style.tile_size or TILE_SIZE)
             if 'panel' in kinds:
                 row = level.layer if level.score_of is None else (level.score_of,)  # a class has several layers
                 rows.setdefault(row, []).append((level, *tile))
@@ -215,7 +223,7 @@ class Views:
                 if pages.is_full:
                     yield self._overview(snapshot, pages)
         if rows:
-            yield self._panel(snapshot, list(rows.values()), image)
+            yield self._panel(snapshot, rows, image)
 
     def draw_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
         if self.style.boxes is None or snapshot.boxes is None:
@@ -230,22 +238,35 @@ class Views:
         """Whether the value range is shown: a color alone is no probability, and a principal component is no value."""
         return (self.style.colorbar and placed_level.colors is None) or placed_level.level.score_of is not None
 
-    def _panel(self, snapshot: Snapshot, rows: Sequence[Sequence[tuple]], image: np.ndarray) -> Picture:
-        """One sheet with the image and all levels, one row per layer."""
-        small = shrink_to_tile(image)
+    def _panel(self, snapshot: Snapshot, rows: Mapping[Any, Sequence[tuple]], image: np.ndarray) -> Picture:
+        """One sheet with the image and all levels."""
+        small = shrink_to_tile(image, self.style.tile_size or TILE_SIZE)
         scale = max(small.shape) / max(image.shape)
-        tiles = [[(caption, self.draw_boxes(tile, snapshot, scale)) for _, caption, tile in row] for row in rows]
-        tiles[0].insert(0, (['photo'], self.draw_boxes(small, snapshot, scale)))
-        names = [level.name for row in rows for level, _, _ in row]
-        return Picture(f'panel{snapshot.suffix}.{self.style.image_format}', make_sheet(tiles), names)
+        tiles = {
+            level.name: (caption, self.draw_boxes(tile, snapshot, scale))
+            for row in rows.values()
+            for level, caption, tile in row
+        }
+        layout = arrange_panel([[level for level, *_ in row] for row in rows.values()])
+        sheet = [[level and tiles[level.name] for level in row] for row in layout]
+        sheet[0][0] = ['photo'], self.draw_boxes(small, snapshot, scale)
+        picture = make_sheet(sheet, columns=max(map(len, sheet)), scale=self._text_scale)
+        return Picture(f'panel{snapshot.suffix}.{self.style.image_format}', picture, list(tiles))
 
-    @staticmethod
-    def _overview(snapshot: Snapshot, pages: _Pages) -> Picture:
+    @property
+    def _text_scale(self) -> float:
+        """Size of text on sheets, relative to the usual one: larger tiles have larger text."""
+        return max(1.0, (self.style.tile_size or 0) / TILE_SIZE)
+
+    def _overview(self, snapshot: Snapshot, pages: _Pages) -> Picture:
         """One page of levels in forward order."""
         name, number, page = pages.take()
         title = f'{snapshot.key}: {pages.count} levels in forward order{number}'
-        picture = make_sheet([[(caption, tile) for _, caption, tile in page]], title, SHEET_COLUMNS)
+        picture = self._sheet([(caption, tile) for _, caption, tile in page], title)
         return Picture(name, picture, [level.name for level, _, _ in page])
+
+    def _sheet(self, tiles: Sequence[CaptionedTile], title: str) -> np.ndarray:
+        return make_sheet([tiles], title, SHEET_COLUMNS, self._text_scale)
 
     def _channel_pictures(self, placed_level: PlacedLevel, image: np.ndarray | None, suffix: str) -> Iterator[Picture]:
         level, channels = placed_level.level, self._picked(placed_level.level)
@@ -266,7 +287,7 @@ class Views:
             if pages.is_full:
                 name, number, page = pages.take()
                 title = f'{level.name}: {pages.count} of {level.channels} channels, stride {level.stride_text}{number}'
-                yield Picture(name, make_sheet([page], title, SHEET_COLUMNS), [level.name])
+                yield Picture(name, self._sheet(page, title), [level.name])
 
     def _attention_pictures(
         self, snapshot: Snapshot, placed: Sequence[PlacedLevel], image: np.ndarray | None
@@ -295,8 +316,10 @@ class Views:
         if level.values.shape != (1, 1):
             ranges = self._channel_limits(channels, placed_level.grid)
             tiles = list(self._channel_tiles(channels, placed_level.grid, ranges, image, quantity))
-        top = make_sheet([tiles], title, SHEET_COLUMNS) if tiles else make_heading(title, CHART_WIDTH)
-        chart = weight_chart(channels.weights, channels.indices, quantity, (top.shape[1], CHART_HEIGHT))
+        scale = self._text_scale
+        top = self._sheet(tiles, title) if tiles else make_heading(title, round(CHART_WIDTH * scale), scale)
+        size = top.shape[1], round(CHART_HEIGHT * scale)
+        chart = weight_chart(channels.weights, channels.indices, quantity, size, scale)
         return np.concatenate([top, chart])
 
     def _channel_tiles(
@@ -313,7 +336,8 @@ class Views:
             caption = [f'channel {number}', *values_text, *unseen_caption(grid.placement.seen)]
             if quantity:
                 caption.insert(1, f'{quantity} {channels.weights[number]:.4g}')
-            yield caption, shrink_to_tile(self._draw_channel(values, grid, limits, image), SMALL_TILE)
+            tile = self._draw_channel(values, grid, limits, image)
+            yield caption, shrink_to_tile(tile, self.style.tile_size or SMALL_TILE)
 
     def _draw_channel(
         self, values: np.ndarray, grid: Grid, limits: tuple[float, float], image: np.ndarray | None

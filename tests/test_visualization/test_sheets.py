@@ -97,3 +97,30 @@ def test_the_ticks_of_a_colorbar_are_beside_the_color_of_their_values(limits):
 def test_the_bar_of_a_constant_map_has_its_value():
     drawn = add_colorbar(noise(200, 300), get_colormap('gray'), (7.0, 7.0))
     assert len(np.flatnonzero((drawn[:, 300 + GAP + 14 + 1] == 30).all(1))) == 1
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'bar'), [(90, 160, 11), (480, 640, 14), (1080, 1920, 30), (2000, 3000, 56)]
+)
+def test_a_colorbar_and_its_numbers_are_as_large_as_the_picture_needs(height, width, bar):
+    strip = add_colorbar(np.zeros((height, width, 3), np.uint8), get_colormap('gray'), (0.0, 1.0))[:, width:]
+    numbers = (strip[: height // 4] < 100).all(2)
+    left = strip[height * 3 // 4]  # dark gray, a quarter of the range
+    colored = np.flatnonzero((left > 30).all(1) & (left < 130).all(1))
+    assert np.ptp(colored) + 1 == bar
+    ink = numbers[:, colored[-1] + round(0.3 * bar) :].any(1)
+    assert 0.5 * bar < ink[: round(1.5 * bar)].sum() < bar  # the digits of the highest number
+    edges = strip[[0, -1]].tolist(), strip[:, [0, -1]].tolist()
+    assert np.unique(np.concatenate([np.ravel(edge) for edge in edges])).tolist() == [255]  # nothing is cut
+
+
+def test_empty_places_and_the_size_of_captions():
+    tile = np.full((60, 400, 3), (50, 100, 200), np.uint8)
+    usual, large = (make_sheet([[None, (['neck_0'], tile)], [(['x'], tile)]], scale=scale) for scale in (1, 2))
+    heights = []
+    for sheet in (usual, large):
+        tops = np.flatnonzero((sheet == (50, 100, 200)).all(2).any(1))
+        assert (sheet[: tops[59] + 1, : sheet.shape[1] // 2] == 255).all()
+        ink = np.flatnonzero((sheet[: tops[0]] < 100).all(2).any(1))
+        heights.append(np.ptp(ink) + 1)
+    assert heights[1] / heights[0] == pytest.approx(2, abs=0.2)

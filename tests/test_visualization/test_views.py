@@ -60,10 +60,11 @@ def sheets(monkeypatch):
     made = []
     real = views.make_sheet
 
-    def spy(rows, title='', columns=6):
-        made.append((title, [caption for row in rows for caption, _ in row]))
-        tiles.extend(tile for row in rows for _, tile in row)
-        return real(rows, title, columns)
+    def spy(rows, title='', columns=6, scale=1.0):
+        shown = [place for row in rows for place in row if place]
+        made.append((title, [caption for caption, _ in shown]))
+        tiles.extend(tile for _, tile in shown)
+        return real(rows, title, columns, scale)
 
     tiles = spy.tiles = []
     monkeypatch.setattr(views, 'make_sheet', spy)
@@ -189,6 +190,17 @@ def test_attention_picture_names_the_kind_of_weights(sheets):
             [[f'channel {n}', f'weight {weighted.weights[n]:.4g}'] for n in (2, 0)],
         ),
     ]
+
+
+def test_the_size_of_tiles(sheets):
+    """Text grows with tiles, and does not shrink."""
+    shot = snapshot([level(picked=channel_maps(16, [1]))])
+    wide, narrow = (drawn(Style(save=('panel', 'channels'), tile_size=size), shot) for size in (640, 48))
+    assert [tile.shape[1] for tile in views.make_sheet.tiles] == 3 * [640] + 3 * [48]
+    assert wide['panel.jpg'].pixels.shape[1] == 2 * (640 + 6) + 6
+    assert narrow['panel.jpg'].pixels.shape[1] == 2 * (240 + 6) + 6  # room for captions
+    with pytest.raises(ValueError, match='tile_size must be a whole number of at least 32, but is 31'):
+        Style(tile_size=31)
 
 
 def test_color_bars_are_beside_the_picture():
