@@ -21,7 +21,8 @@ from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import first_names
 from mmdet_featviz.visualization.box_drawing import BoxStyle
 from mmdet_featviz.visualization.figure_drawing import draw_figure_rows
-from mmdet_featviz.visualization.figure_layout import Area, FigureLook, FigureRow, FigureTile
+from mmdet_featviz.visualization.figure_layout import FigureLook, FigureRow, FigureTile
+from mmdet_featviz.visualization.label_places import Area
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import PlacedLevel, Views
 
@@ -118,7 +119,7 @@ class _Source:
         snapshot = self.any_snapshot(row.image)
         if column.show == 'image' or column.show in BOXES:
             kind = None if column.show == 'image' else column.show
-            return FigureTile(lambda _: snapshot.image(), **self._boxes(snapshot, kind, self.style.score_thr))
+            return FigureTile(lambda _: snapshot.image(), **self._boxes(snapshot, kind, self.style))
         return self._level_tile(snapshot, column)
 
     def _load(self, key: str) -> Snapshot:
@@ -180,13 +181,13 @@ class _Source:
             return views.paint_level(placed, shared or limits, snapshot.image())
 
         shared = limits if placed.colors is None else None  # principal components have no values
-        return FigureTile(paint, shared, kind, **self._boxes(snapshot, boxes, views.style.score_thr))
+        return FigureTile(paint, shared, kind, **self._boxes(snapshot, boxes, views.style))
 
-    def _boxes(self, snapshot: Snapshot, kind: str | None, score_thr: float) -> dict[str, Any]:
+    def _boxes(self, snapshot: Snapshot, kind: str | None, look: Style) -> dict[str, Any]:
         """The boxes of a tile and how they are drawn."""
         if kind is None:
             return {}
-        style = BoxStyle(kind, score_thr, snapshot.dataset_meta)
+        style = BoxStyle(kind, look.score_thr, snapshot.dataset_meta, look.classes)
         if snapshot.boxes is None or (kind == 'gt' and not snapshot.boxes.are_truth.any()):
             raise ValueError(
                 f'{self.run.folder} saved no {BOXES[kind]} of {snapshot.key}'

@@ -11,7 +11,8 @@ from typing import Any, Mapping, Sequence
 import yaml
 
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number, check_whole_number
-from mmdet_featviz.visualization.figure_layout import LABELS, SHARES, SMALLEST_TEXT, check_fonts
+from mmdet_featviz.visualization.box_drawing import LABELS
+from mmdet_featviz.visualization.figure_layout import SHARES, SMALLEST_TEXT, check_fonts
 from mmdet_featviz.visualization.style import Style
 
 BOXES = {'gt': 'ground truth', 'pred': 'predictions', 'both': 'ground truth and predictions'}  # with their names
@@ -25,6 +26,7 @@ STYLE = (
     'blend',
     'interpolation',
     'score_thr',
+    'classes',
 )  # options of Style that a figure has
 
 
@@ -107,8 +109,8 @@ class FigureSpec:
         colorbar: Whether to draw color bars.
         labels: Text at boxes: ``full`` (class and score), ``class`` or ``none``.
         style: Options of :class:`mmdet_featviz.Style` that change the heat and which boxes are shown: ``normalize``,
-            ``percentiles``, ``border``, ``colormap``, ``alpha``, ``blend``, ``interpolation``,
-            ``score_thr``. Ranges are those of the whole image, also where it is cropped; that of an explanation is from
+            ``percentiles``, ``border``, ``colormap``, ``alpha``, ``blend``, ``interpolation``, ``score_thr``,
+            ``classes``. Ranges are those of the whole image, also where it is cropped; that of an explanation is from
             zero to its largest value.
 
     Raises:

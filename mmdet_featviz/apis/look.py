@@ -198,7 +198,8 @@ class Looks(tuple):
 
 WHITE = dict(mode='constant', constant_values=255)
 
-COLORS = ('colormap', 'alpha', 'blend', 'align', 'colorbar')  # that explanations take over from a look
+# That explanations take over from a look.
+COLORS = ('colormap', 'alpha', 'blend', 'align', 'colorbar', 'labels', 'line_width', 'font_size')
 
 # They concern runs and the files that these write.
 OPTIONS_OF_RUNS = (

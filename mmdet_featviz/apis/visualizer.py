@@ -349,9 +349,10 @@ class FeatureVisualizer:
         """Return taps that capture what this visualizer draws of a detector.
 
         Raises:
-            ValueError: If a layer does not exist or can never fire, or there are no class-score maps.
+            ValueError: If a layer or class does not exist, a layer can never fire, or there are no class-score maps.
         """
         save, is_pca = self.style.save, self.reduction_name == PCA
+        self._chosen_classes(unwrap_detector(model))
         recorder = DetailRecorder(
             parse_channel_choice(self.style.channels) if 'channels' in save else None,
             self.style.attention_channels if 'attention' in save else None,
@@ -379,16 +380,24 @@ class FeatureVisualizer:
     def _make_score_maps(self, detector: nn.Module) -> ScoreMaps:
         from mmdet_featviz.capture import score_maps  # imports the heads of mmdet
 
-        names = self._class_names or class_names(getattr(detector, 'dataset_meta', None))
-        if self.style.classes is None:
-            choose = partial(score_maps.predicted_classes, self.style.score_thr)
-        else:
-            labels = sorted({find_label(name, names) for name in self.style.classes})
+        names, labels = self._known_classes(detector), self._chosen_classes(detector)
 
-            def choose(sample: Any, result: Any) -> list[int]:
-                return labels
+        def choose(sample: Any, result: Any) -> list[int]:
+            return score_maps.predicted_classes(self.style.score_thr, sample, result) if labels is None else labels
 
         return score_maps.ScoreMaps(detector, names, choose)
+
+    def _known_classes(self, detector: nn.Module) -> list[str]:
+        return self._class_names or class_names(getattr(detector, 'dataset_meta', None))
+
+    def _chosen_classes(self, detector: nn.Module) -> list[int] | None:
+        """Indices of the classes to show; None for all.
+
+        Raises:
+            ValueError: If there is no class of one of the names.
+        """
+        names, chosen = self._known_classes(detector), self.style.classes
+        return None if chosen is None else sorted({find_label(name, names) for name in chosen})
 
     def __enter__(self) -> FeatureVisualizer:
         return self

@@ -50,6 +50,9 @@ DRAWING_OPTIONS = (
     'alpha',
     'blend',
     'align',
+    'labels',
+    'line_width',
+    'font_size',
     'colorbar',
     'image_format',
 )

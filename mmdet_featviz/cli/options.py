@@ -12,7 +12,7 @@ from mmengine.config import DictAction
 
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.interpolation import INTERPOLATIONS
-from mmdet_featviz.visualization.box_drawing import BOX_KINDS
+from mmdet_featviz.visualization.box_drawing import BOX_KINDS, LABELS
 from mmdet_featviz.visualization.encoding import ENCODINGS
 from mmdet_featviz.visualization.style import BLENDS, CHANNEL_TILES, FOREGROUNDS, MAPS_DTYPES
 
@@ -23,12 +23,13 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
         'save',
         'boxes',
         'score_thr',
+        'classes',
+        'labels',
         'colorbar',
         'channels',
         'channel_tiles',
         'channel_files',
         'attention_channels',
-        'classes',
         'report',
         'explain',
         'log_to_visualizer',
@@ -43,6 +44,8 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
         'interpolation',
         'foreground',
         'align',
+        'line_width',
+        'font_size',
         'tile_size',
     ),
     'where and how they are written': (
@@ -64,6 +67,7 @@ CHOICES = {
     'foreground': FOREGROUNDS,
     'image_format': tuple(ENCODINGS),
     'interpolation': INTERPOLATIONS,
+    'labels': LABELS,
     'maps_dtype': MAPS_DTYPES,
 }
 METAVARS = {
@@ -75,9 +79,11 @@ METAVARS = {
     'image_names': 'NAME',
     'image_root': 'DIR',
     'explain': 'KEY=VALUE',
+    'font_size': 'PIXELS',
     'interval': 'N',
     'layer_type': 'CLASS',
     'layers': 'LAYER',
+    'line_width': 'PIXELS',
     'max_images': 'N',
     'border': 'N',
     'normalize': 'RANGE',
@@ -87,7 +93,7 @@ METAVARS = {
     'save': 'KIND',
     'score_thr': 'SCORE',
     'stages': 'STAGE',
-    'tile_size': 'N',
+    'tile_size': 'PIXELS',
     'workers': 'N',
     **{name: f'{{{",".join(choices)}}}' for name, choices in CHOICES.items()},
 }

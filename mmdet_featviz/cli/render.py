@@ -97,11 +97,18 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def _style_of(source: Run, args: argparse.Namespace) -> Style:
-    """Return the style of the run, changed by the options of the command line."""
+    """Return the style of the run, changed by the options of the command line.
+
+    Raises:
+        TypeError, ValueError: If an option has a wrong value, or a class does not exist.
+    """
     style = Style(**{**source.info.get('style', {}), **drawing_options(args, Style)})
     if not hasattr(args, 'save'):
         style = replace(style, save=style.pictures or ('overlay',))
     check_foreground(style, source.info.get('reduction'))
+    names = class_names(source.info.get('dataset_meta'))
+    for name in style.classes or ():
+        find_label(name, names)
     return style
 
 

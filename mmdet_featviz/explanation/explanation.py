@@ -19,7 +19,7 @@ from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import PlacedLevel, Views
 
 # What differs from other pictures: zero heat has the first color of the color map, and the explained box is drawn.
-LOOK = dict(normalize='max', border=0, boxes='both', score_thr=0.0, save=('overlay',))
+LOOK = dict(normalize='max', border=0, boxes='both', score_thr=0.0, classes=None, save=('overlay',))
 
 
 class SamplingPoint(NamedTuple):

@@ -20,14 +20,13 @@ from mmdet_featviz.visualization.figure_layout import (
     POINTS_PER_INCH,
     SMALL_GAP,
     TICK,
-    Area,
     Bar,
     FigureLayout,
     FigureLook,
     FigureRow,
     FigureTile,
 )
-from mmdet_featviz.visualization.label_places import free_place
+from mmdet_featviz.visualization.label_places import Area, free_place
 
 EDGE = 1e-6  # pixels: older matplotlib rounds up, so that an error beyond a whole pixel stretches an image by one
 LINE_WIDTH, FRAME_WIDTH = 0.9, 0.4  # points

@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Callable, Hashable, NamedTuple, Sequence
+from typing import Any, Callable, Hashable, Sequence
 
 import numpy as np
 from matplotlib import font_manager
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.box_drawing import BoxStyle
+from mmdet_featviz.visualization.label_places import Area
 from mmdet_featviz.visualization.round_ticks import round_ticks
 
 MM_PER_INCH, POINTS_PER_INCH = 25.4, 72
@@ -26,36 +27,12 @@ SMALLEST_TEXT = 6  # points
 LINE = 1.25  # height of a line of text, in font sizes
 MOST_TICKS = 5
 INSET, INSET_MARGIN = 0.42, 0.02  # share of the sides of a tile, and of its width
-LABELS = ('full', 'class', 'none')
 SHARES = ('tile', 'row', 'column', 'figure')
 
 
 def is_math_text(text: str) -> bool:
     """Whether matplotlib sets a text as a formula: one between two dollar signs."""
     return len(re.findall(r'(?<!\\)\$', text)) > 1
-
-
-class Area(NamedTuple):
-    """A rectangle in whole pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    def overlap(self, other: Sequence[float]) -> float:
-        """Area of the part that another rectangle covers."""
-        across = min(self.right, other[2]) - max(self.left, other[0])
-        down = min(self.bottom, other[3]) - max(self.top, other[1])
-        return max(across, 0) * max(down, 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
-from mmdet_featviz.visualization.figure_layout import Area
+
+class Area(NamedTuple):
+    """A rectangle in whole pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    def touches(self, other: Area) -> bool:
+        """Whether another rectangle covers a part."""
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def overlap(self, other: Sequence[float]) -> float:
+        """Area of the part that another rectangle covers."""
+        across = min(self.right, other[2]) - max(self.left, other[0])
+        down = min(self.bottom, other[3]) - max(self.top, other[1])
+        return max(across, 0) * max(down, 0)
 
 
 def free_place(
@@ -26,7 +53,7 @@ def free_place(
     for left, top in _corners(box, label):
         left = min(max(round(left), 0), size[0] - label[0])
         place = Area(left, round(top), left + label[0], round(top) + label[1])
-        if place.top >= 0 and place.bottom <= size[1] and not any(place.overlap(other) for other in taken):
+        if place.top >= 0 and place.bottom <= size[1] and not any(place.touches(other) for other in taken):
             return place
     return None
 

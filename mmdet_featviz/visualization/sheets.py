@@ -9,11 +9,13 @@ import numpy as np
 
 from mmdet_featviz.visualization.round_ticks import round_ticks
 from mmdet_featviz.visualization.text import (
+    BASELINE,
     CAPTION_SIZE,
     LINE_SPACING,
     TITLE_SIZE,
     Text,
     draw_texts,
+    line_height,
     text_size,
     text_width,
     wrap_lines,
@@ -50,21 +52,21 @@ def make_sheet(
     """
     lines = [row[start : start + columns] for row in rows for start in range(0, len(row), columns)]
     height, width = next(place for line in lines for place in line if place)[1].shape[:2]
-    size, line_height = round(CAPTION_SIZE * scale), round((CAPTION_SIZE + LINE_SPACING) * scale)
+    size, pitch_down = round(CAPTION_SIZE * scale), round((CAPTION_SIZE + LINE_SPACING) * scale)
     pitch = max(width, round(MIN_TILE_WIDTH * scale)) + GAP
     captions = [[wrap_lines(place[0], pitch - GAP - 6, size) if place else [] for place in line] for line in lines]
     sheet_width = GAP + pitch * max(map(len, lines))
     top = make_heading(title, sheet_width, scale)
     texts, strips, y = [], [], 0
     for line, wrapped in zip(lines, captions):
-        caption_height = max(map(len, wrapped)) * line_height + 2
+        caption_height = max(map(len, wrapped)) * pitch_down + 2
         strip = np.full((caption_height + height + GAP, sheet_width, 3), 255, np.uint8)
         for column, (place, words) in enumerate(zip(line, wrapped)):
             x = GAP + column * pitch
             if place:
                 strip[caption_height : caption_height + height, x : x + width] = place[1]
             for number, text in enumerate(words):
-                texts.append(Text(text, (x - 3, y + number * line_height), size, TEXT_COLOR))
+                texts.append(Text(text, (x - 3, y + number * pitch_down), size, TEXT_COLOR))
         strips.append(strip)
         y += len(strip)
     return np.concatenate([top, draw_texts(np.concatenate(strips), texts)])
@@ -72,21 +74,31 @@ def make_sheet(
 
 def make_heading(title: str, width: int, scale: float = 1.0) -> np.ndarray:
     """A white strip (h, width, 3) with a title, wrapped to as many lines as it needs."""
-    size, line_height = round(TITLE_SIZE * scale), round((TITLE_SIZE + LINE_SPACING) * scale)
+    size, pitch = round(TITLE_SIZE * scale), round((TITLE_SIZE + LINE_SPACING) * scale)
     lines = wrap_lines([title], width - 2 * GAP - 6, size) if title else []
-    texts = [Text(text, (GAP, GAP + k * line_height), size, TEXT_COLOR) for k, text in enumerate(lines)]
-    return draw_texts(np.full((GAP + len(lines) * line_height, width, 3), 255, np.uint8), texts)
+    texts = [Text(text, (GAP, GAP + k * pitch), size, TEXT_COLOR) for k, text in enumerate(lines)]
+    return draw_texts(np.full((GAP + len(lines) * pitch, width, 3), 255, np.uint8), texts)
 
 
-def add_colorbar(picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Put a color bar to the right of a picture, with ticks at round numbers; it is larger beside larger pictures."""
+def add_colorbar(
+    picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float], font_size: float | None = None
+) -> np.ndarray:
+    """Put a color bar to the right of a picture, with ticks at round numbers.
+
+    Args:
+        picture: (H, W, 3), BGR, uint8.
+        colormap: (256, 1, 3), BGR.
+        limits: Values at its ends.
+        font_size: Size of its numbers in pixels, and so of the whole bar; None follows the size of the picture.
+    """
     height, (low, high) = len(picture), limits
-    size = min(max(CAPTION_SIZE, text_size(picture)), max(8, height // 8))
+    size = min(round(font_size or max(CAPTION_SIZE, text_size(picture))), max(8, height // 8))
     gap, bar, tick, line = (max(1, round(length * size / CAPTION_SIZE)) for length in (GAP, BAR_WIDTH, TICK, 1))
     ticks = round_ticks(low, high, min(max(height // (3 * size), 2), MAX_TICKS))
     width = 3 * gap + bar + tick + max(text_width(text, size) for _, text in ticks)
     strip = np.full((height, width, 3), 255, np.uint8)
-    top, bottom = size // 2 + 2, height - size // 2 - 4
+    middle = round(BASELINE * size) + 1 - round(0.365 * size)  # of digits, below the top of their line
+    top, bottom = middle, height - line_height(size) + middle
     steps = np.linspace(255, 0, max(bottom - top, 1)).round().astype(np.uint8)
     strip[top : top + len(steps), gap : gap + bar] = colormap[steps]
     texts = []
@@ -94,5 +106,5 @@ def add_colorbar(picture: np.ndarray, colormap: np.ndarray, limits: tuple[float,
         share = (value - low) / (high - low) if high > low else 0.0
         y = top + round((1 - share) * (len(steps) - 1))
         strip[y - line // 2 : y - line // 2 + line, gap + bar : gap + bar + tick] = TEXT_COLOR
-        texts.append(Text(text, (gap + bar + tick, y - size // 2 - 2), size, TEXT_COLOR))
+        texts.append(Text(text, (gap + bar + tick, y - middle), size, TEXT_COLOR))
     return np.concatenate([picture, draw_texts(strip, texts)], axis=1)

@@ -18,7 +18,7 @@ from mmdet_featviz.utils.arguments import (
     check_range,
     check_whole_number,
 )
-from mmdet_featviz.visualization.box_drawing import BOX_KINDS
+from mmdet_featviz.visualization.box_drawing import BOX_KINDS, LABELS
 from mmdet_featviz.visualization.colors import get_colormap
 from mmdet_featviz.visualization.encoding import ENCODINGS
 
@@ -70,13 +70,18 @@ class Style:
         image_format: File format of pictures: ``jpg``, ``png`` or ``webp``.
         boxes: Boxes on overlays and panels: ``pred`` (predictions), ``gt`` (ground truth) or ``both``.
         score_thr: Lowest score of a predicted box that is drawn.
+        labels: Text at boxes: ``full`` (class and score), ``class`` or ``none``. A label that would cover one of a
+            higher score is left out.
+        line_width: Width of the outlines of boxes, in pixels of the image. None follows the size of the image.
+        font_size: Font size of labels and color bars, in pixels of the image. None follows the size of the image.
         colorbar: Show values: a color bar beside overlays and heatmaps, value ranges in captions.
         channels: Which channels to show: ``first 16``, ``top 16`` (largest mean activation), ``all``, or channel
             numbers, counted from 0.
         channel_tiles: Draw each channel as ``overlay`` on the image, or as ``heatmap`` only.
         channel_files: Write one file per channel instead of sheets of up to 64 channels.
-        classes: Classes that ``scores`` draws, as names or numbers. None draws those of the predicted boxes of each
-            image with a score of at least `score_thr`.
+        classes: Classes to show, as names or numbers: their boxes, and with ``scores`` their score maps. None draws all
+            boxes, and score maps of the classes of the boxes predicted in the image with a score of at least
+            `score_thr`.
         attention_channels: How many channels ``attention`` shows, those with the largest weights.
         maps_dtype: Precision of saved activation maps: ``float32`` or ``float16``.
 
@@ -98,6 +103,9 @@ class Style:
     image_format: str = 'jpg'
     boxes: str | None = None
     score_thr: float = 0.3
+    labels: str = 'full'
+    line_width: float | None = None
+    font_size: float | None = None
     colorbar: bool = False
     channels: str | Sequence[int] = 'top 16'
     channel_tiles: str = 'overlay'
@@ -129,6 +137,10 @@ class Style:
             assign('classes', check_names('classes', _as_texts(self.classes)))
         if self.foreground is not None:
             check_choice('foreground', self.foreground, FOREGROUNDS)
+        check_choice('labels', self.labels, LABELS)
+        for name, least in (('line_width', 0.1), ('font_size', 1)):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), least, 10_000)
         if self.boxes is not None:
             check_choice('boxes', self.boxes, BOX_KINDS)
         parse_channel_choice(self.channels)

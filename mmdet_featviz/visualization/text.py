@@ -24,7 +24,7 @@ class Text:
         position: Top left corner (x, y), in pixels.
         size: Font size in pixels.
         color: BGR.
-        background: BGR color that is darkened and drawn behind the text; None for no background.
+        background: BGR color behind the text; None for none.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Text:
     background: tuple[int, int, int] | None = None
 
 
-# Common system fonts for letters that the built-in font lacks, mainly Chinese, Japanese and Korean.
+# Common system fonts for letters that DejaVu Sans lacks, mainly Chinese, Japanese and Korean.
 FALLBACK_FONTS = (
     'NotoSansCJK-Regular.ttc',
     'NotoSansSC-Regular.otf',
@@ -49,41 +49,52 @@ FALLBACK_FONTS = (
 )
 
 
+BASELINE, LINE_HEIGHT = 0.93, 1.2  # of DejaVu Sans, in font sizes below the top of a line
+
+
 def _font_for(text: str, size: int):
-    return _font(size, beyond_latin=max(map(ord, text), default=0) > 0x24F)
+    return _font(size, not text.isascii() and not _dejavu_letters().issuperset(map(ord, text)))
 
 
 @lru_cache(maxsize=None)
-def _font(size: int, beyond_latin: bool = False):
-    """Load the built-in font or, for letters beyond Latin, the first of `FALLBACK_FONTS` that the system has."""
+def _font(size: int, beyond_dejavu: bool = False):
+    """Load DejaVu Sans, which comes with matplotlib, or for letters that it lacks a font of the system."""
     from PIL import ImageFont  # has smooth fonts; OpenCV only has stroke fonts
 
-    for name in FALLBACK_FONTS if beyond_latin else ():
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    if beyond_latin:
-        print_log(
-            f'no font for letters beyond Latin: install one of {", ".join(FALLBACK_FONTS[:5])}',
-            'current',
-            logging.WARNING,
-        )
-    try:
-        return ImageFont.load_default(size)
-    except (TypeError, OSError):  # Pillow before 10.1 or without FreeType has one size only
-        return _matplotlib_font(size) or ImageFont.load_default()
+    return ImageFont.truetype((beyond_dejavu and _system_font()) or _dejavu_path(), size)
 
 
-def _matplotlib_font(size: int):
-    """Load the font that comes with matplotlib; None if Pillow cannot read it."""
-    import matplotlib
+def _dejavu_path() -> str:
+    import matplotlib  # imported here because it is slow to import
+
+    return osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
+
+
+@lru_cache(maxsize=None)
+def _dejavu_letters() -> frozenset[int]:
+    """Code points of the letters of DejaVu Sans: Latin, Greek, Cyrillic and more, but no Chinese."""
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(_dejavu_path()).get_charmap())
+
+
+@lru_cache(maxsize=None)
+def _system_font() -> str | None:
+    """The first of `FALLBACK_FONTS` that the system has; None, with a warning, if it has none."""
     from PIL import ImageFont
 
-    try:
-        return ImageFont.truetype(osp.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), size)
-    except (ImportError, OSError):
-        return None
+    for name in FALLBACK_FONTS:
+        try:
+            ImageFont.truetype(name, CAPTION_SIZE)
+            return name
+        except OSError:
+            continue
+    print_log(
+        f'no font has all letters of the labels: install one of {", ".join(FALLBACK_FONTS[:5])}',
+        'current',
+        logging.WARNING,
+    )
+    return None
 
 
 def text_size(picture: np.ndarray) -> int:
@@ -95,23 +106,29 @@ def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
     """Draw lines of text on a copy of the picture; text that would cross an edge is moved inside."""
     from PIL import Image, ImageDraw
 
-    image = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
-    draw = ImageDraw.Draw(image)
+    picture = picture.copy()
     for text in texts:
-        font, line = _font_for(text.text, text.size), text.text
-        x = max(0, min(text.position[0], image.width - int(draw.textlength(line, font=font)) - 6))
-        y = max(0, min(text.position[1], image.height - text.size - 5))
+        width, height = text_width(text.text, text.size), line_height(text.size)
+        left = max(0, min(text.position[0], picture.shape[1] - width))
+        top = max(0, min(text.position[1], picture.shape[0] - height))
+        place = picture[top : top + height, left : left + width]
         if text.background is not None:
-            left, _, right, _ = draw.textbbox((x + 3, y), line, font=font)
-            shade = tuple(int(value * 0.55) for value in text.background[::-1])
-            draw.rectangle((left - 3, y, right + 2, y + text.size + 4), fill=shade)
-        draw.text((x + 3, y + 1), line, fill=tuple(text.color[::-1]), font=font)
-    return np.ascontiguousarray(np.asarray(image)[..., ::-1])
+            place[:] = text.background
+        image, font = Image.fromarray(np.ascontiguousarray(place[..., ::-1])), _font_for(text.text, text.size)
+        baseline = 3, 1 + round(BASELINE * text.size)  # fonts differ in how far it is below the top
+        ImageDraw.Draw(image).text(baseline, text.text, tuple(text.color[::-1]), font, 'ls')
+        place[:] = np.asarray(image)[..., ::-1]
+    return picture
 
 
 def text_width(text: str, size: int) -> int:
     """Width of a drawn line of text, in pixels."""
     return math.ceil(_font_for(text, size).getlength(text)) + 6
+
+
+def line_height(size: int) -> int:
+    """Height of a drawn line of text, in pixels."""
+    return math.ceil(LINE_HEIGHT * size) + 2
 
 
 def wrap_lines(lines: Sequence[str], width: int, size: int = CAPTION_SIZE) -> list[str]:

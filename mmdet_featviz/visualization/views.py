@@ -228,11 +228,22 @@ class Views:
     def draw_boxes(self, picture: np.ndarray, snapshot: Snapshot, scale: float = 1.0) -> np.ndarray:
         if self.style.boxes is None or snapshot.boxes is None:
             return picture
-        style = BoxStyle(self.style.boxes, self.style.score_thr, snapshot.dataset_meta)
+        look = self.style
+        style = BoxStyle(
+            look.boxes,
+            look.score_thr,
+            snapshot.dataset_meta,
+            look.classes,
+            look.labels,
+            look.line_width,
+            look.font_size,
+        )
         return style.draw(picture, snapshot.boxes, scale)
 
     def _with_colorbar(self, picture: np.ndarray, placed_level: PlacedLevel, limits: tuple[float, float]) -> np.ndarray:
-        return add_colorbar(picture, self.style.table, limits) if self._shows_values(placed_level) else picture
+        if not self._shows_values(placed_level):
+            return picture
+        return add_colorbar(picture, self.style.table, limits, self.style.font_size)
 
     def _shows_values(self, placed_level: PlacedLevel) -> bool:
         """Whether the value range is shown: a color alone is no probability, and a principal component is no value."""

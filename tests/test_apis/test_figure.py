@@ -91,9 +91,9 @@ def test_an_explanation_has_the_heat_of_its_picture(run, tmp_path):
     picture = tile_of(png_of(plain(run, ['explain']), tmp_path), 0)
     expected = read(f'{run}/a/explain/000_star_0.90.odam.png')
     away = np.ones(SIZE, bool)
-    away[:66, 5:90] = False  # the explained box and its label are drawn in another way
+    away[:66, 5:100] = False  # the explained box and its label are drawn in another way
     np.testing.assert_array_equal(picture[away], expected[away])
-    inside = (slice(20, 50), slice(20, 45))
+    inside = (slice(36, 50), slice(20, 45))
     np.testing.assert_array_equal(picture[inside], expected[inside])
 
 

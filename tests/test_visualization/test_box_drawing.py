@@ -1,13 +1,19 @@
+import colorsys
+import math
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from mmdet_featviz.structures.boxes import Boxes, collect_boxes
-from mmdet_featviz.visualization.box_drawing import BoxStyle
+from mmdet_featviz.visualization import box_drawing
+from mmdet_featviz.visualization.box_drawing import LABELS, BoxStyle
 from mmdet_featviz.visualization.colors import get_colormap
+from mmdet_featviz.visualization.text import Text, draw_texts, text_width
 
 PALETTE = [(220, 20, 60), (0, 255, 0)]
 
@@ -27,7 +33,9 @@ def test_boxes_are_drawn_at_their_place_on_a_copy():
     assert drawn[150, 140].tolist() == [0, 255, 0]
     assert (drawn[70:140, 110:170] == 128).all()
     assert (drawn[:40] == 128).all()
-    assert (drawn[42:60, 100:150] > 200).all(-1).any()  # the caption above the box
+    label = drawn[46:58, 102:150]  # above the box, dark on its color
+    assert (label == 0).all(-1).any()
+    assert (label == (0, 255, 0)).all(-1).any()
     np.testing.assert_array_equal(style.draw(picture, box([100, 60, 180, 150], score=0.2)), picture)
 
 
@@ -37,11 +45,18 @@ def test_boxes_on_a_smaller_picture():
     assert drawn[75, 70].tolist() == [0, 255, 0]
 
 
-def test_captions_of_boxes_at_the_edge_stay_inside():
-    picture = np.full((120, 160, 3), 128, np.uint8)
-    drawn = BoxStyle('pred', 0, dict(classes=['a very long caption'])).draw(picture, box([150.0, -5, 170, 20], 0))
-    assert (drawn == 255).all(-1).any()
-    assert drawn.shape == picture.shape
+@pytest.mark.parametrize(
+    ('width', 'shown'), [(160, 'a very long caption 0.93'), (130, 'a very long caption'), (90, '')]
+)
+def test_labels_at_the_edge_stay_inside_and_are_shortened_to_what_fits(width, shown):
+    picture = np.full((120, width, 3), 128, np.uint8)
+    style = BoxStyle('pred', 0, dict(classes=['a very long caption']))
+    drawn = style.draw(picture, box([width - 10.0, -5, width + 10, 20], 0))
+    expected = BoxStyle('pred', 0, labels='none').draw(picture, box([width - 10.0, -5, width + 10, 20], 0))
+    if shown:
+        place = width - text_width(shown, 11), 0
+        expected = draw_texts(expected, [Text(shown, place, 11, (0, 0, 0), style.color(0, 0.93))])
+    np.testing.assert_array_equal(drawn, expected)
 
 
 @pytest.mark.parametrize(('kind', 'expected'), [('pred', [0.9]), ('gt', [np.nan]), ('both', [np.nan, 0.9])])
@@ -71,9 +86,6 @@ def test_coordinates_far_outside_are_drawn_as_those_just_outside(far):
     ):
         drawn = style.draw(picture, box(corners))
         outlines = drawn.copy(), style.draw(picture, box(near))
-        for one in outlines:  # the caption of a box that begins outside stands at the edge
-            one[:20] = 0
-            one[-20:] = 0
         np.testing.assert_array_equal(*outlines)
 
 
@@ -110,3 +122,86 @@ def test_colors_of_classes_without_a_palette_are_seen_on_heat(colormap):
     assert in_lab(colors)[:, 0].min() > 70
     neighbors = np.linalg.norm(np.diff(in_lab(colors[:10]), axis=0), axis=1)
     assert neighbors.min() > 15
+
+
+def many_boxes(count=60, size=(300, 400)):
+    random = np.random.default_rng(0)
+    start = random.uniform(0, 1, (count, 2)) * [size[1] - 60, size[0] - 60]
+    corners = np.concatenate([start, start + random.uniform(15, 60, (count, 2))], axis=1)
+    return Boxes(corners, random.integers(0, 2, count), np.sort(random.uniform(0.3, 1, count)))
+
+
+def test_no_label_covers_another_and_high_scores_come_first(monkeypatch):
+    drawn = []
+
+    def spy(picture, texts):
+        drawn.extend(texts)
+        return draw_texts(picture, texts)
+
+    monkeypatch.setattr(box_drawing, 'draw_texts', spy)
+    boxes = many_boxes()
+    BoxStyle('pred', 0, dict(classes=('cat', 'hippopotamus'))).draw(np.zeros((300, 400, 3), np.uint8), boxes)
+    covered = np.zeros((300, 400), int)
+    for text in drawn:
+        left, top = text.position
+        covered[top : top + math.ceil(1.2 * text.size) + 2, left : left + text_width(text.text, text.size)] += 1
+    assert covered.max() == 1
+    scores = [float(text.text.split()[1]) for text in drawn if ' ' in text.text]
+    assert len(scores) > 20
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] == pytest.approx(boxes.scores[-1], abs=0.005)
+
+
+def test_text_at_boxes_is_full_short_or_none():
+    picture, boxes = np.full((200, 300, 3), 128, np.uint8), box([100.0, 60.0, 180.0, 150.0], 0)
+    drawn = {labels: BoxStyle('pred', 0, META, labels=labels).draw(picture, boxes) for labels in LABELS}
+    color = BoxStyle('pred', 0, META).color(0, 0.93)
+    for labels, text in (('full', 'cat 0.93'), ('class', 'cat')):
+        place = 100, 60 - math.ceil(1.2 * 11) - 2
+        expected = draw_texts(drawn['none'], [Text(text, place, 11, (0, 0, 0), color)])
+        np.testing.assert_array_equal(drawn[labels], expected)
+    assert (drawn['none'][:57] == 128).all()
+
+
+def test_widths_and_font_sizes_are_those_of_the_image():
+    """On a picture of half its size they are half as large; both grow with the picture if none is given."""
+    style = BoxStyle('pred', 0, META, line_width=12, font_size=40)
+    for scale in (1.0, 0.5):
+        height, width = round(400 * scale), round(600 * scale)
+        drawn = style.draw(np.full((height, width, 3), 128, np.uint8), box([200, 120, 360, 300]), scale)
+        middle = round(210 * scale)
+        assert (drawn[middle, : width // 2] == (0, 255, 0)).all(1).sum() == pytest.approx(12 * scale, abs=1)
+        assert (drawn[middle, : width // 2] == 0).all(1).sum() >= 2  # a dark border on either side
+        label = (drawn[: round(110 * scale)] == (0, 255, 0)).all(2).any(1)
+        assert label.sum() == pytest.approx(50 * scale - 10 * scale, abs=4)
+    widths = []
+    for height in (480, 1080, 4000):
+        drawn = BoxStyle('pred', 0, META).draw(
+            np.full((height, height, 3), 128, np.uint8), box(np.array([0.3, 0.3, 0.6, 0.6]) * height)
+        )
+        widths.append((drawn[height // 2, : height // 2] == (0, 255, 0)).all(1).sum())
+    np.testing.assert_allclose(widths, [2, 4, 16], atol=1)
+
+
+def test_only_the_classes_that_are_named_are_drawn():
+    boxes = many_boxes(9)
+    for shown, label in ((['cat'], 0), (['1'], 1)):
+        np.testing.assert_array_equal(np.unique(BoxStyle('pred', 0, META, shown).select(boxes).labels), [label])
+    with pytest.raises(ValueError, match="unknown class 'cta': the closest are cat"):
+        BoxStyle('pred', 0, META, ['cta'])
+
+
+def test_colors_of_a_palette_become_light_and_keep_their_hue():
+    """Light on a dark border is seen on any heat, and dark text on it."""
+    palette = CocoDataset.METAINFO['palette']
+    style = BoxStyle('pred', 0, dict(classes=CocoDataset.METAINFO['classes'], palette=palette))
+    for label, rgb in enumerate(palette):
+        drawn = style.color(label, 0.5)[::-1]
+        lightness = cv2.cvtColor(np.float32([[drawn]]) / 255, cv2.COLOR_RGB2LAB)[0, 0, 0]
+        assert lightness > 55
+        (hue, saturation, _), (own_hue, *_) = colorsys.rgb_to_hsv(*rgb), colorsys.rgb_to_hsv(*drawn)
+        assert not saturation or abs((hue - own_hue + 0.5) % 1 - 0.5) < 0.02
+        if np.dot(rgb, (0.299, 0.587, 0.114)) >= 145:
+            assert drawn == tuple(rgb)
+    assert BoxStyle('pred', 0, dict(palette=[(70, 70, 70)])).color(0, 0.5) == (145, 145, 145)  # white is ground truth
+    assert BoxStyle('pred', 0, dict(palette=[(0, 0, 0)])).color(0, 0.5) == (145, 145, 145)

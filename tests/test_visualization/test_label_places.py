@@ -1,7 +1,6 @@
 """Label places: which corner of a box, and none where there is no place."""
 
-from mmdet_featviz.visualization.figure_layout import Area
-from mmdet_featviz.visualization.label_places import free_place
+from mmdet_featviz.visualization.label_places import Area, free_place
 
 TILE = 200, 100
 BOX = [50.0, 40.0, 120.0, 80.0]
