@@ -60,6 +60,7 @@ setup(
     extras_require={
         'mim': requirements('mminstall'),
         'coverage': requirements('coverage'),
+        'video': requirements('video'),
         'tests': requirements('tests') + requirements('coverage'),
     },
 )

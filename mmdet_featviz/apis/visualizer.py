@@ -509,10 +509,10 @@ class FeatureVisualizer:
             data, results = {name: values[plain[0]] for name, values in data.items()}, ()
         names = {index: snapshot.path or 'an array' for index, snapshot in snapshots.items()}
         with self._lock:
-            explain = partial(self._explanations, snapshots, data, results, passes[plain[0]].features)
+            explain = partial(self.explain_snapshots, snapshots, data, results, passes[plain[0]].features)
             self._writer.explain_and_write(names, explain)
 
-    def _explanations(
+    def explain_snapshots(
         self,
         snapshots: Mapping[int, Snapshot],
         data: Mapping[str, Any],

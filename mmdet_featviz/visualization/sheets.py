@@ -81,7 +81,11 @@ def make_heading(title: str, width: int, scale: float = 1.0) -> np.ndarray:
 
 
 def add_colorbar(
-    picture: np.ndarray, colormap: np.ndarray, limits: tuple[float, float], font_size: float | None = None
+    picture: np.ndarray,
+    colormap: np.ndarray,
+    limits: tuple[float, float],
+    font_size: float | None = None,
+    room: str = '',
 ) -> np.ndarray:
     """Put a color bar to the right of a picture, with ticks at round numbers.
 
@@ -90,12 +94,13 @@ def add_colorbar(
         colormap: (256, 1, 3), BGR.
         limits: Values at its ends.
         font_size: Size of its numbers in pixels, and so of the whole bar; None follows the size of the picture.
+        room: A number for which there is room in any case.
     """
     height, (low, high) = len(picture), limits
     size = min(round(font_size or max(CAPTION_SIZE, text_size(picture))), max(8, height // 8))
     gap, bar, tick, line = (max(1, round(length * size / CAPTION_SIZE)) for length in (GAP, BAR_WIDTH, TICK, 1))
     ticks = round_ticks(low, high, min(max(height // (3 * size), 2), MAX_TICKS))
-    width = 3 * gap + bar + tick + max(text_width(text, size) for _, text in ticks)
+    width = 3 * gap + bar + tick + max(text_width(text, size) for text in [room, *(text for _, text in ticks)])
     strip = np.full((height, width, 3), 255, np.uint8)
     middle = round(BASELINE * size) + 1 - round(0.365 * size)  # of digits, below the top of their line
     top, bottom = middle, height - line_height(size) + middle
