@@ -17,7 +17,7 @@ from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.structures.grid import ALIGNMENTS
-from mmdet_featviz.visualization.box_drawing import BOX_KINDS
+from mmdet_featviz.visualization.box_drawing import BOX_KINDS, LABELS
 from mmdet_featviz.visualization.encoding import ENCODINGS
 from mmdet_featviz.visualization.style import Style
 
@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--original', action='store_true', help='Add a column with the original image.')
     parser.add_argument('--boxes', choices=BOX_KINDS, help='Boxes on the heat: those of each run. Default: none.')
+    parser.add_argument(
+        '--labels',
+        choices=LABELS,
+        default='full',
+        help='Text at boxes: class and score, class, or none. Default: full.',
+    )
     parser.add_argument(
         '--image-format', choices=tuple(ENCODINGS), default='jpg', help='File format of the pictures. Default: jpg.'
     )
@@ -117,6 +123,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         alpha=args.alpha,
         score_thr=args.score_thr,
         boxes=args.boxes,
+        labels=args.labels,
         image_format=args.image_format,
     )
     try:

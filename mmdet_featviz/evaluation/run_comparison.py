@@ -57,8 +57,9 @@ class RunComparison:
         runs: The runs, at least two; the first is A, such as the baseline. An epoch of a training is a run, too, see
             ``Run``.
         out_dir: Folder for the pictures and tables.
-        style: How pictures look. Of its fields, `colormap`, `alpha`, `blend`, `image_format` and `boxes` are used, and
-            `score_thr` as the smallest score of predictions. The maps of each run are placed by that run's own `align`.
+        style: How pictures look. Of its fields, `colormap`, `alpha`, `blend`, `image_format`, `boxes` and `labels` are
+            used, and `score_thr` as the smallest score of predictions. The maps of each run are placed by that
+            run's own `align`.
         overwrite: Whether to replace the pictures of another run in `out_dir`.
         share_range: Whether all runs are drawn in one range of values. None is so if they have the same config and
             reduction; values of others cannot be compared.
@@ -232,10 +233,10 @@ class RunComparison:
 
     def _outlines(self, shots: Sequence[Snapshot]) -> list[Callable[[np.ndarray], np.ndarray]]:
         """For each run, a function that draws its boxes on a tile."""
-        kind = self.style.boxes
+        kind, look = self.style.boxes, self.style
         if kind is None:
             return []
-        styles = [BoxStyle(kind, self.style.score_thr, run.info.get('dataset_meta')) for run in self.runs]
+        styles = [BoxStyle(kind, look.score_thr, run.info.get('dataset_meta'), labels=look.labels) for run in self.runs]
         return [partial(_draw_boxes, style, shot) for style, shot in zip(styles, shots)]
 
     def _explained(self, shots: Sequence[Snapshot]) -> list[tuple[Explanation | None, ...]]:
