@@ -17,6 +17,8 @@ from mmdet_featviz.evaluation.comparison_pictures import DIFFERENCE_COLORMAP
 from mmdet_featviz.evaluation.explanation_matching import match_explanations
 from mmdet_featviz.evaluation.level_matching import level_names, match_levels
 from mmdet_featviz.explanation.explanation import Explanation
+from mmdet_featviz.report.error_data import error_names, error_rows, error_summary, error_values, join_boxes
+from mmdet_featviz.report.error_tables import ErrorTables
 from mmdet_featviz.report.explanation_data import explanation_data
 from mmdet_featviz.report.found_objects import FoundObjects
 from mmdet_featviz.report.image_passes import ImagePass, distinct_names, passes_by_image
@@ -117,6 +119,8 @@ class Report:
         self._image_size = image_size
         self._bytes = 0  # of all images, without thumbnails
         self._shown = 0  # number of images
+        self._errors = [ErrorTables(one) for one in self._runs]
+        self._error_summary = error_summary(self._errors[0])
         self._skipped: list[str] = []
         self._without_image: list[str] = []
         self.run_folder = RunFolder(_folder_of(self._runs, out_dir), overwrite=True)
@@ -151,6 +155,7 @@ class Report:
             parts.append(f'images of at most {self._image_size} pixels take {self._bytes / 1e6:.1f} MB')
         remarks = {
             'skipped, maps not readable': self._skipped,
+            'left out, errors not readable': [name for errors in self._errors for name in errors.unreadable],
             'shown without the original image, which cannot be read': self._without_image,
         }
         parts += [f'{len(names)} {remark} ({first_names(names)})' for remark, names in remarks.items() if names]
@@ -181,7 +186,7 @@ class Report:
             self.run_folder.write(files[0], script_call('shot', number, data))
             self.run_folder.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
             written.append([number, image_pass.label])
-            values.append(box_values(snapshot.boxes))
+            values.append(self._values(snapshot))
             found.append(self._found.rows(shots))
             # The focus is that of the last epoch and its first pass: the mean over passes is not a pass.
             if last is None or not snapshot.augmentation:
@@ -189,6 +194,13 @@ class Report:
         if last is not None:
             changes = dict(found=found) if len(self._runs) > 1 else {}
             yield dict(key=key, shots=written, values=values, thumb=image, **changes, **self._focus.add(last))
+
+    def _values(self, snapshot: Snapshot) -> dict:
+        """What the page sorts and filters a pass by: scores and numbers of its boxes, and its errors if it has some."""
+        record = self._errors[0].of(snapshot)
+        if record is None:
+            return box_values(snapshot.boxes)
+        return dict(box_values(join_boxes(snapshot.boxes, record).boxes), errors=error_values(record))
 
     def _write_original(self, key: str, snapshot: Snapshot, number: int, files: list[str]) -> int | None:
         """Write the original image and its thumbnail, and append their names to `files`.
@@ -248,14 +260,18 @@ class Report:
             explained: The explanations of each run. Those of the first name their partners in the others.
         """
         levels = page_levels(snapshot, self._styles[side], self._components[side])
-        explanations = [explanation_data(one, snapshot.boxes) for one in explained[side]]
+        record, boxes, errors = self._errors[side].of(snapshot), snapshot.boxes, None
+        if record is not None:
+            joined = join_boxes(boxes, record)
+            boxes, errors = joined.boxes, error_rows(record, joined)
+        explanations = [explanation_data(one, boxes) for one in explained[side]]
         if side == 0:
             matched = [match_explanations(explained[0], others) for others in explained[1:]]
             for number, data in enumerate(explanations):
                 partners = [matches[number][1] for matches in matched]
                 data['partners'] = [None if partner is None else explanation_name(partner) for partner in partners]
         cropped = not snapshot.placement.seen.all()
-        return dict(levels=levels, boxes=box_rows(snapshot.boxes), cropped=cropped, explanations=explanations)
+        return dict(levels=levels, boxes=box_rows(boxes), errors=errors, cropped=cropped, explanations=explanations)
 
     @cached_property
     def _components(self) -> list[Components | None]:
@@ -291,6 +307,7 @@ class Report:
             comparable=are_comparable(self._runs),
             difference=colormap_data(DIFFERENCE_COLORMAP),
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
+            errors=error_names(self._error_summary),
             ranges=[run_ranges(run_paths, align, style.border) for run_paths, align in zip(paths, self._aligns)],
             settings=dict(
                 colormap=PAGE_COLORMAP if style.colormap == Style.colormap else style.colormap,
@@ -310,6 +327,8 @@ class Report:
             skipped=self._skipped,
             without_image=self._without_image,
             levels=self._focus.levels,
+            errors=self._error_summary,
+            unreadable=[name for errors in self._errors for name in errors.unreadable],
             **summarize_runs(self._runs, self._focus.means, self._title_names),
         )
 
@@ -351,7 +370,7 @@ def _load(run: Run, image_pass: ImagePass) -> Snapshot | None:
 
 def _labels(image: dict) -> set[int]:
     """Labels of all boxes in an entry of the list of images."""
-    return {label for values in image['values'] for group in values.values() for label in group}
+    return {label for values in image['values'] for group in ('scores', 'truth') for label in values[group]}
 
 
 def _classes(run: Run, labels: Sequence[int]) -> tuple[list[str], list[list[int]]]:

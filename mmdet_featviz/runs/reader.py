@@ -30,6 +30,7 @@ class Run:
         entries: {(image key, pass, layer, level): manifest entry}, in the order of the data set.
         paths: Paths of its maps files.
         explanations: {image key: paths of the files of its explanations}.
+        evaluation_files: Names of the files in `root` that its evaluations made, such as tables of errors.
 
     Raises:
         FileNotFoundError: If the folder has no manifest.
@@ -42,8 +43,11 @@ class Run:
         self.folder = osp.join(self.root, epoch) if epoch else self.root
         self.info = _of_epoch(read_run_info(store), epoch)
         self.entries: dict[tuple, dict] = {}  # of equal keys, the last entry
+        self.evaluation_files: list[str] = []
         explanations: dict[str, str] = {}  # file: image key
         for entry in read_entries(store):
+            if 'evaluation' in entry and epoch in ('', entry['evaluation']):
+                self.evaluation_files.extend(entry['files'])
             if epoch and entry.get('folder') != epoch:
                 continue
             if 'method' in entry:

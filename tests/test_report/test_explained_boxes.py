@@ -7,6 +7,8 @@ import pytest
 from page_driver import Page, start_chromium
 from report_pages import make_snapshot, random_values, read_data, write_report, write_run
 
+from mmdet_featviz.evaluation.detection_errors import find_errors
+from mmdet_featviz.evaluation.error_records import ErrorRecord, errors_csv
 from mmdet_featviz.explanation.explanation import LOOK, explanation_of
 from mmdet_featviz.explanation.targets import Target
 from mmdet_featviz.runs.explanation_files import explanation_name
@@ -103,6 +105,28 @@ def test_a_click_on_a_box_shows_its_explanation(page, explained):
     page.find('#pictures .box.chosen').click()  # again: back to the level
     page.wait("document.querySelector('#why [aria-pressed=true]') === null")
     np.testing.assert_array_equal(shown(page), before)
+    assert page.errors() == []
+
+
+def test_the_panel_of_a_box_has_its_explanation(browser, tmp_path):
+    run, (dog, *_) = write_explained(tmp_path / 'run')
+    boxes = next(run.snapshots()).boxes
+    errors = find_errors(boxes[~boxes.are_truth], boxes[boxes.are_truth], boxes[:0])
+    style = Style(save='maps', align='center')
+    RunWriter(RunFolder(run.folder, resume=True), style, run.info_to_copy).write_evaluation(
+        {'errors.csv': errors_csv([ErrorRecord(next(run.snapshots()).path, errors)], ('cat', 'dog'), 0.3)}
+    )
+    page = Page(browser, write_report(Run(run.folder))).open('image=street/0&level=neck_0&score=0')
+    page.find('#pictures .box:nth-child(3)').click()
+    page.wait("document.querySelector('#pictures strong').textContent === 'Why dog 0.90'")
+    facts = page.texts('#box dd')
+    assert facts == ['background: it overlaps no object by more than 0.1', '0', 'medium', str(dog).partition(', ')[2]]
+    page.find('#box [aria-pressed=true]').click()
+    page.wait("document.querySelector('#pictures strong').textContent === 'neck_0'")
+    assert page.js("return document.activeElement.getAttribute('aria-pressed')") == 'false'
+    page.find('#box [aria-pressed=false]').click()
+    page.wait("document.querySelector('#pictures strong').textContent === 'Why dog 0.90'")
+    assert page.texts('#box dd') == facts
     assert page.errors() == []
 
 

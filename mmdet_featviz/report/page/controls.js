@@ -4,7 +4,7 @@
 const controls = (() => {
   const FIELDS = ['level', 'colormap', 'range', 'alpha', 'threshold', 'score', 'all', 'pred', 'truth', 'labels', 'common',
     'difference',
-    'search', 'class', 'marked', 'sort'];
+    'search', 'class', 'type', 'size', 'mechanism', 'marked', 'sort'];
 
   /**
    * Fill the lists and connect the fields.
@@ -37,6 +37,8 @@ const controls = (() => {
       dom.find(name).parentElement.hidden = run.runs.length < 2;
     });
     dom.find('truth').disabled = !orders.hasTruth(run);
+    dom.find('filters').hidden = !run.errors;
+    dom.find('gallery').classList.toggle('filtered', run.errors !== null);
   }
 
   function valueOf(field) {

@@ -25,11 +25,13 @@ const counts = (() => {
    * The counts of an image.
    *
    * @param image - one of run.images
-   * @param chosen - the settings: the label of a pass, the lowest score, and the name of a class
+   * @param chosen - the settings: the label of a pass, the lowest score, the name of a class, and filters by errors
    * @returns { detections, best, lowest, truth }: the number of predictions, their highest and lowest score (null
    *   without any), and the number of ground-truth boxes
    */
-  function of(image, { shot, score, class: name }) {
+  function of(image, chosen) {
+    const { shot, score, class: name } = chosen;
+    if (errors.areFiltered(chosen)) return ofErrors(image, chosen);
     const { scores, truth } = image.values[placeOf(image, shot)];
     const least = Math.round(score * STEPS);
     const ofClass = (groups) => Object.entries(groups).filter(([label]) => !name || classes[label] === name)
@@ -43,11 +45,42 @@ const counts = (() => {
     };
   }
 
+  /** The boxes of an image whose errors are known, in the pass that is shown; null if none are, see errors.js. */
+  function knownBoxes(image, { shot }) {
+    const { errors: rows } = image.values[placeOf(image, shot)];
+    return rows ? errors.boxesOf(rows) : null;
+  }
+
+  /** The counts of an image with filters by errors. */
+  function ofErrors(image, chosen) {
+    const fitting = (knownBoxes(image, chosen) || []).filter((box) => errors.fits(box, chosen));
+    const steps = fitting.filter(({ isTruth }) => !isTruth).map((box) => box.steps);
+    return {
+      detections: steps.length,
+      best: steps.length ? Math.max(...steps) / STEPS : null,
+      lowest: steps.length ? Math.min(...steps) / STEPS : null,
+      truth: fitting.length - steps.length,
+    };
+  }
+
+  /**
+   * The errors of an image: { missed, wrong, precision }, the numbers of missed objects and of false predictions, and its
+   * average precision; all null if they are not known.
+   */
+  function errorsOf(image, chosen) {
+    const boxes = knownBoxes(image, chosen);
+    if (!boxes) return { missed: null, wrong: null, precision: null };
+    const counted = errors.count(boxes, chosen);
+    return {
+      missed: counted.missed, wrong: errors.falseOf(counted), precision: errors.averagePrecision(boxes, chosen),
+    };
+  }
+
   /** Whether an image has a prediction or ground-truth box that counts. */
   function hasBoxes(image, chosen) {
     const { detections, truth } = of(image, chosen);
     return detections + truth > 0;
   }
 
-  return { hasBoxes, of, placeOf, start };
+  return { errorsOf, hasBoxes, knownBoxes, of, placeOf, start };
 })();

@@ -25,10 +25,13 @@ const exports = (() => {
 
   /** Images as a table, with what the boxes are that count with these settings. */
   function tableOf(images, chosen) {
-    const head = ['image', 'marked', 'note', 'detections', 'best_score', 'lowest_score', 'ground_truth_boxes'];
+    const ofErrors = errors.areKnown() ? ['missed', 'false', 'ap'] : [];
+    const head = ['image', 'marked', 'note', 'detections', 'best_score', 'lowest_score', 'ground_truth_boxes', ...ofErrors];
     const rows = images.map((image) => {
       const { detections, best, lowest, truth } = counts.of(image, chosen);
-      return [image.key, Number(marks.has(image)), marks.noteOf(image), detections, best, lowest, truth].map(cell);
+      const { missed, wrong, precision } = counts.errorsOf(image, chosen);
+      return [image.key, Number(marks.has(image)), marks.noteOf(image), detections, best, lowest, truth,
+        ...[missed, wrong, precision].slice(0, ofErrors.length)].map(cell);
     });
     return [head, ...rows].map((row) => `${row.join(',')}\r\n`).join('');
   }

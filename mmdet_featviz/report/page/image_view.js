@@ -48,6 +48,7 @@ const imageView = (() => {
     explanations.show(shot, chosen.all ? '' : chosen.why);
     if (!chosen.all && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
     if (!chosen.all) pictures.forEach(hover.connect);
+    boxPanel.watch(large(), shot.sides);
     dress(chosen);
     return large();
   }
@@ -91,6 +92,7 @@ const imageView = (() => {
     place.replaceChildren();
     place.dataset.painted = 0;
     dom.find('notes').textContent = '';
+    typeLegend.show([]);
     explanations.clear();
   }
 
@@ -161,15 +163,15 @@ const imageView = (() => {
   }
 
   /** Apply the settings that need no painting: opacity (also of the strip), and which boxes are shown. */
-  function dress({ alpha, pred, truth, labels, score, class: name }) {
+  function dress(chosen) {
+    const { alpha, pred, truth, labels } = chosen;
     section.style.setProperty('--alpha', alpha);
     section.classList.toggle('no-pred', !pred);
     section.classList.toggle('no-truth', !truth);
     section.classList.toggle('no-labels', !labels);
-    place.querySelectorAll('.box').forEach((box) => {
-      const isLow = box.dataset.score !== '' && Number(box.dataset.score) < score;
-      box.hidden = isLow || (name !== '' && box.dataset.name !== name);
-    });
+    place.querySelectorAll('.box').forEach((box) => boxOutlines.dress(box, chosen));
+    typeLegend.show(pictures.length ? pictures[0].boxes : [], chosen);
+    boxPanel.dress(chosen);
   }
 
   /** Paint the heat, and mark the view as painted, for programs that wait for it. See picture.js for `look`. */

@@ -23,6 +23,7 @@ const featviz = (() => {
     tables = new Map(Object.entries(run.colormaps).map(([name, text]) => [name, heat.tableOf(text)]));
     sortings = orders.of(run);
     counts.start(run);
+    errors.start(run);
     const choices = settings.choices(run);
     address.start({ defaults: settings.defaults(run), choices, onWrite: gallery.relink, onChange: set });
     chosen = address.read();
@@ -37,7 +38,12 @@ const featviz = (() => {
     exports.start(gallery.listed, () => chosen);
     dom.find('save').addEventListener('click', savePicture);
     imageView.start(run, (level) => set({ level, all: false }));
-    explanations.start((why) => set({ why, all: false }));
+    const explain = (why) => set({ why, all: false });
+    explanations.start(explain);
+    boxPanel.start(run, explain);
+    errorTable.start(run, (filter) => set({ mechanism: '', ...filter }));
+    typeLegend.start((type) => set({ type }));
+    readout.start(boxPanel.select);
     strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
     keys.start({
       levels: () => shot && shot.sides[0].levels.map(({ name }) => name),
@@ -52,6 +58,7 @@ const featviz = (() => {
       zoom: zoom.by,
     });
     arrange(true);
+    countErrors();
     showControls();
     open();
   }
@@ -60,14 +67,15 @@ const featviz = (() => {
   function set(given, isStep = false) {
     // An explanation is of one pass over one image, and in place of a level.
     const isOther = ['image', 'shot', 'level', 'all'].some((name) => name in given && given[name] !== chosen[name]);
-    const changes = isOther ? { why: '', ...given } : given;
+    const changes = { ...(isOther && { why: '' }), ...directionOf(given), ...given };
     const changed = Object.keys(changes).filter((name) => changes[name] !== chosen[name]);
     const has = (...names) => names.some((name) => changed.includes(name));
     if (!changed.length) return;
     chosen = { ...chosen, ...changes };
-    if (has('search', 'class', 'marked', 'sort', 'down')) arrange(true);
-    else if (has(...(order().settings || [])) || (chosen.class && has('shot', 'score'))) arrange(false);
+    if (has('search', 'class', 'type', 'size', 'mechanism', 'marked', 'sort', 'down')) arrange(true);
+    else if (has(...(order().settings || [])) || (orders.isFiltered(chosen) && has('shot', 'score'))) arrange(false);
     else if (has('shot', 'score')) gallery.recaption();
+    if (has('search', 'class', 'size', 'mechanism', 'shot', 'score')) countErrors();
     showControls();
     if (has('image', 'shot')) open();
     else if (has('level', 'all', 'why', 'difference')) build();
@@ -76,6 +84,12 @@ const featviz = (() => {
     showChanges();
     if (isStep) address.push(chosen);
     else address.writeSoon(chosen);
+  }
+
+  /** The direction of an order that is chosen by hand, if it has one of its own. */
+  function directionOf({ sort, down }) {
+    const { down: usual } = sort !== undefined && sort !== chosen.sort && down === undefined ? orderOf(sort) : {};
+    return usual === undefined ? {} : { down: usual };
   }
 
   /** Turn a setting on or off. */
@@ -87,13 +101,16 @@ const featviz = (() => {
     if (next && next !== image) set({ image: next.key }, !isHeld);
   }
 
-  const order = () => sortings.find(({ id }) => id === chosen.sort);
+  const orderOf = (id) => sortings.find((one) => one.id === id);
+  const order = () => orderOf(chosen.sort);
 
   /** Search and sort the list of images. It shows its top with `isTop`, or else the image on view. */
   function arrange(isTop) {
     gallery.show(orders.arrange(run, order(), chosen), image, isTop);
     dom.find('meaning').textContent = order().meaning;
   }
+
+  const countErrors = () => errorTable.update(orders.search(run, chosen), chosen);
 
   const showControls = () => controls.show(chosen, gallery.ends());
 
@@ -138,6 +155,7 @@ const featviz = (() => {
       if (mine !== turn) return;
       shot = data;
       readout.reset(shot.size);
+      boxPanel.reset();
       if (before !== image) zoom.reset(shot.size);
       dom.find('trouble').hidden = true;
       build();
@@ -187,6 +205,8 @@ const featviz = (() => {
     readout.reset(null);
     readout.watch([], []);
     zoom.watch([]);
+    boxPanel.reset();
+    boxPanel.watch([], []);
     readout.show();
   }
 

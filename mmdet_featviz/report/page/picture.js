@@ -85,11 +85,12 @@ const picture = (() => {
     const letter = run.runs.length > 1 ? dom.letter(number) : '';
     const { frame, stage, canvas } = emptyPicture(shot, isSmall, level ? `Heat of ${level.name}` : 'No heat');
     const boxes = dom.element('div', 'boxes');
-    const outlineOf = (row) => outline(run.classes[number], run.colors[number], row, shot.size);
-    const outlines = hasBoxes ? side.boxes.map(outlineOf) : [];
+    const outlineOf = (row, error = null) =>
+      boxOutlines.make(run.classes[number], run.colors[number], row, shot.size, error);
+    const outlines = hasBoxes ? side.boxes.map((row, place) => outlineOf(row, side.errors && side.errors[place])) : [];
     const isNew = (row) => !side.boxes.some((other) => String(other) === String(row));
     const explained = isSmall || !level || !level.explains ? [] : level.boxes.filter(isNew);
-    boxes.append(...outlines, ...explained.map(outlineOf));
+    boxes.append(...outlines, ...explained.map((row) => outlineOf(row)));
     stage.append(boxes);
 
     function paint(look) {
@@ -100,26 +101,6 @@ const picture = (() => {
       heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max', fades);
     }
     return { frame, stage, boxes: outlines, level, number, letter, size: shot.size, range, paint };
-  }
-
-  /** The outline of a box, placed in percent of the picture, so that it grows and shrinks with it. */
-  function outline(classes, colors, [left, top, right, bottom, label, score], [width, height]) {
-    const box = dom.element('div', score === null ? 'box truth' : 'box');
-    const name = classes[label] === undefined ? String(label) : classes[label];
-    const color = score === null ? [255, 255, 255] : colors[label] || [255, 178, 255];
-    box.style.left = `${left / width * 100}%`;
-    box.style.top = `${top / height * 100}%`;
-    box.style.width = `${(right - left) / width * 100}%`;
-    box.style.height = `${(bottom - top) / height * 100}%`;
-    box.style.setProperty('--color', `rgb(${color.join(' ')})`);
-    // Keep its text inside the picture.
-    box.classList.toggle('right', left > 0.7 * width);
-    box.classList.toggle('high', top < 0.06 * height);
-    box.classList.toggle('low', bottom > 0.94 * height);
-    box.dataset.name = name;
-    box.dataset.score = score === null ? '' : score;
-    box.append(dom.element('span', '', score === null ? name : `${name} ${score.toFixed(2)}`));
-    return box;
   }
 
   /** A figure of a picture and its caption, the first word strong. With `choose`, it is a button that calls it. */

@@ -12,6 +12,12 @@ const readout = (() => {
   let pictures = []; // large pictures to read values from
   let levels = []; // of the image, see matches.js
   let isListed = false; // whether the values of all levels are
+  let onList = () => {};
+
+  /** Begin. `given` is called with a mark, {x, y}, when the values of all levels there are asked for. */
+  function start(given) {
+    onList = given;
+  }
 
   /** Forget the mark: an image of this size follows, or none if null. */
   function reset(given) {
@@ -48,6 +54,7 @@ const readout = (() => {
   function list() {
     isListed = mark !== null;
     show();
+    if (isListed) onList(mark);
   }
 
   /** The values of all levels at the mark, as a table. */
@@ -115,5 +122,5 @@ const readout = (() => {
     return mark;
   }
 
-  return { move, reset, show, watch };
+  return { move, reset, show, start, watch };
 })();

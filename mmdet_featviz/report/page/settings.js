@@ -5,9 +5,9 @@
  * called `chosen` where it is passed to a function.
  *
  * image, shot: key of the image, label of its epoch or pass ('' is the last one). why: the explanation that is shown
- * in place of the level, '' if none is. search, class, marked, sort, down: the list
- * of images; `class` is the name of a class, '' for all, `marked` leaves the marked ones, and the order descends if
- * `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
+ * in place of the level, '' if none is. search, class, type, size, mechanism, marked, sort, down: the list
+ * of images; `class` is the name of a class, '' for all, and so are `type` (also 'false'), `size` and `mechanism`, see
+ * errors.js; `marked` leaves the marked ones, and the order descends if `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
  * threshold: how heat is drawn. score, pred, truth: lowest score of predictions, and which kinds of boxes are shown. labels: whether their
  * names are. common: whether runs share a range. difference: whether pictures of the differences to run A are shown.
  */
@@ -29,7 +29,7 @@ const settings = (() => {
   function defaults(run) {
     const { colormap, normalize, alpha, score } = run.settings;
     return {
-      image: '', shot: '', why: '', search: '', class: '', marked: false, sort: 'run', down: false,
+      image: '', shot: '', why: '', search: '', class: '', type: '', size: '', mechanism: '', marked: false, sort: 'run', down: false,
       level: (run.levels.find(({ name }) => NECK.test(name)) || run.levels[0] || { name: '' }).name, all: false,
       colormap, range: hasFixedRange(run) ? 'fixed' : normalize,
       alpha, threshold: 0, score, pred: true, truth: true, labels: true,
@@ -51,6 +51,7 @@ const settings = (() => {
       colormap: Object.keys(run.colormaps).map((name) => [name, name]),
       range: Object.entries(RANGES).filter(([name]) => name !== 'fixed' || hasFixedRange(run)),
       class: [['', 'all'], ...classesOf(run).map((name) => [name, name])],
+      ...errors.choices(run),
       sort: orders.of(run).map(({ id, label }) => [id, label]),
     };
   }
