@@ -350,3 +350,17 @@ def test_a_small_screen_and_hostile_names(page, rows):
     assert HOSTILE in page.text('#error-tables')
     assert page.js("return document.querySelectorAll('img[src=x]').length") == 0
     assert page.errors() == []
+
+
+def test_each_of_two_runs_tells_of_its_own_box(browser, tmp_path):
+    runs = [write_error_run(tmp_path / name, ('a', 'b'))[0] for name in ('run', 'other')]
+    page = Page(browser, write_report(runs[0], runs[1:])).open('image=a&difference=1')
+    corners = page.js(
+        "const { left, top, width, height } = document.querySelector('#pictures .box.truth').style;"
+        'return [left, top, width, height].map(parseFloat)'
+    )
+    click_at(page, (corners[0] + corners[2] / 2) / 100, (corners[1] + corners[3] / 2) / 100)
+    titles = page.texts('#box h3')
+    assert [title[:3] for title in titles] == ['A: ', 'B: ']
+    assert titles[0][3:] == titles[1][3:]
+    assert page.errors() == []
