@@ -19,8 +19,9 @@ from mmengine.infer import BaseInferencer
 from torch import nn
 from tqdm import tqdm
 
-from mmdet_featviz.apis.visualizer import FeatureVisualizer, without_drawing
+from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
+from mmdet_featviz.capture.nested_passes import nested_passes
 from mmdet_featviz.runs import early_exit
 from mmdet_featviz.structures.snapshot import Snapshot
 
@@ -131,17 +132,14 @@ def _draw_each(images: Sequence[str], model: nn.Module, visualizer: FeatureVisua
     pipeline = build_pipeline(model)
     unreadable = []
     for image in tqdm(images, unit='image'):
-        visualizer.taps.attach()
         try:
-            with without_drawing():
+            with nested_passes(), visualizer.taps:
                 result = inference_detector(model, image, pipeline)
         except Exception:  # mmcv's loading and the file backends raise errors of many types
             if visualizer.strict or not is_unreadable(image, visualizer.backend_args):
                 raise
             unreadable.append(image)
             continue
-        finally:
-            visualizer.taps.detach()
         data = batch_of_one(pipeline, image) if visualizer.explanations is not None else None
         visualizer.draw(visualizer.taps.take(), [result], data=data)
         if visualizer.is_done():
@@ -161,7 +159,7 @@ def take_snapshot(
         pipeline: The test pipeline; None builds it from the detector's config.
     """
     pipeline = pipeline or build_pipeline(model, isinstance(image, np.ndarray))
-    with visualizer.taps as taps, without_drawing():
+    with nested_passes(), visualizer.taps as taps:
         result = inference_detector(model, image, pipeline)
     array = image if isinstance(image, np.ndarray) else None
     (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result, array=array)
@@ -177,7 +175,7 @@ def show_layers(model: nn.Module, image: str | np.ndarray, depth: int = DEPTH) -
         depth: Depth of the tree.
     """
     pipeline = build_pipeline(model, isinstance(image, np.ndarray))
-    with without_drawing():
+    with nested_passes():
         return layer_tree(model, lambda: inference_detector(model, image, pipeline), depth)
 
 

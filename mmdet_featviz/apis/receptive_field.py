@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from mmdet_featviz.apis.explain import batch_of, snapshots_of
 from mmdet_featviz.apis.inference import check_detector
-from mmdet_featviz.apis.visualizer import without_drawing
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import unwrap_detector
+from mmdet_featviz.capture.nested_passes import nested_passes
 from mmdet_featviz.explanation.receptive_field import (
     CellField,
     TheoreticalField,
@@ -131,7 +131,7 @@ def receptive_fields(
     layers = [layers] if isinstance(layers, str) else layers
     by_level: dict[str, list[CellField]] = {}
     first = None
-    with without_drawing():
+    with nested_passes():
         for image in tqdm(images, unit='image', leave=False, disable=None):
             fields, pass_ = cell_fields(detector, batch_of(detector, image), layers, lambda pass_: _place(pass_, at))
             first = first or pass_

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import inspect
 import itertools
@@ -10,11 +9,10 @@ import logging
 import os
 import os.path as osp
 import threading
-from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import get_dist_info, is_main_process
@@ -60,18 +58,6 @@ STAGES = ('train', 'val', 'test')
 MEASURED_IMAGES = 8  # for the statistics of the levels
 DEFAULT_DIR = osp.join('work_dirs', 'featviz')
 _numbers = itertools.count()  # of visualizers, which all ranks create in the same order
-
-_draws: ContextVar[bool] = ContextVar('draws', default=True)  # whether detectors that draw by themselves do
-
-
-@contextlib.contextmanager
-def without_drawing() -> Iterator[None]:
-    """Within the context, detectors that draw by themselves do not draw, in this thread."""
-    token = _draws.set(False)
-    try:
-        yield
-    finally:
-        _draws.reset(token)
 
 
 class FeatureVisualizer:
@@ -411,7 +397,7 @@ class FeatureVisualizer:
 
     def draws(self, stage: str) -> bool:
         """Whether a detector that draws by itself draws a prediction of a stage that is made now."""
-        return _draws.get() and not are_nested() and stage in self.stages
+        return not are_nested() and stage in self.stages
 
     def is_done(self, stage: str = 'test') -> bool:
         """Whether this test or validation, or the training, has reached `max_images`."""

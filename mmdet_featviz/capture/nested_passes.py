@@ -1,4 +1,4 @@
-"""Nested passes: passes that only an explanation needs, made while others observe the detector."""
+"""Nested passes: passes that only their caller observes, whoever else observes the detector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _nested: ContextVar[bool] = ContextVar('nested', default=False)
 
 @contextlib.contextmanager
 def nested_passes() -> Iterator[None]:
-    """Within the context, taps and metrics that were there before do not see the passes of the detector."""
+    """Within the context, passes are seen only by taps that are attached in it, and detectors do not draw them."""
     token = _nested.set(True)
     try:
         yield
