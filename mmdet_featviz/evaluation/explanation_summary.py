@@ -8,6 +8,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from mmdet_featviz.evaluation.bootstrap import interval
 from mmdet_featviz.evaluation.focus import SIZES
 
 MEASURES = {  # with what they mean, for the table
@@ -22,8 +23,6 @@ MEASURES = {  # with what they mean, for the table
     'seconds': 'median of the seconds per box, without the prediction itself',
 }
 ALL = 'all'
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 
 Row = Mapping[str, Any]
 
@@ -51,17 +50,8 @@ def summarize(rows: Sequence[Row], seed: int = 0) -> list[dict[str, Any]]:
                     low, high = interval(values, seed, statistic)
                     middle = float(statistic(values))
                     facts = dict(method=method, size=size, measure=measure, boxes=len(values))
-                    summary.append(dict(**facts, mean=middle, low=low, high=high))
+                    summary.append(dict(**facts, mean=middle, low=float(low), high=float(high)))
     return summary
-
-
-def interval(values: np.ndarray, seed: int, statistic: Any = np.mean) -> tuple[float, float]:
-    """Interval of 95 % of a mean or another statistic of values (N, ...) over N boxes, by the percentile bootstrap."""
-    rng = np.random.default_rng(seed)
-    samples = [statistic(values[rng.integers(0, len(values), len(values))], axis=0) for _ in range(RESAMPLES)]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(samples, (tail, 1 - tail), axis=0)
-    return (low.tolist(), high.tolist())
 
 
 def mean_curves(rows: Sequence[Row], seed: int = 0) -> dict[str, dict[str, dict[str, list[float]]]]:
@@ -73,7 +63,7 @@ def mean_curves(rows: Sequence[Row], seed: int = 0) -> dict[str, dict[str, dict[
         for name in own[0]:
             values = np.array([one[name] for one in own])
             low, high = interval(values, seed)
-            curves[method][name] = dict(mean=values.mean(0).tolist(), low=low, high=high)
+            curves[method][name] = dict(mean=values.mean(0).tolist(), low=low.tolist(), high=high.tolist())
     return curves
 
 

@@ -8,14 +8,12 @@ from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
+from mmdet_featviz.evaluation.bootstrap import CONFIDENCE, percentile_interval, resamples
 from mmdet_featviz.evaluation.detection_errors import NONE
 from mmdet_featviz.evaluation.error_records import ErrorRecord, box_sizes, level_names
 from mmdet_featviz.evaluation.focus import SIZES
 
 ALL_SIZES = ('all', *SIZES)
-DRAWS = 2000
-DRAWS_AT_ONCE = 50
-CONFIDENCE = 95  # percent
 LEAST_IMAGES = 5  # that have such objects: an interval from fewer would say too much
 
 
@@ -75,7 +73,7 @@ def compare_contrasts(records: Sequence[ErrorRecord], score: float) -> list[Cont
     sums, counts = _sums_by_image(records, groups, score)
     shown = np.flatnonzero(counts.any(axis=0).all(axis=1))
     sums, counts = sums[:, shown], counts[:, shown]
-    draws = np.concatenate([*_draws(sums, counts), np.zeros((0, len(shown), 2))])
+    draws = np.concatenate(list(_draws(sums, counts)))
     means = _ratio(sums.sum(axis=0), counts.sum(axis=0))
     has_interval = (counts > 0).sum(axis=0) >= LEAST_IMAGES
     kinds = Counter((is_score(groups[group][0]), groups[group][1]) for group in shown)
@@ -89,8 +87,8 @@ def compare_contrasts(records: Sequence[ErrorRecord], score: float) -> list[Cont
         )
         difference = draws[:, index, 0] - draws[:, index, 1]
         gap = _estimate(found.mean - missed.mean, difference, has_interval[index].all(), objects.sum())
-        share = (100 - CONFIDENCE) / 2 / kinds[is_score(level), size]
-        falls_behind = not math.isnan(gap.low) and bool(np.nanpercentile(difference, share) > 0)
+        share = (1 - CONFIDENCE) / 2 / kinds[is_score(level), size]
+        falls_behind = not math.isnan(gap.low) and bool(np.nanquantile(difference, share) > 0)
         rows.append(ContrastRow(level, size, found, missed, gap, falls_behind))
     return rows
 
@@ -142,11 +140,9 @@ def _sums_by_image(
 
 def _draws(sums: np.ndarray, counts: np.ndarray) -> Iterator[np.ndarray]:
     """Yields means (draws, groups, 2) over images that are drawn with replacement; NaN without objects."""
-    images = len(sums)
-    random = np.random.default_rng(0)
-    for _ in range(0, DRAWS, DRAWS_AT_ONCE):
-        drawn = random.multinomial(images, np.full(images, 1 / images), size=DRAWS_AT_ONCE).astype(float)
-        yield _ratio(np.tensordot(drawn, sums, 1), np.tensordot(drawn, counts, 1))
+    for images in resamples(len(sums)):
+        times = np.array([np.bincount(drawn, minlength=len(sums)) for drawn in images], float)
+        yield _ratio(np.tensordot(times, sums, 1), np.tensordot(times, counts, 1))
 
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -154,8 +150,5 @@ def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _estimate(mean: float, draws: np.ndarray, has_interval: bool, objects: float) -> Estimate:
-    defined = draws[np.isfinite(draws)]
-    low = high = math.nan
-    if has_interval and len(defined):
-        low, high = np.percentile(defined, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
+    low, high = percentile_interval(draws) if has_interval else (math.nan, math.nan)
     return Estimate(float(mean), float(low), float(high), int(objects))

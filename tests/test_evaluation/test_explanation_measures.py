@@ -9,6 +9,7 @@ import pytest
 import torch
 from black_box import OBJECTS, BlackBox, all_targets
 
+from mmdet_featviz.evaluation.bootstrap import interval
 from mmdet_featviz.evaluation.explanation_measures import (
     area,
     blank_scores,
@@ -21,7 +22,7 @@ from mmdet_featviz.evaluation.explanation_measures import (
     rank_correlation,
 )
 from mmdet_featviz.evaluation.explanation_scores import content_of
-from mmdet_featviz.evaluation.explanation_summary import interval, mean_curves, summarize, summary_table, to_csv
+from mmdet_featviz.evaluation.explanation_summary import mean_curves, summarize, summary_table, to_csv
 from mmdet_featviz.explanation.detections import Detections
 from mmdet_featviz.explanation.targets import Target
 from mmdet_featviz.structures.placement import Placement
