@@ -13,7 +13,7 @@ from mmdet_featviz.evaluation.heat_measures import inside_boxes, is_constant
 from mmdet_featviz.explanation.baselines import smooth_noise
 from mmdet_featviz.explanation.detections import Detections, overlaps
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
-from mmdet_featviz.explanation.perturbation_methods import hide
+from mmdet_featviz.explanation.perturbation_methods import hide, mean_color
 from mmdet_featviz.explanation.targets import Target
 
 SAME_OVERLAP = 0.5  # a detection with a larger one is still the explained one
@@ -83,9 +83,9 @@ def perturbation_curves(
     whole = kept_score(target, batch.detections[target.image])
     inner = [order[: round(step / steps * len(order))] for step in range(1, steps)]
     masks = [(first, shown) for shown in (1.0, 0.0) for first in inner]
-    scores: list[float] = []
+    color, scores = mean_color(pixels), []
     for begin in range(0, len(masks), batch_size):
-        hidden = [hide(pixels, _mask(pixels, order, *mask)) for mask in masks[begin : begin + batch_size]]
+        hidden = [hide(pixels, _mask(pixels, order, *mask), color) for mask in masks[begin : begin + batch_size]]
         scores += [kept_score(target, found) for found in batch.predict(hidden, [sample] * len(hidden))]
     inserted, deleted = scores[: len(inner)], scores[len(inner) :]
     return Curves(np.array([blank, *inserted, whole]) / whole, np.array([whole, *deleted, blank]) / whole)
@@ -94,7 +94,7 @@ def perturbation_curves(
 def blank_scores(batch: DetectorBatch, image: int, content: np.ndarray, targets: Sequence[Target]) -> list[float]:
     """Return what :func:`kept_score` finds of each target in an image without its content (H, W)."""
     pixels, sample = batch.data['inputs'][image], batch.data['data_samples'][image]
-    (found,) = batch.predict([hide(pixels, 1 - content.astype(np.float32))], [sample])
+    (found,) = batch.predict([hide(pixels, 1 - content.astype(np.float32), mean_color(pixels))], [sample])
     return [kept_score(target, found) for target in targets]
 
 

@@ -57,11 +57,11 @@ def drise(
     for image in sorted({target.image for target in targets}):
         own = [target for target in targets if target.image == image]
         pixels, sample = batch.data['inputs'][image], batch.data['data_samples'][image]
-        rng = np.random.default_rng(seed)
+        color, rng = mean_color(pixels), np.random.default_rng(seed)
         mean = MaskMean(len(own), tuple(pixels.shape[1:]))
         for number in _in_batches(masks, batch_size, 'mask'):
             shown = random_masks(number, tuple(pixels.shape[1:]), cells, visible, rng)
-            hidden = [hide(pixels, mask) for mask in shown]
+            hidden = [hide(pixels, mask, color) for mask in shown]
             found = batch.predict(hidden, [sample] * number)
             mean.add(shown, np.array([[remains(target, one) for target in own] for one in found]))
         for target, heat in zip(own, mean.heat()):
@@ -107,9 +107,13 @@ def random_masks(
     return masks
 
 
-def hide(pixels: Tensor, mask: np.ndarray) -> Tensor:
-    """Return an image (C, H, W) that has its mean color where the mask (H, W) is 0, of the same type."""
-    color = pixels.float().mean((1, 2), keepdim=True)
+def mean_color(pixels: Tensor) -> Tensor:
+    """The mean color (C, 1, 1) of an image (C, H, W)."""
+    return pixels.float().mean((1, 2), keepdim=True)
+
+
+def hide(pixels: Tensor, mask: np.ndarray, color: Tensor) -> Tensor:
+    """Return an image (C, H, W) that has a color (C, 1, 1) where the mask (H, W) is 0, of the same type."""
     shown = torch.from_numpy(mask).to(pixels.device)
     mixed = color + (pixels - color) * shown
     return mixed if pixels.is_floating_point() else mixed.round().to(pixels.dtype)

@@ -10,7 +10,7 @@ from explained import energy_in, features_by_hand, narrow_retinanet, state_of, w
 
 from mmdet_featviz import explain
 from mmdet_featviz.explanation.detections import overlaps
-from mmdet_featviz.explanation.perturbation_methods import MaskMean, drise, hide, random_masks
+from mmdet_featviz.explanation.perturbation_methods import MaskMean, drise, hide, mean_color, random_masks
 
 
 def test_drise_finds_each_of_two_objects():
@@ -40,7 +40,8 @@ def test_xaitk_computes_the_same():
     scoring = pytest.importorskip('xaitk_saliency.impls.gen_detector_prop_sal.drise_scoring')
     box, rng = BlackBox(), np.random.default_rng(0)
     masks = random_masks(300, (32, 64), 8, 0.5, rng)
-    found = box.predict([hide(box.data['inputs'][0], mask) for mask in masks], [None] * 300)
+    pixels = box.data['inputs'][0]
+    found = box.predict([hide(pixels, mask, mean_color(pixels)) for mask in masks], [None] * 300)
     scores = np.array([one.scores.numpy() for one in found])
     one_hot = np.eye(3)[[1, 1]]
     boxes = OBJECTS.numpy().astype(np.float64)
@@ -65,7 +66,7 @@ def test_masks_are_smooth_seeded_and_visible_as_often_as_asked():
 
 def test_what_is_hidden_gets_the_mean_color():
     pixels = torch.tensor([[[0, 100], [200, 100]]], dtype=torch.uint8)
-    hidden = hide(pixels, np.float32([[1, 0], [0.5, 0]]))
+    hidden = hide(pixels, np.float32([[1, 0], [0.5, 0]]), mean_color(pixels))
     assert hidden.dtype == torch.uint8
     assert hidden.tolist() == [[[0, 100], [150, 100]]]
 
