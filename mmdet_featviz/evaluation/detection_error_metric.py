@@ -23,7 +23,7 @@ from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.evaluation.contrast import measure_contrasts
 from mmdet_featviz.evaluation.detection_errors import FALSE_TYPES, FOUND, MISSED, NONE, TRUE, error_costs, find_errors
-from mmdet_featviz.evaluation.error_files import error_files
+from mmdet_featviz.evaluation.error_files import PREFIX, error_files
 from mmdet_featviz.evaluation.error_records import ErrorRecord, MissedObject
 from mmdet_featviz.evaluation.miss_mechanisms import MECHANISMS, find_mechanism
 from mmdet_featviz.runs.storage import get_storage
@@ -71,8 +71,9 @@ class DetectionErrorMetric(BaseMetric):
 
     The run of a :class:`mmdet_featviz.FeatVizHook`, or of a detector that draws by itself, gets the files
     ``errors.csv`` (a row for each prediction and ground-truth box), ``errors.md`` (tables of counts and of the
-    contrasts of found and missed objects) and ``errors.png`` (a plot of these contrasts). Predictions from a file are
-    counted, too, but have neither mechanisms nor contrasts.
+    contrasts of found and missed objects) and ``errors.png`` (a plot of these contrasts). With another ``prefix``, such
+    as ``low``, they are ``errors_low.csv`` and so on. Predictions from a file are counted, too, but have neither
+    mechanisms nor contrasts.
 
     Args:
         score_thr: Smallest score of a prediction that counts.
@@ -96,7 +97,7 @@ class DetectionErrorMetric(BaseMetric):
         ... ]
     """
 
-    default_prefix = 'errors'
+    default_prefix = PREFIX
 
     def __init__(
         self,
@@ -222,7 +223,7 @@ class DetectionErrorMetric(BaseMetric):
         metrics = {name: float(count) for name, count in counts.items()}
         metrics['AP50'] = costs.pop('AP50')
         metrics.update({f'dAP_{type_}': cost for type_, cost in costs.items()})
-        self.files = error_files(results, class_names(self.dataset_meta), self.score_thr, metrics)
+        self.files = error_files(results, class_names(self.dataset_meta), self.score_thr, metrics, self.prefix)
         if self.out_dir is not None:
             self._write_files(self.out_dir)
         return metrics

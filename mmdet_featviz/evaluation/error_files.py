@@ -19,10 +19,11 @@ from mmdet_featviz.evaluation.missed_contrasts import (
     is_score,
     largest_differences,
 )
+from mmdet_featviz.utils.file_names import safe_name
 from mmdet_featviz.utils.messages import count_noun
 from mmdet_featviz.visualization.charts import Interval, interval_chart
 
-CSV, MARKDOWN, PLOT = 'errors.csv', 'errors.md', 'errors.png'
+PREFIX = 'errors'  # of the metrics, and of the files
 UNITS = {False: 'contrast (standard deviations)', True: 'contrast (probability)'}  # of features, of class scores
 EXPLANATION = (
     'Contrast: mean heat inside a ground-truth box minus that in the ring around it; of features in standard '
@@ -33,20 +34,27 @@ EXPLANATION = (
 
 
 def error_files(
-    records: Sequence[ErrorRecord], names: Sequence[str], score: float, metrics: Mapping[str, float]
+    records: Sequence[ErrorRecord],
+    names: Sequence[str],
+    score: float,
+    metrics: Mapping[str, float],
+    prefix: str = PREFIX,
 ) -> dict[str, bytes]:
-    """Return {name: content} of the files of an evaluation.
+    """Return {name: content} of the files of an evaluation, named ``errors.csv`` or, for example, ``errors_low.csv``.
 
     Args:
         records: The records of the data set.
         names: Names of the classes.
         score: Smallest score of a prediction that counts.
         metrics: What the metric returns, without a prefix.
+        prefix: That of the metric's keys: the files of two metrics have different names.
     """
+    stem = safe_name((prefix if prefix.startswith(PREFIX) else f'{PREFIX}_{prefix}').replace('/', '_'))
     rows = compare_contrasts(records, score)
-    files = {CSV: errors_csv(records, names, score), MARKDOWN: _markdown(len(records), score, metrics, rows).encode()}
+    text = _markdown(len(records), score, metrics, rows)
+    files = {f'{stem}.csv': errors_csv(records, names, score), f'{stem}.md': text.encode()}
     if rows:
-        files[PLOT] = _plot(rows)
+        files[f'{stem}.png'] = _plot(rows)
     return files
 
 

@@ -293,6 +293,17 @@ def test_predictions_from_a_file_are_counted():
     metric.close()
 
 
+def test_two_metrics_write_files_of_their_own(tmp_path, cases):
+    cfg = scripted(cases, tmp_path / 'work', dict(out_dir=str(tmp_path / 'run'), layers=['backbone'], save='maps'))
+    metric = dict(type='DetectionErrorMetric', layers=(), mechanisms=False, out_dir=str(tmp_path / 'out'))
+    cfg.test_evaluator = [metric, dict(metric, score_thr=0.05, prefix='at/0.05'), dict(metric, prefix='errors_2')]
+    Runner.from_cfg(cfg).test()
+    tables = [tmp_path / 'run' / f'{name}.csv' for name in ('errors', 'errors_at_0.05', 'errors_2')]
+    rows = [len(rows_of(table)) for table in tables]
+    assert rows[0] == rows[2] < rows[1]
+    assert {table.name for table in tables} == {path.name for path in (tmp_path / 'out').glob('*.csv')}
+
+
 def test_test_time_augmentation(tmp_path):
     """Candidates are those of the pass without a flip. Nothing else counts this further pass."""
     data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(90, 120, seed=n) for n in range(2)})
