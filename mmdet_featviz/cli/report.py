@@ -18,6 +18,7 @@ examples:
   featviz report run_a --compare run_b run_c --names Baseline Ours "Ours, longer" --out-dir compared
   featviz report trained/epoch_1 --compare trained/epoch_3 trained/epoch_12
   featviz report run_a --image-size 4000
+  featviz report run_a --single-file
 """
 
 
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='PIXELS',
         help='Longest side of the images on the page, to zoom into. Default: %(default)s.',
     )
+    parser.add_argument(
+        '--single-file', action='store_true', help='Write one HTML file that has everything in it, for some 100 images.'
+    )
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -53,8 +57,10 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error('--image-size must be at least 1')
     try:
         others = [Run(folder) for folder in args.compare]
-        report = Report(Run(args.run), others, args.max_images, args.image_size, args.out_dir, args.names)
+        report = Report(
+            Run(args.run), others, args.max_images, args.image_size, args.out_dir, args.names, args.single_file
+        )
+        report.write()
     except (ImportError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    report.write()
     print(report.summary())

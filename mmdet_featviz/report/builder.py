@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import os.path as osp
 import traceback
@@ -23,15 +22,15 @@ from mmdet_featviz.report.explanation_data import explanation_data
 from mmdet_featviz.report.found_objects import FoundObjects
 from mmdet_featviz.report.image_passes import ImagePass, distinct_names, passes_by_image
 from mmdet_featviz.report.image_values import ImageFocus, box_values
-from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels, script_call
-from mmdet_featviz.report.page_template import STATIC_FILES, render_page
+from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels
+from mmdet_featviz.report.page_files import PAGE, PageFolder, SingleFile
 from mmdet_featviz.report.summary import summarize_runs
 from mmdet_featviz.runs.component_fit import Components, views_of_run
 from mmdet_featviz.runs.explanation_files import explanation_name, saved_explanations
 from mmdet_featviz.runs.manifest import manifest_names, read_entries
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
-from mmdet_featviz.runs.run_folder import COMPARED_REPORT, REPORT, RunFolder, check_apart
+from mmdet_featviz.runs.run_folder import COMPARED_REPORT, REPORT, check_apart
 from mmdet_featviz.runs.run_info import RUN_INFO_FILE
 from mmdet_featviz.runs.run_names import are_comparable, check_run_names, short_names
 from mmdet_featviz.runs.storage import get_storage
@@ -46,7 +45,6 @@ from mmdet_featviz.visualization.style import Style
 PAGE_COLORMAP = 'turbo'  # of runs with the default, jet, whose brightness rises and falls along the scale
 COLORMAPS = 'jet', PAGE_COLORMAP, 'viridis', 'magma', 'inferno', 'cividis', 'gray'
 THUMB_SIZE = 200  # longest side in pixels
-INDEX = 'data/index.js'
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
 
@@ -83,6 +81,7 @@ class Report:
         out_dir: Folder of the report. None is ``report`` in the folder of the run, and ``report_compared`` there with
             further runs.
         names: Names of the runs of a comparison. None takes those of their configs, checkpoints or folders.
+        single_file: Whether to write one file that has everything in it, instead of a folder.
 
     Raises:
         OSError: If the folder cannot be written to, or holds something else than a report.
@@ -99,6 +98,7 @@ class Report:
         image_size: int = IMAGE_SIZE,
         out_dir: str | None = None,
         names: Sequence[str] | None = None,
+        single_file: bool = False,
     ) -> None:
         require('jinja2', 'the report')
         self.run = run
@@ -123,17 +123,16 @@ class Report:
         self._error_summary = error_summary(self._errors[0])
         self._skipped: list[str] = []
         self._without_image: list[str] = []
-        self.run_folder = RunFolder(_folder_of(self._runs, out_dir), overwrite=True)
-
-    @property
-    def page(self) -> str:
-        """Path or URL of the page."""
-        return osp.join(self.run_folder.out_dir, 'index.html')
+        folder, count = _folder_of(self._runs, out_dir), sum(map(len, self._passes.values()))
+        self._files = SingleFile(folder, count) if single_file else PageFolder(folder)
+        self.page = ''  # path or URL, once it is written
 
     def write(self) -> None:
-        """Write the page with its images, data and scripts."""
-        # Recorded in the manifest, so that the next report deletes them.
-        self.run_folder.record([dict(files=['index.html', INDEX, *STATIC_FILES])])
+        """Write the page with its images, data and scripts.
+
+        Raises:
+            ValueError: If it is to be one file, and that would be too large.
+        """
         numbers = iter(range(sum(map(len, self._passes.values()))))
         plain_keys = [key for key, _ in self._passes]
         images = [
@@ -142,11 +141,7 @@ class Report:
             for image in self._write_image(key, passes, numbers)
         ]
         self._shown = len(images)
-        for name, source in STATIC_FILES.items():
-            self.run_folder.write(name, source.read_bytes())
-        self.run_folder.write(INDEX, script_call('run', self._index_data(images)))
-        self.run_folder.write('index.html', self._html())
-        self.run_folder.flush()
+        self.page = self._files.finish(self._index_data(images), **self._template_values())
 
     def summary(self) -> str:
         """One line: number of images, where the page is, and what was skipped or missing."""
@@ -178,13 +173,13 @@ class Report:
                 self._skipped.append(image_pass.name)
                 continue
             number = next(numbers)
-            files = [f'data/{number:06d}.js']
+            files: list[str] = []
             if not tried or not snapshot.is_file:  # an image saved in training is another crop each time
                 image, tried = self._write_original(key, snapshot, number, files), True
             shots, resized = _side_by_side([snapshot, *(_load(other, image_pass) for other in self._runs[1:])])
             data = dict(self._pass_data(shots, image), resized=resized)
-            self.run_folder.write(files[0], script_call('shot', number, data))
-            self.run_folder.record([dict(image=snapshot.path, key=snapshot.key, files=files)])
+            files.append(self._files.add_data(number, data))
+            self._files.record(snapshot.path, snapshot.key, files)
             written.append([number, image_pass.label])
             values.append(self._values(snapshot))
             found.append(self._found.rows(shots))
@@ -222,13 +217,9 @@ class Report:
             return None
         for folder, longest in (('photos', self._image_size), ('thumbs', THUMB_SIZE)):
             small = shrink_to_tile(image, longest) if max(image.shape) > longest else image
-            data = cv2.imencode('.jpg', small, JPEG)[1].tobytes()
-            if folder == 'photos':  # a page may not save a picture that it drew from an image file, but from a script
-                data = script_call('photo', number, base64.b64encode(data).decode('ascii'))
-                self._bytes += len(data)
-            name = f'{folder}/{number:06d}.{"js" if folder == "photos" else "jpg"}'
-            self.run_folder.write(name, data)
-            files.append(name)
+            jpeg = cv2.imencode('.jpg', small, JPEG)[1].tobytes()
+            self._bytes += len(jpeg) * 4 // 3 if folder == 'photos' else 0  # as text, in base64
+            files.append(self._files.add_image(folder, number, jpeg))
         return number
 
     def _pass_data(self, shots: Sequence[Snapshot | None], image: int | None) -> dict:
@@ -321,8 +312,8 @@ class Report:
             images=images,
         )
 
-    def _html(self) -> bytes:
-        return render_page(
+    def _template_values(self) -> dict:
+        return dict(
             images=self._shown,
             skipped=self._skipped,
             without_image=self._without_image,
@@ -348,7 +339,7 @@ def _folder_of(runs: Sequence[Run], out_dir: str | None) -> str:
 def _check_replaceable(folder: str) -> None:
     """Raise FileExistsError if a folder holds a run or a comparison: only an earlier report is replaced."""
     store = get_storage(folder)
-    is_report = any(INDEX in entry.get('files', ()) for entry in read_entries(store))
+    is_report = any(PAGE in entry.get('files', ()) for entry in read_entries(store))
     if (manifest_names(store) or RUN_INFO_FILE in store.names()) and not is_report:
         raise FileExistsError(f'out_dir {folder!r} holds the pictures of another run: choose another folder')
 

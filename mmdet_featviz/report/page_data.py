@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -136,12 +134,3 @@ def colormap_data(name: str) -> str:
 def rounded(value: float) -> float | None:
     """The value with five significant digits, which tiny shares need; None if it is not finite."""
     return float(f'{value:.5g}') if math.isfinite(value) else None
-
-
-def script_call(function: str, *values: Any) -> bytes:
-    """A script that calls one of the page's functions, such as ``featviz.run``, with values as JSON.
-
-    ``<`` is escaped, so that the script is safe inside HTML as well.
-    """
-    texts = (json.dumps(value, allow_nan=False, separators=(',', ':')) for value in values)
-    return f'featviz.{function}({",".join(texts)});\n'.replace('<', '\\u003c').encode('ascii')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,28 @@ SCRIPTS = (  # in the order in which the page loads them
     'keys.js',
     'page.js',
 )
-STATIC_FILES = {f'page/{name}': PAGE_FOLDER / name for name in (*SCRIPTS, 'report.css')}  # path in the report: source
+STYLE = 'report.css'
+STATIC_FILES = {f'page/{name}': PAGE_FOLDER / name for name in (*SCRIPTS, STYLE)}  # path in the report: source
+
+
+DATA_PLACE = b'<!-- data -->'  # in a page that is one file
+
+
+def page_code(start: str) -> dict[str, Any]:
+    """Variables of the template for a page that is one file: its scripts and style sheet, and their hashes.
+
+    Args:
+        start: Script that starts the page.
+    """
+    code = '\n'.join((PAGE_FOLDER / name).read_text(encoding='utf-8') for name in SCRIPTS)
+    style = (PAGE_FOLDER / STYLE).read_text(encoding='utf-8')
+    hashes = dict(script_hash=f'{_hash(code)} {_hash(start)}', style_hash=_hash(style))
+    return dict(code=code, start=start, style=style, **hashes)
+
+
+def _hash(text: str) -> str:
+    """The source of a content security policy that allows this text and no other inside the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def render_page(**values: Any) -> bytes:
@@ -45,6 +68,7 @@ def render_page(**values: Any) -> bytes:
 
     Args:
         **values: Variables of the template ``page/index.html``. Names from outside, such as image keys, are escaped.
+            With those of :func:`page_code` the page is one file, with a place for the data.
     """
     from jinja2 import Environment, FileSystemLoader  # imported here because only the report needs it
 

@@ -199,7 +199,7 @@ def test_two_ranks_equal_one_process(tmp_path):
     write_project(tmp_path, images=7)  # the second rank of two gets the first image again
     with open(tmp_path / 'config.py', 'a') as config:
         config.write(
-            "custom_imports = dict(imports=['mmdet_featviz', 'trouble'], allow_failed_imports=False)\n"
+            "\ncustom_imports = dict(imports=['mmdet_featviz', 'trouble'], allow_failed_imports=False)\n"
             "test_evaluator = [test_evaluator, dict(type='DetectionErrorMetric', score_thr=0.01)]\n"
         )
     for name, ranks in (('one', None), ('two', 2)):

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -1007,14 +1009,27 @@ def test_forced_colors_show_the_current_tile(page, settings):
     page.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
 
 
-def test_hostile_names_are_text(browser, tmp_path):
+@pytest.mark.parametrize('single_file', [False, True])
+def test_hostile_names_are_text(browser, tmp_path, single_file):
+    """Also on a page that is one file, which works alone, wherever it is moved."""
     snapshots = []
     for number, name in enumerate(HOSTILE_NAMES):
         one = make_snapshot(name, tmp_path / f'{number}.png', number)
         levels = [Level(f'neck.{name}', 0, 8, (8.0, 8.0), random_values(8, 12))]
         snapshots.append(Snapshot(**{**vars(one), 'levels': levels, 'key': f'd/{name}'.replace('</', '<_')}))
     run = write_run(tmp_path / 'run', snapshots, classes=HOSTILE_NAMES[:2])
-    page = Page(browser, write_report(run))
+    heatmap = draw_with_hook(run, 0, f'neck.{HOSTILE_NAMES[0]}_0', colormap='turbo')[1]
+    report = write_report(run, single_file=single_file)
+    if single_file:
+        assert sorted(path.name for path in (tmp_path / 'run/report').iterdir()) == ['index.html', 'manifest.jsonl']
+        report.page = shutil.move(report.page, tmp_path / 'my page #1.html')
+        for path in (tmp_path / 'run', *tmp_path.glob('*.png')):
+            path.rename(f'{path}.gone')
+    page = Page(browser, report)
+    page.open(f'image={quote(snapshots[0].key)}')
+    assert np.abs(page.pixels()[..., 2::-1].astype(int) - heatmap).mean() < 1
+    page.wait("[...document.querySelectorAll('#grid img, .picture img')].every((image) => image.naturalWidth)")
+    assert page.js("return document.querySelectorAll('#grid img').length") == len(snapshots)
     page.open()
     assert sorted(page.names()) == sorted(one.key.split('/')[-1] for one in snapshots)
     for one in snapshots:
@@ -1025,14 +1040,16 @@ def test_hostile_names_are_text(browser, tmp_path):
         assert page.text('#name') == one.key
         page.choose('level', one.levels[0].name)
         assert page.texts('.box.truth span') == [HOSTILE_NAMES[0]]
-    assert page.js("return document.querySelectorAll('#grid img[onerror], h2 img, script:not([src])').length") == 0
+    assert page.js("return document.querySelectorAll('#grid img[onerror], h2 img').length") == 0
+    own = "return document.querySelectorAll('script:not([src]):not([type])').length"
+    assert page.js(own) == (2 if single_file else 0)
     assert '<i>a</i>' in page.text('#facts')
     assert page.errors() == []  # an alert would also have stopped the driver
+    check_that_injected_scripts_do_not_run(page)
 
 
-def test_injected_scripts_do_not_run(page):
+def check_that_injected_scripts_do_not_run(page):
     """Even if something got into the page, the content security policy would stop it."""
-    page.open()
     page.js(
         "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">');"
         "const script = document.createElement('script'); script.textContent = 'window.ran = 2';"

@@ -92,7 +92,7 @@ const gallery = (() => {
       const picture = dom.element('img');
       picture.alt = '';
       picture.decoding = 'async';
-      picture.src = store.thumbPath(image.thumb);
+      picture.src = store.thumb(image.thumb);
       anchor.append(picture);
     }
     anchor.append(dom.element('span', '', names.get(image)), dom.element('small', '', caption(image)));

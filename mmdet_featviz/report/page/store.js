@@ -6,15 +6,22 @@
  *
  * A page opened from disk may not fetch files, nor save a picture that it drew from image files, but it may run scripts:
  * each file in data calls featviz.shot() with its number and data, and each in photos featviz.photo() with its number
- * and a JPEG file in base64.
+ * and a JPEG file in base64. A page that is one file has the same data in it, as JSON in elements with these names.
  */
 const store = (() => {
   const KEPT = 24; // files, in addition to those of one image
 
-  const name = (number) => String(number).padStart(6, '0');
+  const name = (folder, number) => `${folder}/${String(number).padStart(6, '0')}`;
+  const embedded = (folder, number) => dom.find(name(folder, number));
+  const urlOf = (jpeg) => `data:image/jpeg;base64,${jpeg}`;
 
-  /** A loader of the numbered scripts in a folder: { keep, get, receive }. */
-  function loaderOf(folder) {
+  /**
+   * A loader of the numbered data in a folder: { keep, get, receive }.
+   *
+   * @param folder - name of the folder
+   * @param finish - makes what get() promises of the data and their number
+   */
+  function loaderOf(folder, finish) {
     const loaded = new Map(); // number: promise of the data; the most recently used is last
     const waiting = new Map(); // number: function that takes the data, for files being loaded
     let kept = KEPT;
@@ -35,9 +42,14 @@ const store = (() => {
 
     function load(number) {
       return new Promise((resolve, reject) => {
+        const block = embedded(folder, number);
+        if (block) {
+          resolve(finish(JSON.parse(block.textContent), number));
+          return;
+        }
         const script = document.createElement('script');
         waiting.set(number, resolve);
-        script.src = `${folder}/${name(number)}.js`;
+        script.src = `${name(folder, number)}.js`;
         script.onload = script.onerror = () => {
           script.remove();
           if (waiting.get(number) !== resolve) return; // it called receive(), and may already be loading again
@@ -52,14 +64,14 @@ const store = (() => {
     function receive(number, data) {
       const take = waiting.get(number);
       waiting.delete(number);
-      if (take) take(data);
+      if (take) take(finish(data, number));
     }
 
     return { get, keep, receive };
   }
 
-  const shots = loaderOf('data');
-  const photos = loaderOf('photos');
+  const shots = loaderOf('data', (data, number) => ({ ...data, number }));
+  const photos = loaderOf('photos', urlOf);
 
   /** Make room for `count` shots of one image at once: the strip shows them all. */
   function keep(count) {
@@ -67,15 +79,13 @@ const store = (() => {
     photos.keep(count);
   }
 
-  /** Take the data of a shot; data files call it as featviz.shot(). */
-  const receive = (number, data) => shots.receive(number, { ...data, number });
-
-  /** Take an image; files of images call it as featviz.photo(). */
-  const receivePhoto = (number, jpeg) => photos.receive(number, `data:image/jpeg;base64,${jpeg}`);
-
-  /** The path of a thumbnail. */
-  const thumbPath = (number) => `thumbs/${name(number)}.jpg`;
+  /** The URL of a thumbnail. */
+  function thumb(number) {
+    const block = embedded('thumbs', number);
+    return block ? urlOf(JSON.parse(block.textContent)) : `${name('thumbs', number)}.jpg`;
+  }
 
   // shot, photo: the data of a shot, the URL of an image, as promises that are rejected if the file cannot be read.
-  return { keep, photo: photos.get, receive, receivePhoto, shot: shots.get, thumbPath };
+  // receive, receivePhoto: take them; the files call these as featviz.shot() and featviz.photo().
+  return { keep, photo: photos.get, receive: shots.receive, receivePhoto: photos.receive, shot: shots.get, thumb };
 })();
