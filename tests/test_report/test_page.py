@@ -5,6 +5,7 @@ import io
 import shutil
 from pathlib import Path
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -159,18 +160,45 @@ def test_the_picture_on_screen_equals_the_hooks_overlay(page, run):
 def test_the_saved_picture_equals_the_hooks_overlay(page, run, tmp_path):
     page.open('image=street/1&level=neck_0&colormap=jet&alpha=0.4&pred=0&truth=0')
     page.wait("document.querySelector('.picture img').naturalWidth > 0")
-    data = download(page, tmp_path, '#save', '1.neck_0.png')
+    data = download(page, tmp_path, '#save-png', '1.neck_0.png')
     saved = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     expected = draw_with_hook(run, 1, 'neck_0', alpha=0.4)[0]
     assert saved.shape == expected.shape
     assert np.abs(saved.astype(int) - expected).mean() < 3
     page.press('p')
-    data = download(page, tmp_path, '#save', '1.neck_0.png')
+    data = download(page, tmp_path, '#save-png', '1.neck_0.png')
     with_boxes = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     changed = (with_boxes != saved).any(2)
     assert changed[29:32, 75:115].all()  # the upper side of the box of the dog
     assert not changed[40:70, 80:110].any()
     assert page.errors() == []
+
+
+def test_a_picture_saved_as_svg_has_boxes_as_shapes_and_is_the_png(page, tmp_path):
+    page.open('image=street/1&level=neck_0&alpha=0.4')
+    page.wait("document.querySelector('.picture img').naturalWidth > 0")
+    png = download(page, tmp_path, '#save-png', '1.neck_0.png')
+    page.press('l')
+    without_labels = ElementTree.fromstring(download(page, tmp_path, '#save-svg', '1.neck_0.svg'))
+    assert without_labels.find('.//{*}text') is None
+    page.press('l')
+    svg = download(page, tmp_path, '#save-svg', '1.neck_0.svg')
+    root = ElementTree.fromstring(svg)
+    assert [text.text for text in root.iter('{http://www.w3.org/2000/svg}text')] == [
+        'cat',
+        'cat 0.45',
+        '<b>dog</b> 0.90',
+    ]
+    rects = [rect for rect in root.findall('.//{*}rect') if rect.get('fill') == 'none' and rect.get('stroke') != '#000']
+    shown = [[float(rect.get(name)) for name in ('x', 'y', 'width', 'height')] for rect in rects]
+    assert shown == [pytest.approx(box, abs=1e-3) for box in ([20, 10, 40, 40], [22, 12, 42, 44], [70, 30, 50, 50])]
+    assert [rect.get('stroke-dasharray') is not None for rect in rects] == [True, False, False]
+    (tmp_path / 'saved.svg').write_bytes(svg)
+    page.browser.get((tmp_path / 'saved.svg').as_uri())
+    shown = cv2.imdecode(np.frombuffer(page.browser.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
+    expected = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert expected.shape == (90, 130, 3)
+    assert np.abs(shown[:90, :130].astype(int) - expected).mean() < 4  # text is not drawn to the pixel
 
 
 @pytest.mark.parametrize('alpha', [0.3, 1])

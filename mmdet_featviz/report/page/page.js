@@ -36,7 +36,7 @@ const featviz = (() => {
     controls.start({ run, choices, onChange: set, flip, go });
     marks.start(() => (chosen.marked ? arrange(false) : gallery.recaption()));
     exports.start(gallery.listed, () => chosen);
-    dom.find('save').addEventListener('click', savePicture);
+    ['png', 'svg'].forEach((kind) => dom.find(`save-${kind}`).addEventListener('click', () => savePicture(kind)));
     imageView.start(run, (level) => set({ level, all: false }));
     const explain = (why) => set({ why, all: false });
     explanations.start(explain);
@@ -210,11 +210,11 @@ const featviz = (() => {
     readout.show();
   }
 
-  /** Save the large pictures as a file. */
-  function savePicture() {
+  /** Save the large pictures as a file of this kind. */
+  function savePicture(kind) {
     const large = imageView.large();
     if (!large.length) return;
-    const name = [image.key.split('/').pop(), large[0].level.name].join('.');
+    const name = [image.key.split('/').pop(), large[0].level.name, kind].join('.');
     pictureFile.save(name, large, shot.canvas, chosen, run.settings.blend === 'add');
   }
 
