@@ -148,6 +148,8 @@ class Report:
         parts = [f'report of {count_noun(self._shown, "image")}: {self.page}']
         if self._image_size != IMAGE_SIZE:
             parts.append(f'images of at most {self._image_size} pixels take {self._bytes / 1e6:.1f} MB')
+        if isinstance(self._files, SingleFile):
+            parts.append(f'one file of {self._files.bytes / 1e6:.1f} MB')
         remarks = {
             'skipped, maps not readable': self._skipped,
             'left out, errors not readable': [name for errors in self._errors for name in errors.unreadable],

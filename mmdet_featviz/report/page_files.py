@@ -82,7 +82,7 @@ class SingleFile:
         self._path = folder
         self._passes = passes
         self._blocks: list[bytes] = []
-        self._bytes = 0
+        self.bytes = 0  # so far
 
     def add_data(self, number: int, data: Any) -> str:
         """Add the data of a pass, after its images.
@@ -91,8 +91,8 @@ class SingleFile:
             ValueError: If the file would become too large.
         """
         name = self._add_block('data', number, data)
-        if self._bytes > MAX_BYTES:
-            size = self._bytes / (number + 1) * self._passes
+        if self.bytes > MAX_BYTES:
+            size = self.bytes / (number + 1) * self._passes
             raise ValueError(
                 f'one file would have about {size / 1e6:.0f} MB, more than the {MAX_BYTES / 1e6:.0f} MB that browsers '
                 'open well: show fewer images (--max-images), or write a folder (without --single-file)'
@@ -107,7 +107,7 @@ class SingleFile:
         """Add a script that does not run: the page reads its text when it needs the data."""
         name = _name(folder, number)
         self._blocks.append(b'<script type="application/json" id="%s">%s</script>\n' % (name.encode(), to_json(value)))
-        self._bytes += len(self._blocks[-1])
+        self.bytes += len(self._blocks[-1])
         return name
 
     def record(self, path: str, key: str, names: Sequence[str]) -> None:

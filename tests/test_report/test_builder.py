@@ -1,9 +1,11 @@
 """The files of a report, and reports written by the hook, a detector and the command line."""
 
+import re
 import threading
 from pathlib import Path
 
 import pytest
+from commands import featviz
 from commands import run as run_command
 from conftest import noise, pool_detector, read, resnet_detector, runner_config, train_config, write_dataset
 from mmengine.runner import Runner
@@ -49,6 +51,22 @@ def test_images_keep_their_pixels_on_request(tmp_path):
     assert read_data(run, '000000')['canvas'] == [500, 1000]
     megabytes = (tmp_path / 'run/report/photos/000000.js').stat().st_size / 1e6
     assert report.summary().endswith(f'; images of at most 4000 pixels take {megabytes:.1f} MB')
+
+
+def test_one_file_that_would_be_too_large_is_an_error_that_says_how_large(tmp_path, monkeypatch):
+    run = write_run(tmp_path / 'run', [make_snapshot(str(n), tmp_path / f'{n}.png', n) for n in range(4)])
+    kept = write_report(run, single_file=True)
+    size = Path(kept.page).stat().st_size
+    remark = float(re.search(r'; one file of (\d\.\d) MB$', kept.summary())[1])
+    assert remark == pytest.approx(size / 1e6, abs=0.2)
+    monkeypatch.setattr('mmdet_featviz.report.page_files.MAX_BYTES', 20_000)
+    with pytest.raises(ValueError, match=r'would have about 0 MB, more than .*: show fewer images \(--max-images\)'):
+        write_report(run, single_file=True)
+    assert Path(kept.page).stat().st_size == size  # the earlier one is still there
+    result = featviz('report', str(tmp_path / 'run'), '--single-file', '--max-images', '1')
+    assert result.returncode == 0 and 'report of 1 image: ' in result.stdout
+    write_report(run)
+    assert Path(kept.page).stat().st_size < 50_000
 
 
 def test_max_images_limits_the_report(tmp_path):
