@@ -24,6 +24,7 @@ from mmdet_featviz.utils.messages import count_noun
 from mmdet_featviz.visualization.charts import Interval, interval_chart
 
 PREFIX = 'errors'  # of the metrics, and of the files
+CSV = f'{PREFIX}.csv'  # the table, of a metric with this prefix
 UNITS = {False: 'contrast (standard deviations)', True: 'contrast (probability)'}  # of features, of class scores
 EXPLANATION = (
     'Contrast: mean heat inside a ground-truth box minus that in the ring around it; of features in standard '

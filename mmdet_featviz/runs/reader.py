@@ -119,14 +119,14 @@ def add_image(snapshot: Snapshot, info: dict, folder: str = '') -> Snapshot:
         folder: Folder or URL with the image, if that was rebuilt from the network's input.
     """
     if snapshot.is_file:
-        image_path, backend_args = _locate(snapshot.path, info.get('working_dir')), info.get('backend_args')
+        image_path, backend_args = locate_image(snapshot.path, info.get('working_dir')), info.get('backend_args')
     else:
         image_path, backend_args = osp.join(folder, snapshot.image_file), None
     read = partial(read_image, image_path, snapshot.placement.image_size, backend_args)
     return replace(snapshot, image=read, dataset_meta=info.get('dataset_meta'))
 
 
-def _locate(path: str, working_dir: str | None) -> str:
+def locate_image(path: str, working_dir: str | None) -> str:
     """Return the path of an image; a relative one without a file here is tried from the run's working directory."""
     path_in_run = osp.join(working_dir or '', path)
     return path_in_run if '://' not in path and not osp.exists(path) and osp.exists(path_in_run) else path
