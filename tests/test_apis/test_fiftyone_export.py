@@ -80,6 +80,15 @@ def test_heatmaps_are_those_of_the_pictures(run, tmp_path):
             np.testing.assert_array_equal(heat, pictures[f'{level}.heatmap.png'][..., 0])
 
 
+def test_heatmaps_of_a_run_with_one_range_can_be_compared(tmp_path):
+    run = save_figure_run(tmp_path / 'run', normalize='run')  # the values of the second image are ten times as large
+    samples = export(run, tmp_path / 'out')[0]['samples']
+    dim, bright = (
+        cv2.imread(str(tmp_path / 'out' / one['heat_neck_0']['map_path']), cv2.IMREAD_UNCHANGED) for one in samples
+    )
+    assert dim.max() < 40 and bright.max() > 240
+
+
 def test_without_errors_the_boxes_are_those_of_the_run(run, tmp_path):
     plain = shutil.copytree(run, tmp_path / 'plain')
     (plain / 'errors.csv').unlink()
