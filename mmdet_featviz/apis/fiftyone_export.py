@@ -57,7 +57,7 @@ def export_fiftyone(folder: str, out_dir: str, overwrite: bool = False) -> str:
     """
     run = Run(folder)
     run.check_has_maps()
-    check_apart(out_dir, run.folder)
+    check_apart(out_dir, run.root)
     target = RunFolder(out_dir, overwrite)
     views, tables = _views_of(run), lru_cache(maxsize=None)(lambda name: _error_rows(run, name))
     samples, skipped = [], []
@@ -183,7 +183,7 @@ def _box(corners: Sequence[float], name: str, size: tuple[int, int]) -> dict[str
 
 def _error_rows(run: Run, folder: str) -> dict[str, list[dict]] | None:
     """The rows of the table of an evaluation by image; None without a table."""
-    store, name = get_storage(run.folder), f'{folder}/{CSV}'.lstrip('/')
+    store, name = get_storage(run.root), f'{folder}/{CSV}'.lstrip('/')
     if name not in store.all_names():
         return None
     rows: dict[str, dict[tuple, dict]] = {}
