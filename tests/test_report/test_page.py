@@ -188,7 +188,7 @@ def test_a_picture_saved_as_svg_has_boxes_as_shapes_and_is_the_png(page, tmp_pat
     texts = root.findall('.//{*}text')
     assert [text.text for text in texts] == ['cat', 'cat 0.45', '<b>dog</b> 0.90']
     # 4 pixels above the lower side of a label of 16: below ground truth, above a prediction, but inside the picture.
-    assert [float(text.get('y')) for text in texts] == [50 + 12, 12, 30 - 4]
+    assert [float(text.get('y')) for text in texts] == pytest.approx([50 + 12, 12, 30 - 4], abs=1e-3)
     rects = [rect for rect in root.findall('.//{*}rect') if rect.get('fill') == 'none' and rect.get('stroke') != '#000']
     shown = [[float(rect.get(name)) for name in ('x', 'y', 'width', 'height')] for rect in rects]
     assert shown == [pytest.approx(box, abs=1e-3) for box in ([20, 10, 40, 40], [22, 12, 42, 44], [70, 30, 50, 50])]
