@@ -33,7 +33,7 @@ register_all_modules()  # for fixtures of whole modules, which come before those
 
 # Half of the time of a small run would go into these two: mmengine lays out the config of a runner four times, and a
 # data set collects garbage among all that was ever imported.
-mmengine.config.config.FormatCode = lambda text, **style: (text, False)
+mmengine.config.config.FormatCode = lambda text, **style: (text + '\n', False)
 gc.freeze()
 
 

@@ -13,8 +13,9 @@ from mmdet.apis import inference_detector
 from torch import nn
 
 from mmdet_featviz.apis.inference import batch_of_one, build_pipeline
-from mmdet_featviz.apis.visualizer import FeatureVisualizer, without_drawing
+from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import unwrap_detector
+from mmdet_featviz.capture.nested_passes import nested_passes
 from mmdet_featviz.explanation.explanation import LOOK, Explanation
 from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.component_fit import fit_components
@@ -89,7 +90,7 @@ class FrameDrawer:
         Raises:
             ValueError: If `levels` match no level.
         """
-        with self.visualizer.taps as taps, without_drawing():
+        with nested_passes(), self.visualizer.taps as taps:
             result = inference_detector(self.model, frame, self._pipeline)
         passes = taps.take()[:1]
         (snapshot,) = self.visualizer.snapshots(passes, 0, result, array=frame)
