@@ -189,7 +189,7 @@ class Looks(tuple):
         return np.concatenate([np.pad(one, ((0, 0), (0, width - one.shape[1]), (0, 0)), **WHITE) for one in panels])
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write :meth:`panel` to a file, as :meth:`Look.save` does."""
+        """Write :meth:`panel` to a file, as :meth:`mmdet_featviz.Look.save` does."""
         _write(self.panel(), path)
 
     def _repr_png_(self) -> bytes:
