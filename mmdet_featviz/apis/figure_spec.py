@@ -13,21 +13,11 @@ import yaml
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number, check_whole_number
 from mmdet_featviz.visualization.box_drawing import LABELS
 from mmdet_featviz.visualization.figure_layout import SHARES, SMALLEST_TEXT, check_fonts
-from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.style import COLOR_OPTIONS, Style
 
 BOXES = {'gt': 'ground truth', 'pred': 'predictions', 'both': 'ground truth and predictions'}  # with their names
 EXPLAIN = 'explain'
-STYLE = (
-    'normalize',
-    'percentiles',
-    'border',
-    'colormap',
-    'alpha',
-    'blend',
-    'interpolation',
-    'score_thr',
-    'classes',
-)  # options of Style that a figure has
+STYLE = (*COLOR_OPTIONS, 'score_thr', 'classes')  # options of Style that a figure has
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.interpolation import INTERPOLATIONS
 from mmdet_featviz.visualization.box_drawing import BOX_KINDS, LABELS
 from mmdet_featviz.visualization.encoding import ENCODINGS
-from mmdet_featviz.visualization.style import BLENDS, CHANNEL_TILES, FOREGROUNDS, MAPS_DTYPES
+from mmdet_featviz.visualization.style import BLENDS, CHANNEL_TILES, COLOR_OPTIONS, FOREGROUNDS, MAPS_DTYPES
 
 GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
     'which layers': ('layers', 'layer_type', 'reduction'),
@@ -35,13 +35,7 @@ GROUPS = {  # title in the help: arguments of FeatureVisualizer and Style
         'log_to_visualizer',
     ),
     'how pictures look': (
-        'normalize',
-        'percentiles',
-        'border',
-        'colormap',
-        'alpha',
-        'blend',
-        'interpolation',
+        *COLOR_OPTIONS,
         'foreground',
         'align',
         'line_width',

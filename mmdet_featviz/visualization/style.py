@@ -165,4 +165,5 @@ def _as_texts(classes: Any) -> Any:
     )
 
 
+COLOR_OPTIONS = ('normalize', 'percentiles', 'border', 'colormap', 'alpha', 'blend', 'interpolation')
 STYLE_OPTIONS = tuple(field.name for field in fields(Style))
