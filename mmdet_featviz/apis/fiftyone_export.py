@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import os.path as osp
@@ -18,13 +17,14 @@ from tqdm import tqdm
 from mmdet_featviz.evaluation.detection_errors import FALSE_TYPES, MISSED
 from mmdet_featviz.evaluation.error_files import CSV
 from mmdet_featviz.evaluation.error_records import CONTRAST, SIDES
+from mmdet_featviz.evaluation.saved_errors import table_rows
 from mmdet_featviz.report.image_passes import ImagePass, passes_by_image
 from mmdet_featviz.report.page_data import IMAGE_SIZE, shrink_placement
-from mmdet_featviz.runs.percentiles import run_ranges
+from mmdet_featviz.runs.component_fit import views_of_run
 from mmdet_featviz.runs.reader import Run, load_with_image, locate_image
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.runs.storage import get_storage
-from mmdet_featviz.structures.boxes import Boxes, class_names
+from mmdet_featviz.structures.boxes import Boxes, class_names, label_name
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.colors import quantize, to_unit
@@ -97,8 +97,7 @@ def _latest_passes(run: Run) -> list[ImagePass]:
 
 def _views_of(run: Run) -> Views:
     style = Style(**{'align': 'center', **run.info.get('style', {})})
-    limits = run_ranges(run.paths, style.align, style.border) if style.normalize == 'run' else None
-    return Views(style, limits)
+    return views_of_run(style, run.paths, reduction=None)  # the heat of activation maps, also of a run with components
 
 
 def _heatmaps(snapshot: Snapshot, views: Views) -> Iterable[np.ndarray]:
@@ -154,7 +153,7 @@ def _sample(snapshot: Snapshot, run: Run, folder: str, rows: Mapping[str, Sequen
 def _saved_boxes(boxes: Boxes | None, names: Sequence[str], size: tuple[int, int]) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {name: [] for name in FIELDS.values()}
     for corners, label, score in () if boxes is None else zip(boxes.corners, boxes.labels, boxes.scores):
-        name = names[label] if 0 <= label < len(names) else str(label)
+        name = label_name(label, names)
         if np.isnan(score):
             found['ground_truth'].append(_box(corners, name, size))
         else:
@@ -188,7 +187,7 @@ def _error_rows(run: Run, folder: str) -> dict[str, list[dict]] | None:
         return None
     rows: dict[str, dict[tuple, dict]] = {}
     try:
-        for row in csv.DictReader(io.StringIO(store.read(name).decode('utf-8', 'surrogateescape'), newline='')):
+        for row in table_rows(store.read(name)):
             _detection(row, (1, 1))
             rows.setdefault(row['image'], {})[FIELDS[row['kind']], row['number']] = row  # an image may come twice
     except (csv.Error, KeyError, TypeError, ValueError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmdet_featviz.evaluation.detection_errors import FOUND, MISSED, NONE, ImageErrors
 from mmdet_featviz.evaluation.focus import SIZE_LIMITS, SIZES
+from mmdet_featviz.structures.boxes import label_name
 
 SIDES = ('left', 'top', 'right', 'bottom')
 COLUMNS = (
@@ -126,7 +127,7 @@ def _candidate_cells(missed: MissedObject, names: Sequence[str]) -> dict[str, An
 
 def _box_cells(corners: Sequence[float], label: int, names: Sequence[str], score: float | None = None) -> dict:
     return {
-        'class': names[label] if 0 <= label < len(names) else str(label),
+        'class': label_name(label, names),
         'score': '' if score is None else _number(score),
         **{side: _number(corner) for side, corner in zip(SIDES, corners)},
     }

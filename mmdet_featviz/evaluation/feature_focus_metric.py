@@ -18,7 +18,15 @@ from mmdet_featviz.capture.pass_recorder import PassRecorder, is_evaluated
 from mmdet_featviz.capture.reductions import get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, UNDEFINED, Focus, group_by_size, measure_focus
-from mmdet_featviz.structures.boxes import NO_BOXES, Boxes, class_names, collect_boxes, has_all, ignored_boxes
+from mmdet_featviz.structures.boxes import (
+    NO_BOXES,
+    Boxes,
+    class_names,
+    collect_boxes,
+    has_all,
+    ignored_boxes,
+    label_name,
+)
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.placement import Placement, placement_from_metas
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number
@@ -201,8 +209,7 @@ class FeatureFocusMetric(BaseMetric):
         return boxes[boxes.scores >= self.score_thr]
 
     def _class_name(self, label: int) -> str:
-        classes = class_names(self.dataset_meta)
-        return classes[label] if label < len(classes) else str(label)
+        return label_name(label, class_names(self.dataset_meta))
 
     def compute_metrics(self, results: Sequence[dict[str, dict[str, tuple]]]) -> dict[str, float]:
         """Average each measure over the images that have boxes of a group. See the class for the keys."""

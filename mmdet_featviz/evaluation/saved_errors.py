@@ -41,7 +41,7 @@ def read_errors(content: bytes, names: Sequence[str]) -> list[ErrorRecord]:
         ValueError: If it is no such table, or of other classes.
     """
     try:
-        reader = csv.DictReader(io.StringIO(content.decode('utf-8', 'surrogateescape'), newline=''))
+        reader = table_rows(content)
         absent = set(COLUMNS).difference(reader.fieldnames or ())
         if absent:
             raise ValueError(f'it has no columns {", ".join(sorted(absent))}')
@@ -49,6 +49,11 @@ def read_errors(content: bytes, names: Sequence[str]) -> list[ErrorRecord]:
         return [_record(image, levels, names) for image in _images(reader)]
     except (csv.Error, KeyError) as error:  # a row has an unknown kind
         raise ValueError(f'it is damaged ({type(error).__name__}: {error})') from error
+
+
+def table_rows(content: bytes) -> csv.DictReader:
+    """The rows of such a table as dicts of text, not checked."""
+    return csv.DictReader(io.StringIO(content.decode('utf-8', 'surrogateescape'), newline=''))
 
 
 def _images(rows: Iterator[dict]) -> Iterator[_ImageRows]:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from mmdet_featviz.explanation.targets import Target
-from mmdet_featviz.structures.boxes import Boxes, class_names
+from mmdet_featviz.structures.boxes import Boxes, class_names, label_name
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement, identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
@@ -69,8 +69,7 @@ class Explanation:
     @property
     def class_name(self) -> str:
         """Name of the class, or its index if the names are not known."""
-        names = class_names(self.snapshot.dataset_meta)
-        return names[self.label] if 0 <= self.label < len(names) else str(self.label)
+        return label_name(self.label, class_names(self.snapshot.dataset_meta))
 
     @property
     def score(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple, Sequence
 import torch
 
 from mmdet_featviz.explanation.detections import Detections, overlaps
-from mmdet_featviz.structures.boxes import corners_of, find_label, has_all
+from mmdet_featviz.structures.boxes import corners_of, find_label, has_all, label_name
 from mmdet_featviz.utils.messages import first_names
 
 SIDES = ('left', 'top', 'right', 'bottom')
@@ -156,7 +156,7 @@ def _numbered(number: int, ranked: Rows, rows: Rows) -> tuple[Rows, str]:
 
 def _of_class(label: int, name: str, found: Detections, rows: Rows, names: Sequence[str]) -> tuple[Rows, str]:
     kept = [row for row in rows if int(found.labels[row]) == label]
-    others = list(dict.fromkeys(_name_of(int(found.labels[row]), names) for row in rows))
+    others = list(dict.fromkeys(label_name(int(found.labels[row]), names) for row in rows))
     return kept, f'none of the {len(rows)} detections is of the class {name}: they are {first_names(others)}'
 
 
@@ -186,7 +186,7 @@ def _drawn_chooser(words: Sequence[str], number: int, of: str, names: Sequence[s
 
     def choose(image: int, found: Detections, sample: Any) -> tuple[list[Target], str]:
         target = best_candidate(image, number, 'drawn box', found, box, label, of)
-        of_class = '' if label is None else f' of the class {_name_of(label, names)}'
+        of_class = '' if label is None else f' of the class {label_name(label, names)}'
         return [target] if target else [], f'no candidate{of_class} overlaps the box {" ".join(words[:4])}'
 
     return choose
@@ -240,7 +240,3 @@ def _finite_rows(found: Detections) -> list[int]:
     finite = torch.isfinite(found.bboxes).all(1) & torch.isfinite(found.scores)
     order = found.scores.sort(descending=True, stable=True).indices
     return order[finite[order]].tolist()
-
-
-def _name_of(label: int, names: Sequence[str]) -> str:
-    return names[label] if 0 <= label < len(names) else str(label)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os.path as osp
 from functools import lru_cache
 from typing import Iterable, Iterator, Mapping, Sequence
@@ -13,10 +11,11 @@ import numpy as np
 from mmdet_featviz.evaluation.detection_errors import FOUND, TRUE, find_errors
 from mmdet_featviz.evaluation.error_files import CSV
 from mmdet_featviz.evaluation.error_records import SIDES
+from mmdet_featviz.evaluation.saved_errors import table_rows
 from mmdet_featviz.report.image_values import score_steps
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.storage import get_storage
-from mmdet_featviz.structures.boxes import NO_BOXES, Boxes, class_names
+from mmdet_featviz.structures.boxes import NO_BOXES, Boxes, class_names, label_name
 from mmdet_featviz.structures.snapshot import Snapshot
 
 NOT_FOUND = 0
@@ -82,7 +81,7 @@ class FoundObjects:
         )
         if truth is None:
             return [None if shot is None else {} for shot in shots]
-        classes = [_name(label, names) for label in truth.labels.tolist()]
+        classes = [label_name(label, names) for label in truth.labels.tolist()]
         keys = list(_numbered((name, *corners) for name, corners in zip(classes, truth.corners.tolist())))
         numbers = {name: number for number, name in enumerate(dict.fromkeys(classes))}
         truth = Boxes(truth.corners, np.array([numbers[name] for name in classes]), np.ones(len(truth)))
@@ -101,12 +100,8 @@ class FoundObjects:
 def _predictions(shot: Snapshot, names: Sequence[str], numbers: Mapping[str, int]) -> Boxes:
     """The predictions of a pass, with the labels of the ground truth: each run numbers its classes its own way."""
     boxes = _EMPTY if shot.boxes is None else shot.boxes[~shot.boxes.are_truth]
-    labels = [numbers.get(_name(label, names), NO_CLASS) for label in boxes.labels.tolist()]
+    labels = [numbers.get(label_name(label, names), NO_CLASS) for label in boxes.labels.tolist()]
     return Boxes(boxes.corners, np.array(labels, int), boxes.scores)
-
-
-def _name(label: int, names: Sequence[str]) -> str:
-    return names[label] if 0 <= label < len(names) else str(label)
 
 
 def _numbered(keys: Iterable[tuple]) -> Iterator[tuple]:
@@ -128,8 +123,7 @@ def _read_errors(root: str, folder: str) -> dict[str, Found]:
     if CSV not in store.names():
         return {}
     images: dict[str, list[dict]] = {}
-    text = store.read(CSV).decode('utf-8', 'surrogateescape')
-    for row in csv.DictReader(io.StringIO(text, newline='')):
+    for row in table_rows(store.read(CSV)):
         images.setdefault(row['image'], []).append(row)
     return {image: _objects(rows) for image, rows in images.items()}
 

@@ -143,6 +143,11 @@ def class_names(dataset_meta: dict | None) -> list[str]:
     return [str(name) for name in classes] if isinstance(classes, (list, tuple, np.ndarray)) else []
 
 
+def label_name(label: int, names: Sequence[str]) -> str:
+    """Return the name of a class, or its index as text if it has none."""
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
 def find_label(name: str, names: Sequence[str] | None) -> int:
     """Return the index of a class that is given by its name, or by its index as text; -1 where names come later (None).
 

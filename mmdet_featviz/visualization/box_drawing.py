@@ -7,7 +7,7 @@ from typing import Any, Sequence, Tuple
 import cv2
 import numpy as np
 
-from mmdet_featviz.structures.boxes import Boxes, class_names, find_label
+from mmdet_featviz.structures.boxes import Boxes, class_names, find_label, label_name
 from mmdet_featviz.visualization.label_places import Area, free_place
 from mmdet_featviz.visualization.text import SMALLEST_TEXT, Text, draw_texts, line_height, text_size, text_width
 
@@ -113,7 +113,7 @@ class BoxStyle:
 
     def caption(self, label: int, score: float) -> str:
         """The text at a box: the class and, if it has one, the score."""
-        name = self.classes[label] if 0 <= label < len(self.classes) else str(label)
+        name = label_name(label, self.classes)
         return name if np.isnan(score) else f'{name} {score:.2f}'
 
     def color(self, label: int, score: float) -> Color:
