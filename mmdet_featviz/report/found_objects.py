@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os.path as osp
 from functools import lru_cache
 from typing import Iterable, Iterator, Mapping, Sequence
@@ -113,19 +114,25 @@ def _numbered(keys: Iterable[tuple]) -> Iterator[tuple]:
 
 
 def _read_errors(root: str, folder: str) -> dict[str, Found]:
-    """Read the ``errors.csv`` of a run or of an epoch in it: {path of the image: its objects}; empty without one.
+    """Read the ``errors.csv`` of a run or of an epoch in it.
 
     Args:
         root: Folder of the run.
         folder: Name of the epoch; empty in a test.
+
+    Returns:
+        {path of the image: its objects}; empty without a table, and if it is damaged.
     """
     store = get_storage(osp.join(root, folder) if folder else root)
     if CSV not in store.names():
         return {}
     images: dict[str, list[dict]] = {}
-    for row in table_rows(store.read(CSV)):
-        images.setdefault(row['image'], []).append(row)
-    return {image: _objects(rows) for image, rows in images.items()}
+    try:
+        for row in table_rows(store.read(CSV)):
+            images.setdefault(row['image'], []).append(row)
+        return {image: _objects(rows) for image, rows in images.items()}
+    except (csv.Error, KeyError, TypeError, ValueError):  # damaged
+        return {}
 
 
 def _objects(rows: Sequence[Mapping[str, str]]) -> Found:

@@ -65,6 +65,15 @@ def test_errors_of_both_runs_are_used(runs):
     assert FoundObjects(runs).rows(shots) == [['cat', 0, 0], ['dog', 5700, 4000], ['cat', 9000, 0]]
 
 
+@pytest.mark.parametrize('damage', [b'', b'kind,image\nprediction,x\n', b'\x00"'])
+def test_a_damaged_table_leaves_the_saved_boxes(runs, damage):
+    shots = [next(run.snapshots()) for run in runs]
+    write_errors(runs[0], OF_A, ['cat', 'dog'])
+    with open(f'{runs[1].folder}/errors.csv', 'wb') as file:
+        file.write(damage)
+    assert FoundObjects(runs).rows(shots)[0] == ['cat', 3000, 0]
+
+
 def test_errors_of_the_epoch_are_used(tmp_path):
     shots = [
         make_snapshot(f'{epoch}/image', tmp_path / 'image.png', boxes=OF_A, folder=epoch)
