@@ -9,6 +9,7 @@ from typing import Any, Callable
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.utils import digit_version
 
 NUMBER_TYPES = ('bool', 'int32', 'int64', 'float16', 'float32', 'float64')
@@ -23,12 +24,18 @@ def allow_training_checkpoints() -> None:
     allows the classes that its message hub stores beside the weights: loss histories, with NumPy arrays and numbers in
     them. Exactly these are allowed here; everything else is still refused.
 
+    torch finds an allowed class by its name, and of two with one name it takes either. So nothing is added where
+    another allows them: an mmengine that does so whenever it loads (OneDL's, from 0.10.12 on), or a script with an
+    ``add_safe_globals`` of its own.
+
     A checkpoint calls what it names, with arguments and a state that may be crafted: ``np.ndarray`` itself would make
     arrays of any type over any bytes, pointers included. Each allowed name therefore stands for a function or class of
     this module, which checks arguments and state and raises ``pickle.UnpicklingError`` if they do not fit.
     """
     if digit_version(torch.__version__.split('+')[0]) < digit_version('2.6.0'):
         return  # older versions refuse nothing by default
+    if hasattr(mmengine_checkpoint, 'get_torch_safe_globals'):
+        return
     stand_ins = {
         f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}': _History,
         'numpy.ndarray': _Array,
@@ -39,7 +46,17 @@ def allow_training_checkpoints() -> None:
         stand_ins[f'numpy.{core}.multiarray.scalar'] = _number
     for builtins in ('builtins', '__builtin__'):
         stand_ins[f'{builtins}.getattr'] = _statistic
-    torch.serialization.add_safe_globals([(value, name) for name, value in stand_ins.items()])  # noqa: TID251
+    if not stand_ins.keys() & _allowed_by_others():
+        torch.serialization.add_safe_globals([(value, name) for name, value in stand_ins.items()])  # noqa: TID251
+
+
+def _allowed_by_others() -> set[str]:
+    """The names that torch may load, without those added here."""
+    allowed = torch.serialization.get_safe_globals()  # noqa: TID251
+    named = (
+        entry if isinstance(entry, tuple) else (entry, f'{entry.__module__}.{entry.__qualname__}') for entry in allowed
+    )
+    return {name for value, name in named if value.__module__ != __name__}
 
 
 def _require(fits: bool, what: str) -> None:

@@ -1,16 +1,16 @@
 """featviz train: its checkpoint, and the hook that drawing options add."""
 
 import pytest
-import torch
 from commands import featviz
 from conftest import pictures
+from mmengine.runner import CheckpointLoader
 
 
 def test_training_saves_a_checkpoint_and_its_published_part(trained_project):
-    """Both are loaded as torch does by default, which is with weights_only since 2.6."""
+    """Both are loaded as mmengine does by default, which is with weights_only since torch 2.6."""
     published = next((trained_project / 'work').glob('epoch_1-*.pth'))
-    assert set(torch.load(published)) == {'meta', 'state_dict'}
-    assert 'message_hub' in torch.load(trained_project / 'work' / 'epoch_1.pth')
+    assert set(CheckpointLoader.load_checkpoint(str(published))) == {'meta', 'state_dict'}
+    assert 'message_hub' in CheckpointLoader.load_checkpoint(str(trained_project / 'work' / 'epoch_1.pth'))
 
 
 def test_drawing_options_draw_each_validation(trained_project):

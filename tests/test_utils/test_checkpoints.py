@@ -9,12 +9,18 @@ import torch
 from conftest import noise, resnet_detector, train_config, write_dataset
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmdet_featviz.utils.checkpoints import allow_training_checkpoints
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(torch.serialization, 'safe_globals'), reason='this torch refuses nothing by default'
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not hasattr(torch.serialization, 'safe_globals'), reason='this torch refuses nothing by default'
+    ),
+    pytest.mark.skipif(
+        hasattr(mmengine_checkpoint, 'get_torch_safe_globals'), reason='this mmengine allows its classes itself'
+    ),
+]
 F8, OBJECT = np.dtype('f8'), np.dtype('O')
 
 
@@ -204,4 +210,23 @@ def test_nothing_is_allowed_by_itself():
     """NumPy's own classes would be callable with any arguments."""
     entries = torch.serialization.get_safe_globals()
     allowed = {entry[0] if isinstance(entry, tuple) else entry for entry in entries}
+    assert allowed
     assert not allowed & {np.ndarray, np.dtype, HistoryBuffer, getattr, print}
+
+
+@pytest.mark.parametrize('theirs', [np.dtype, (dict, 'numpy.dtype')], ids=['class', 'named'])
+def test_what_a_script_allowed_before_stays_alone(theirs):
+    """Of two classes with one name, torch takes either: a real dtype for a number that is not NumPy's, for example."""
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([theirs])
+    try:
+        allow_training_checkpoints()
+        assert torch.serialization.get_safe_globals() == [theirs]
+    finally:
+        torch.serialization.clear_safe_globals()
+
+
+def test_allowing_again_changes_nothing():
+    before = set(torch.serialization.get_safe_globals())
+    allow_training_checkpoints()
+    assert set(torch.serialization.get_safe_globals()) == before
