@@ -11,7 +11,7 @@ from torch import Tensor
 from mmdet_featviz.structures.snapshot import Level
 
 if TYPE_CHECKING:
-    from mmdet_featviz.capture.kept_features import KeptFeatures
+    from mmdet_featviz.capture.kept_features import KeptCalls, KeptFeatures
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class Pass:
         attention: Activation maps of channel-attention modules; the channel weights are in their `details`.
         grids: {layer: [(rows, columns) of each level]} of the default layers (backbone, neck, ...), tapped or not.
         outputs_seen: {layer: number of its outputs so far}; the next output gets this number as its level.
-        features: {default layer: what it returned}, if the taps keep it and it can be used again.
+        features: {path of a default layer, or of a convolution of a head: what it returned}, if the taps keep it and it
+            can be used again.
+        kept_bytes: The size of what is kept of convolutions.
         is_augmented: Whether the pass belongs to test-time augmentation, which merges the predictions of all passes.
         failed: Layers of which no map is kept, because capturing one of their outputs raised an error.
         head_scores: {path of a head: the scores of its levels}, until the maps are made of them.
@@ -88,7 +90,8 @@ class Pass:
     attention: list[ActivationMap] = field(default_factory=list)
     grids: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     outputs_seen: dict[str, int] = field(default_factory=dict)
-    features: dict[str, KeptFeatures] = field(default_factory=dict)
+    features: dict[str, KeptFeatures | KeptCalls] = field(default_factory=dict)
+    kept_bytes: int = 0
     is_augmented: bool = False
     failed: set[str] = field(default_factory=set)
     head_scores: dict[str, list[Any]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -19,7 +19,7 @@ from mmdet_featviz.capture.alignment import CenterFinder
 from mmdet_featviz.capture.channel_attention import ChannelAttentionFinder
 from mmdet_featviz.capture.channel_selection import ChannelError, DetailRecorder
 from mmdet_featviz.capture.detector import has_test_time_augmentation, predicting_branch, unwrap_detector
-from mmdet_featviz.capture.kept_features import KeptFeatures
+from mmdet_featviz.capture.kept_features import KeptCalls, KeptFeatures, is_plain_convolution
 from mmdet_featviz.capture.layer_selection import find_default_layers, find_layers, find_modules_of_type
 from mmdet_featviz.capture.module_outputs import describe_tensor, feature_maps_in, tensors_in
 from mmdet_featviz.capture.nested_passes import are_nested
@@ -29,6 +29,8 @@ from mmdet_featviz.capture.tokens import window_shift
 
 if TYPE_CHECKING:  # it imports the heads of mmdet, which is not needed without score maps
     from mmdet_featviz.capture.score_maps import ScoreMaps
+
+KEPT_BYTES = 2**29  # of convolutions, for each pass
 
 
 class Taps:
@@ -54,7 +56,8 @@ class Taps:
         quiet: Whether to skip layers without a warning.
         find_centers: Whether to find the centers of the cells' receptive fields.
         score_maps: Makes class-score maps of what the heads return.
-        keep_features: Whether a pass also keeps what the default layers return, for explanations of the batch.
+        keep_features: Whether a pass also keeps what the default layers and the convolutions of the heads return, for
+            explanations of the batch; of convolutions up to `KEPT_BYTES`.
 
     Raises:
         ValueError: If a layer does not exist or can never fire.
@@ -151,6 +154,9 @@ class Taps:
             self._handles.append(preprocessor.register_forward_hook(self._on_preprocessed))
         for name, module in self._level_sources.items():
             self._handles.append(module.register_forward_hook(partial(self._on_level_source, name)))
+        if self._keeps_features:
+            for name, module in _convolutions_beside(self._level_sources, self.model):
+                self._handles.append(module.register_forward_hook(partial(self._on_convolution, name)))
         for name, module in self.modules.items():
             self._handles.append(module.register_forward_hook(partial(self._on_output, name)))
         if self._attention is not None:
@@ -355,6 +361,14 @@ class Taps:
         with suppress(TypeError):
             current.features[layer] = KeptFeatures(output)
 
+    def _on_convolution(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        current = self._current
+        if current is None or current.is_augmented or self.model.training or current.kept_bytes > KEPT_BYTES:
+            return
+        if len(args) == 1:
+            with suppress(TypeError):
+                current.kept_bytes += current.features.setdefault(name, KeptCalls()).add(*args, output)
+
     def _report_not_map(self, layer: str, what: str, current: Pass) -> None:
         if layer in self.not_maps:
             return
@@ -409,6 +423,15 @@ class Taps:
             )
         if self.modules and not self._fired:
             raise ValueError(f'none of the layers {", ".join(self.modules)} fires: the detector does not call them')
+
+
+def _convolutions_beside(layers: Mapping[str, nn.Module], model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The convolutions of the predicting branch outside the default layers, which are those of its heads."""
+    inside = {part for layer in layers.values() for part in layer.modules()}
+    branch = predicting_branch(model)
+    for name, module in model.named_modules():
+        if name.startswith(branch) and module not in inside and is_plain_convolution(module):
+            yield name, module
 
 
 def _images_of(passes: Sequence[Pass]) -> list[Any]:

@@ -6,26 +6,28 @@ import threading
 from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Iterator, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
-from mmdet_featviz.capture.kept_features import KeptFeatures
+from mmdet_featviz.capture.kept_features import KeptCalls, KeptFeatures
 from mmdet_featviz.capture.layer_selection import modules_by_name
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.replacement import replace
+from mmdet_featviz.explanation.sparse_gradients import convolve_known
 
 _lock = threading.RLock()  # one thread at a time replaces methods of a detector
 
 
 @contextmanager
-def reusing(model: nn.Module, features: Mapping[str, KeptFeatures], taps: Taps) -> Iterator[None]:
+def reusing(model: nn.Module, features: Mapping[str, KeptFeatures | KeptCalls], taps: Taps) -> Iterator[None]:
     """Within the context, modules return what is kept of them, up to the first tapped layer, and that layer too.
 
     Modules with a tapped layer inside, and all modules after the first tapped layer, compute as ever: predictions
-    depend on the taps then. So do calls of other threads.
+    depend on the taps then. Only convolutions of the heads return what is kept wherever their input is the same; their
+    output has the gradient that it would have. Calls of other threads compute as ever, too.
 
     Args:
         model: The detector.
-        features: What modules returned, by path.
+        features: What modules returned, by path, as taps keep it.
         taps: Taps that have not seen a pass yet.
     """
     named, tapped, thread = modules_by_name(model), set(taps.modules.values()), threading.get_ident()
@@ -37,9 +39,20 @@ def reusing(model: nn.Module, features: Mapping[str, KeptFeatures], taps: Taps) 
 
         return forward_or_kept
 
+    def reusing_convolution(module: nn.Conv2d, kept: KeptCalls) -> Callable:
+        forward = module.forward
+
+        def forward_or_kept(input: Tensor) -> Tensor:
+            known = kept.output(input) if threading.get_ident() == thread else None
+            return forward(input) if known is None else convolve_known(known, input, module)
+
+        return forward_or_kept
+
     with _lock, ExitStack() as undo:
         for path, kept in features.items():
             module = named[path]
-            if tapped.isdisjoint(part for part in module.modules() if part is not module):
+            if isinstance(kept, KeptCalls):
+                replace(module, 'forward', reusing_convolution(module, kept), undo)
+            elif tapped.isdisjoint(part for part in module.modules() if part is not module):
                 replace(module, 'forward', reusing_forward(module.forward, kept), undo)
         yield

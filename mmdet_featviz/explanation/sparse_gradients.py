@@ -6,11 +6,11 @@ that, and would pass zeros through the convolutions of all levels.
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
 
@@ -48,16 +48,25 @@ def convolve(
     are_fixed = weight.grad_fn is None and (bias is None or bias.grad_fn is None)  # not predicted by the detector
     if not (are_fixed and input.requires_grad and input.dim() == 4) or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return _Convolve.apply(input, weight, bias, _pair(stride), _pair(padding), _pair(dilation), groups)
+    settings = _pair(stride), _pair(padding), _pair(dilation), groups
+    return _Convolve.apply(input, weight, lambda: F.conv2d(input, weight, bias, *settings), *settings)
+
+
+def convolve_known(output: Tensor, input: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """The output of a convolution that is known for this input, with the gradient of :func:`convolve`."""
+    if isinstance(convolution.padding, str) or not (torch.is_grad_enabled() and input.requires_grad):
+        return output
+    settings = convolution.stride, convolution.padding, convolution.dilation, convolution.groups
+    return _Convolve.apply(input, convolution.weight, lambda: output, *settings)
 
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+    def forward(ctx: Any, input: Tensor, weight: Tensor, output: Callable[[], Tensor], *settings: Any) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.size, ctx.settings = input.shape, settings
         ctx.set_materialize_grads(False)
-        return F.conv2d(input, weight, bias, *settings)
+        return output()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:

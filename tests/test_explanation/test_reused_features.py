@@ -5,13 +5,14 @@ import threading
 import numpy as np
 import pytest
 import torch
+from conftest import TEST_CFG
 from explained import narrow_retinanet, small_detr, state_of, with_config, write_image
 from mmdet.registry import MODELS
 
 from mmdet_featviz import explain
 from mmdet_featviz.apis.explain import explain_batch
 from mmdet_featviz.apis.inference import build_pipeline
-from mmdet_featviz.capture.kept_features import KeptFeatures
+from mmdet_featviz.capture.kept_features import KeptCalls, KeptFeatures
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation import reused_features
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
@@ -105,7 +106,78 @@ def test_a_module_that_is_called_twice_is_not_used_again(image):
     with torch.no_grad(), Taps(model, (), None, find_centers=False, keep_features=True) as taps:
         model.test_step(data)
     (pass_,) = taps.take()
-    assert pass_.features == {}
+    assert not pass_.features.keys() & {'backbone', 'neck'}
+
+
+def normed_fcos():
+    """Its convolutions have a norm behind them, so that no ReLU in place changes their output."""
+    head = dict(type='FCOSHead', num_classes=2, in_channels=16, feat_channels=8, stacked_convs=2, center_sampling=True)
+    model = narrow_retinanet()
+    model.bbox_head = MODELS.build(
+        dict(head, strides=[8, 16, 32, 64, 128], norm_cfg=dict(type='GN', num_groups=2), test_cfg=TEST_CFG)
+    )
+    return with_config(model)
+
+
+def counted_convolutions(head, monkeypatch):
+    """A list of the modules of a head whose convolution is computed."""
+    counted, convolve, own = [], torch.nn.Conv2d._conv_forward, set(head.modules())
+
+    def count(module, *args):
+        counted.extend([module] if module in own else [])
+        return convolve(module, *args)
+
+    monkeypatch.setattr(torch.nn.Conv2d, '_conv_forward', count)
+    return counted
+
+
+def test_convolutions_of_the_head_are_computed_once(image, monkeypatch):
+    model, options = normed_fcos(), dict(targets='top 3', of='both')
+    counted = counted_convolutions(model.bbox_head, monkeypatch)
+    found = explain(model, image, **options)
+    assert len(counted) == 5 * 7  # levels, and convolutions: two towers of two, classes, sides, centerness
+    counted.clear()
+    monkeypatch.setattr('mmdet_featviz.capture.taps.KEPT_BYTES', -1)
+    expected = explain(model, image, **options)
+    assert len(counted) == 2 * 5 * 7
+    for one, other in zip(found, expected):
+        assert one.heatmap.max() > 0
+        np.testing.assert_array_equal(one.heatmap, other.heatmap)
+
+
+def test_convolutions_of_another_input_are_computed(image):
+    model = normed_fcos()
+    batch = DetectorBatch(model, batch_of(model, image))
+    kept, taps = batch.plain_pass.features, Taps(model, (), None, find_centers=False)
+    assert set(kept) > {'bbox_head.cls_convs.0.conv', 'bbox_head.conv_cls', 'neck'}
+    with torch.no_grad():
+        others = [level.flip(1) for level in model.extract_feat(torch.ones(1, 3, 64, 96))]
+        expected = model.bbox_head(others)
+        with reused_features.reusing(model, kept, taps):
+            found = model.bbox_head(others)
+    for one, other in zip(found, expected):
+        assert all(map(torch.equal, one, other))
+
+
+def test_what_is_kept_of_calls():
+    inputs = [torch.arange(4.0).reshape(1, 1, 2, 2) + number for number in range(3)]
+    outputs = [one * 2 for one in inputs]
+    kept = KeptCalls()
+    assert [kept.add(one, other) for one, other in zip(inputs, outputs)] == [32] * 3
+    for one, other in zip(inputs, outputs):
+        assert torch.equal(kept.output(one.clone()), other)
+    for unknown in (
+        inputs[0] + 9,
+        inputs[0].double(),
+        inputs[0].reshape(1, 1, 1, 4),
+        torch.full((1, 1, 2, 2), torch.nan),
+    ):
+        assert kept.output(unknown) is None
+    outputs[0] += 1
+    assert kept.output(inputs[0].clone()) is None
+    again = inputs[1].clone()
+    inputs[1] += 1
+    assert kept.output(again) is None
 
 
 def test_what_is_kept():
