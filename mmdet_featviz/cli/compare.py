@@ -17,8 +17,6 @@ from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.structures.grid import ALIGNMENTS
-from mmdet_featviz.visualization.box_drawing import BOX_KINDS, LABELS
-from mmdet_featviz.visualization.encoding import ENCODINGS
 from mmdet_featviz.visualization.style import Style
 
 USAGE = '(RUN RUN [RUN ...] | --config-a CONFIG --images IMAGE ...) --out-dir DIR [options]'
@@ -30,6 +28,18 @@ examples:
   featviz compare --config-a my_config.py --checkpoint-a before.pth --checkpoint-b after.pth \\
       --images images/ --out-dir compared
 """
+LOOK_OPTIONS = (
+    'colormap',
+    'alpha',
+    'blend',
+    'boxes',
+    'score_thr',
+    'classes',
+    'labels',
+    'line_width',
+    'font_size',
+    'image_format',
+)
 CAPTURE_OPTIONS = ('layers', 'layer_type', 'reduction', 'interval', 'max_images')
 
 
@@ -52,43 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'called explain. Default: all.',
     )
     parser.add_argument('--original', action='store_true', help='Add a column with the original image.')
-    parser.add_argument('--boxes', choices=BOX_KINDS, help='Boxes on the heat: those of each run. Default: none.')
-    parser.add_argument(
-        '--labels',
-        choices=LABELS,
-        default='full',
-        help='Text at boxes: class and score, class, or none. Default: full.',
-    )
-    parser.add_argument(
-        '--image-format', choices=tuple(ENCODINGS), default='jpg', help='File format of the pictures. Default: jpg.'
-    )
     parser.add_argument('--overwrite', action='store_true', help="Replace another run's pictures in DIR.")
-    parser.add_argument(
-        '--colormap',
-        default='jet',
-        metavar='NAME',
-        help='Color map of OpenCV or matplotlib for the heat of the runs. Default: jet.',
-    )
-    parser.add_argument(
-        '--alpha',
-        type=float,
-        default=0.4,
-        metavar='WEIGHT',
-        help='Weight of the heat of the runs, 0 to 1. Default: 0.4.',
-    )
     parser.add_argument(
         '--range',
         choices=('common', 'own'),
         help='Draw all runs in one common range of values, or each in its own. Default: common if all have the same '
         'config and reduction, otherwise own.',
     )
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        metavar='SCORE',
-        help='Smallest score of predicted boxes, which are used for images without ground truth. Default: 0.3.',
-    )
+    add_drawing_options(parser, Style, only=LOOK_OPTIONS)
 
     models = parser.add_argument_group('two detectors', 'Both are run first; their maps are saved in DIR/a and DIR/b.')
     models.add_argument('--config-a', metavar='CONFIG', help='Config file of A, or name of a model of the zoo.')
@@ -118,21 +99,13 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.config_a and not args.images:
         parser.error('--config-a needs --images: name images or folders to compare the detectors on')
     share_range = None if args.range is None else args.range == 'common'
-    style = Style(
-        colormap=args.colormap,
-        alpha=args.alpha,
-        score_thr=args.score_thr,
-        boxes=args.boxes,
-        labels=args.labels,
-        image_format=args.image_format,
-    )
     try:
         given = [Run(folder) for folder in args.runs]
         check_apart(args.out_dir, *(run.root for run in given))
         comparison = RunComparison(
             given or _run_both(args),
             args.out_dir,
-            style,
+            Style(**{name: value for name, value in vars(args).items() if name in LOOK_OPTIONS}),
             args.overwrite,
             share_range,
             args.names,

@@ -57,9 +57,9 @@ class RunComparison:
         runs: The runs, at least two; the first is A, such as the baseline. An epoch of a training is a run, too, see
             ``Run``.
         out_dir: Folder for the pictures and tables.
-        style: How pictures look. Of its fields, `colormap`, `alpha`, `blend`, `image_format`, `boxes` and `labels` are
-            used, and `score_thr` as the smallest score of predictions. The maps of each run are placed by that
-            run's own `align`.
+        style: How pictures look. Of its fields, `colormap`, `alpha`, `blend`, `image_format` and those of boxes
+            (`boxes`, `classes`, `labels`, `line_width`, `font_size`) are used, and `score_thr` as the smallest score of
+            predictions. The maps of each run are placed by that run's own `align`.
         overwrite: Whether to replace the pictures of another run in `out_dir`.
         share_range: Whether all runs are drawn in one range of values. None is so if they have the same config and
             reduction; values of others cannot be compared.
@@ -71,8 +71,8 @@ class RunComparison:
         means: Mean scores of each group of levels.
 
     Raises:
-        ValueError: If the runs have no image in common, one saved explanations only, `names` or `levels` do not fit the
-            runs, or `out_dir` is the folder of one of them.
+        ValueError: If the runs have no image in common, one saved explanations only, `names`, `levels` or `classes` do
+            not fit the runs, or `out_dir` is the folder of one of them.
         OSError: If `out_dir` cannot be written to, or holds the pictures of another run.
     """
 
@@ -96,6 +96,7 @@ class RunComparison:
             run.check_has_maps()
         self.style = style or Style()
         self._look = ComparisonLook(self.style, self.names, original)
+        self._box_styles = [] if self.style.boxes is None else [_box_style(self.style, run) for run in runs]
         self._legend = '' if names else f': {_legend(runs)}'
         self._aligns = [run.info.get('style', {}).get('align', 'center') for run in runs]
         self._is_wanted = _check_levels(runs[0], levels)
@@ -233,11 +234,7 @@ class RunComparison:
 
     def _outlines(self, shots: Sequence[Snapshot]) -> list[Callable[[np.ndarray], np.ndarray]]:
         """For each run, a function that draws its boxes on a tile."""
-        kind, look = self.style.boxes, self.style
-        if kind is None:
-            return []
-        styles = [BoxStyle(kind, look.score_thr, run.info.get('dataset_meta'), labels=look.labels) for run in self.runs]
-        return [partial(_draw_boxes, style, shot) for style, shot in zip(styles, shots)]
+        return [partial(_draw_boxes, style, shot) for style, shot in zip(self._box_styles, shots)]
 
     def _explained(self, shots: Sequence[Snapshot]) -> list[tuple[Explanation | None, ...]]:
         """The explanations of each box of run A that another run explained, too; None where a run did not."""
@@ -302,6 +299,11 @@ def _check_levels(run: Run, patterns: Sequence[str] | None) -> Callable[[str], b
     if not any(map(is_wanted, names)):
         raise ValueError(f'levels {list(patterns)} match none of {run.folder}: it has {", ".join(names)}')
     return is_wanted
+
+
+def _box_style(style: Style, run: Run) -> BoxStyle:
+    look = style.score_thr, run.info.get('dataset_meta'), style.classes, style.labels, style.line_width, style.font_size
+    return BoxStyle(style.boxes, *look)
 
 
 def _draw_boxes(style: BoxStyle, shot: Snapshot, tile: np.ndarray) -> np.ndarray:

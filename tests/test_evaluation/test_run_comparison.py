@@ -8,6 +8,7 @@ import sys
 import weakref
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -299,6 +300,26 @@ def test_an_earlier_comparison_is_replaced_only_with_overwrite(tmp_path):
     RunComparison([Run(a), Run(a)], str(tmp_path / 'out'), overwrite=True)
     assert pictures(tmp_path / 'out') == []
     compare(tmp_path, a, a, overwrite=True)
+
+
+def test_boxes_of_chosen_classes_have_the_wanted_lines(tmp_path):
+    paths = write_images(tmp_path / 'images', '1.png')
+    run = Run(save_run(tmp_path / 'a', {paths[0]: [RANDOM_MAP]}, tmp_path / 'images', [[8.0, 8.0, 40.0, 56.0]]))
+
+    def sheet(name, **look):
+        style = Style(image_format='png', labels='none', **look)
+        RunComparison([run, run], str(tmp_path / name), style).run()
+        return cv2.imread(str(tmp_path / name / '1' / 'compare.png')).astype(int)
+
+    plain = sheet('plain')
+    thin, wide = (
+        np.count_nonzero((sheet(f'{width}', boxes='gt', line_width=width) != plain).any(2)) for width in (1, 4)
+    )
+    assert wide > 2 * thin > 0
+    np.testing.assert_array_equal(sheet('other', boxes='gt', classes=['1']), plain)
+    with pytest.raises(ValueError, match='unicorn'):
+        sheet('no class', boxes='gt', classes=['unicorn'])
+    assert not (tmp_path / 'no class').exists()
 
 
 def test_three_runs_are_compared_with_the_first(tmp_path):
