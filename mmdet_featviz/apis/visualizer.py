@@ -38,7 +38,7 @@ from mmdet_featviz.runs.component_fit import check_foreground
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
 from mmdet_featviz.runs.run_folder import RunFolder
-from mmdet_featviz.runs.run_info import jsonable_dataset_meta
+from mmdet_featviz.runs.run_info import jsonable_dataset_meta, weights_checksum
 from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
 from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visualizer
 from mmdet_featviz.runs.writer import RunWriter
@@ -290,6 +290,8 @@ class FeatureVisualizer:
             working_dir=os.getcwd(),  # relative paths of images start here
             **info,
         )
+        if info.get('checkpoint'):
+            info['weights_crc32'] = weights_checksum(taps.model)
         if self.explanations is not None:
             info['explanations'] = dict(asdict(self.explanations), each_level=self._explain_each_level)
         self._in_run = in_run

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os.path as osp
+import zlib
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from mmdet_featviz.runs.storage import Storage
 from mmdet_featviz.visualization.style import Style
@@ -38,6 +41,8 @@ def check_same_settings(folder: str, before: dict, now: dict) -> None:
         if before.get(name) is not None and now.get(name) is not None:  # not every way to run names them
             old, new = (_whole_path(info[name], info.get('working_dir')) for info in (before, now))
             pairs[name] = (before[name], now[name]) if old != new else (None, None)
+    if before.get('weights_crc32') and now.get('weights_crc32'):  # a file of the same name may have been written anew
+        pairs['weights_crc32'] = before['weights_crc32'], now['weights_crc32']
     for name, (old, new) in pairs.items():
         if old != new:
             raise ValueError(
@@ -49,6 +54,15 @@ def check_same_settings(folder: str, before: dict, now: dict) -> None:
 def _whole_path(path: str, working_dir: str | None) -> str:
     """Return a path that does not depend on the working directory; a URL is returned unchanged."""
     return path if '://' in path else osp.realpath(osp.join(working_dir or '', path))
+
+
+def weights_checksum(model: nn.Module) -> str:
+    """Return the CRC-32 of all weights and buffers of a detector, as eight hexadecimal digits."""
+    checksum = 0
+    for tensor in model.state_dict().values():
+        if isinstance(tensor, Tensor):
+            checksum = zlib.crc32(tensor.detach().cpu().flatten().view(torch.uint8).numpy(), checksum)
+    return f'{checksum:08x}'
 
 
 def jsonable_dataset_meta(dataset_meta: dict | None) -> dict | None:

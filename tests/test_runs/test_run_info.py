@@ -1,5 +1,6 @@
 """run.json: the settings of a run, and its metrics."""
 
+import binascii
 import json
 from dataclasses import asdict
 
@@ -8,7 +9,13 @@ import pytest
 import torch
 from drawn_run import draw
 
-from mmdet_featviz.runs.run_info import check_same_settings, jsonable_dataset_meta, numeric_metrics, to_json
+from mmdet_featviz.runs.run_info import (
+    check_same_settings,
+    jsonable_dataset_meta,
+    numeric_metrics,
+    to_json,
+    weights_checksum,
+)
 from mmdet_featviz.visualization.style import Style
 
 
@@ -42,6 +49,20 @@ def test_a_run_of_another_checkpoint_or_config_is_not_resumed(tmp_path, name):
     check_same_settings('run', before, {**before, name: str(tmp_path / 'a.pth'), 'working_dir': '/'})
     with pytest.raises(ValueError, match=f"other settings \\({name} was 'a.pth' and is 'b.pth' now"):
         check_same_settings('run', before, {**before, name: 'b.pth'})
+
+
+def test_a_checkpoint_that_was_written_anew_is_another_one(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4).half())
+    values = b''.join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+    assert weights_checksum(model) == f'{binascii.crc32(values):08x}'
+    before = dict(style={}, checkpoint='a.pth', weights_crc32=weights_checksum(model))
+    with torch.no_grad():
+        model[0].bias[1] += 1e-6
+    now = dict(before, weights_crc32=weights_checksum(model))
+    with pytest.raises(ValueError, match='weights_crc32 was'):
+        check_same_settings('run', before, now)
+    check_same_settings('run', {**before, 'weights_crc32': None}, now)
 
 
 def test_options_that_only_one_version_knows_do_not_stop_a_resumed_run():
