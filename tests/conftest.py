@@ -393,6 +393,16 @@ def trained_project(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='session')
+def browser():
+    """One headless Chromium for all tests of pages."""
+    from page_driver import start_chromium
+
+    driver = start_chromium()
+    yield driver
+    driver.quit()
+
+
 def same_files(one, other):
     """Check that two runs wrote the same files, byte for byte, and the same manifest in any order."""
     assert pictures(one) == pictures(other)

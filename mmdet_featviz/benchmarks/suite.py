@@ -20,6 +20,7 @@ from mmdet_featviz.benchmarks.drawing import measure_drawing
 from mmdet_featviz.benchmarks.explaining import measure_explaining
 from mmdet_featviz.benchmarks.growth import measure_growth
 from mmdet_featviz.benchmarks.memory import measure_memory, run_child
+from mmdet_featviz.benchmarks.report_page import measure_page
 from mmdet_featviz.benchmarks.tables import print_results, print_table
 from mmdet_featviz.benchmarks.whole_test import measure_test
 from mmdet_featviz.version import __version__
@@ -30,6 +31,7 @@ PARTS = dict(
     memory=measure_memory,
     growth=measure_growth,
     explain=measure_explaining,
+    page=measure_page,
 )
 
 

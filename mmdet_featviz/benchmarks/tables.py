@@ -17,6 +17,9 @@ TARGETS = {  # ratio or megabytes: the bound, and whether values have to be abov
     'forward passes per second, D-RISE / plain loop': (0.9, True),
     'YOLOX-nano: peak with - without': (100, False),
     'ATSS-R50: peak with - without': (100, False),
+    'page: first image drawn, ms': (1000, False),
+    'page: frame while scrolling, median ms': (17, False),
+    'page: process of the tab after 200 images, MB': (500, False),
 }
 
 
@@ -44,6 +47,9 @@ def print_results(part: str, results: Mapping[str, Mapping[str, Any]]) -> None:
         ]
         print_table(f'{part}: megabytes', rows)
         print_table(f'{part}: threads and open files, before and after', results['left'].items())
+    elif 'figures' in results:
+        rows = [(name, f'{value:8.1f}', compare_with_target(name, value)) for name, value in results['figures'].items()]
+        print_table(part, rows)
     else:
         for name, series in results['milliseconds'].items():
             print_table(f'{part}: {name}, ms', [(size, f'{value:8.1f}') for size, value in series.items()])

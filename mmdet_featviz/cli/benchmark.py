@@ -9,6 +9,8 @@ Parts:
   growth  how the time grows with levels, channels and image size
   explain ten boxes of ATSS-R50 at 800x1333 explained by odam, compared with a plain test step; the forward passes per
           second of D-RISE, compared with a plain loop over batches
+  page    how fast the report page of a run opens, scrolls and turns in a headless Chromium, and the memory of its tab
+          (needs selenium and chromedriver; Linux only)
 
 The candidates of a comparison take turns in each round, and medians are printed. Run nothing else on the machine.
 """
@@ -43,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--batches', type=int, default=8, metavar='N', help='Batches per round, in test. Default: 8.')
     parser.add_argument(
-        '--memory-images', type=int, default=2000, metavar='N', help='Number of images, in memory. Default: 2000.'
+        '--memory-images',
+        type=int,
+        default=2000,
+        metavar='N',
+        help='Number of images, in memory and page. Default: 2000.',
     )
     parser.add_argument('--checkpoint', metavar='FILE', help='Weights of YOLOX-nano. Default: random ones.')
     parser.add_argument(

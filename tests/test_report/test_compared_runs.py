@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import run as run_command
-from page_driver import Page, start_chromium
+from page_driver import Page
 from report_pages import make_snapshot, random_values, read_data, read_tables, write_report, write_run
 
 from mmdet_featviz.evaluation.comparison_pictures import DIFFERENCE_COLORMAP
@@ -53,10 +53,8 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def page(runs):
-    browser = start_chromium()
-    yield Page(browser, write_report(runs[0], runs[1:], names=['Baseline', '<b>Ours</b>', '第三']))
-    browser.quit()
+def page(browser, runs):
+    return Page(browser, write_report(runs[0], runs[1:], names=['Baseline', '<b>Ours</b>', '第三']))
 
 
 def expected_difference(runs, image, number, is_common):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from page_driver import Page, start_chromium
+from page_driver import Page
 from report_pages import make_snapshot, random_values, read_data, write_report, write_run
 
 from mmdet_featviz.evaluation.detection_errors import find_errors
@@ -24,13 +24,6 @@ MISSED = Target(
     0, 7, 0, 'ground truth', (15.0, 8.0, 50.0, 48.0), 0, 0.05, 'score', (20.0, 10.0, 60.0, 50.0), 0.6, False
 )
 DRAWN = Target(0, 1, 0, 'drawn box', (60.0, 5.0, 125.0, 85.0), 1, 0.3, 'score', (58.0, 4.0, 126.0, 86.0), 0.9)
-
-
-@pytest.fixture(scope='module')
-def browser():
-    driver = start_chromium()
-    yield driver
-    driver.quit()
 
 
 def levels(*seeds):

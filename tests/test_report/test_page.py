@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import read
-from page_driver import Page, start_chromium
+from page_driver import Page
 from report_pages import (
     HOSTILE_NAMES,
     PLACEMENTS,
@@ -31,13 +31,6 @@ from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.colors import quantize, to_unit
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Views
-
-
-@pytest.fixture(scope='module')
-def browser():
-    driver = start_chromium()
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope='module')

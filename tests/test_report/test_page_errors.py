@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from error_runs import CLASSES, SIZE, count_types, make_record, read_rows, write_error_run
-from page_driver import Page, start_chromium
+from page_driver import Page
 from report_pages import make_snapshot, read_data, write_report, write_run
 
 from mmdet_featviz.evaluation.detection_errors import error_costs
@@ -18,13 +18,6 @@ SLIDE = (
     "const slider = document.getElementById('score'); slider.value = arguments[0];"
     "slider.dispatchEvent(new Event('input', { bubbles: true }));"
 )
-
-
-@pytest.fixture(scope='module')
-def browser():
-    driver = start_chromium()
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope='module')

@@ -1,30 +1,21 @@
 """A report page in a headless Chromium."""
 
 import base64
-import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from mmdet_featviz.benchmarks.chromium import start_chromium as start
+
 
 def start_chromium():
-    """Start a headless Chromium; skips the test, with the reason, if there is none."""
-    selenium = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
-    from selenium.webdriver.chrome.service import Service
-
-    browser = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-    driver = shutil.which('chromedriver')
-    if browser is None or driver is None:
-        pytest.skip('no Chromium with chromedriver (Debian: apt-get install chromium chromium-driver)')
-    options = selenium.ChromeOptions()
-    options.binary_location = browser
-    # Only pages of these tests are opened; containers have no sandbox and little shared memory.
-    for argument in ('--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--force-device-scale-factor=1'):
-        options.add_argument(argument)
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    return selenium.Chrome(options=options, service=Service(driver))
+    """Start a headless Chromium; skips the test, with the reason, if there is none. Tests use the fixture `browser`."""
+    try:
+        return start()
+    except (ImportError, FileNotFoundError) as error:
+        pytest.skip(str(error))
 
 
 class Page:
