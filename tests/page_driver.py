@@ -106,6 +106,18 @@ class Page:
         """Names of the images in the gallery."""
         return self.texts('#grid li span')
 
+    def download(self, folder, button, name):
+        """The file that the browser saves after a click on a button."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        behavior = dict(behavior='allow', downloadPath=str(folder))
+        self.browser.execute_cdp_cmd('Browser.setDownloadBehavior', behavior)
+        self.js('document.querySelector(arguments[0]).click()', button)
+        WebDriverWait(self.browser, 30, 0.05).until(lambda _: (folder / name).exists())
+        data = (folder / name).read_bytes()
+        (folder / name).unlink()
+        return data
+
     def errors(self):
         """Errors that the browser logged since the last call."""
         return [entry['message'] for entry in self.browser.get_log('browser') if entry['level'] == 'SEVERE']

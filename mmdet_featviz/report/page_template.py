@@ -15,6 +15,8 @@ SCRIPTS = (  # in the order in which the page loads them
     'errors.js',
     'error_orders.js',
     'box_outlines.js',
+    'label_places.js',
+    'box_labels.js',
     'counts.js',
     'changes.js',
     'marks.js',

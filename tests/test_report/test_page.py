@@ -154,13 +154,13 @@ def test_the_picture_on_screen_equals_the_hooks_overlay(page, run):
 def test_the_saved_picture_equals_the_hooks_overlay(page, run, tmp_path):
     page.open('image=street/1&level=neck_0&colormap=jet&alpha=0.4&pred=0&truth=0')
     page.wait("document.querySelector('.picture img').naturalWidth > 0")
-    data = download(page, tmp_path, '#save-png', '1.neck_0.png')
+    data = page.download(tmp_path, '#save-png', '1.neck_0.png')
     saved = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     expected = draw_with_hook(run, 1, 'neck_0', alpha=0.4)[0]
     assert saved.shape == expected.shape
     assert np.abs(saved.astype(int) - expected).mean() < 3
     page.press('p')
-    data = download(page, tmp_path, '#save-png', '1.neck_0.png')
+    data = page.download(tmp_path, '#save-png', '1.neck_0.png')
     with_boxes = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     changed = (with_boxes != saved).any(2)
     assert changed[29:32, 75:115].all()  # the upper side of the box of the dog
@@ -171,17 +171,18 @@ def test_the_saved_picture_equals_the_hooks_overlay(page, run, tmp_path):
 def test_a_picture_saved_as_svg_has_boxes_as_shapes_and_is_the_png(page, tmp_path):
     page.open('image=street/1&level=neck_0&alpha=0.4')
     page.wait("document.querySelector('.picture img').naturalWidth > 0")
-    png = download(page, tmp_path, '#save-png', '1.neck_0.png')
+    png = page.download(tmp_path, '#save-png', '1.neck_0.png')
     page.press('l')
-    without_labels = ElementTree.fromstring(download(page, tmp_path, '#save-svg', '1.neck_0.svg'))
+    without_labels = ElementTree.fromstring(page.download(tmp_path, '#save-svg', '1.neck_0.svg'))
     assert without_labels.find('.//{*}text') is None
     page.press('l')
-    svg = download(page, tmp_path, '#save-svg', '1.neck_0.svg')
+    svg = page.download(tmp_path, '#save-svg', '1.neck_0.svg')
     root = ElementTree.fromstring(svg)
     texts = root.findall('.//{*}text')
-    assert [text.text for text in texts] == ['cat', 'cat 0.45', '<b>dog</b> 0.90']
-    # 4 pixels above the lower side of a label of 16: below ground truth, above a prediction, but inside the picture.
-    assert [float(text.get('y')) for text in texts] == pytest.approx([50 + 12, 12, 30 - 4], abs=1e-3)
+    assert [text.text for text in texts] == ['<b>dog</b> 0.90', 'cat 0.45', 'cat']
+    # 4 pixels above the lower side of a label of 16: above the dog, whose wide label leaves the cats the space below
+    # the box, and inside it.
+    assert [float(text.get('y')) for text in texts] == pytest.approx([30 - 4, 56 + 12, 50 - 4], abs=1e-3)
     rects = [rect for rect in root.findall('.//{*}rect') if rect.get('fill') == 'none' and rect.get('stroke') != '#000']
     shown = [[float(rect.get(name)) for name in ('x', 'y', 'width', 'height')] for rect in rects]
     assert shown == [pytest.approx(box, abs=1e-3) for box in ([20, 10, 40, 40], [22, 12, 42, 44], [70, 30, 50, 50])]
@@ -503,19 +504,6 @@ def test_all_levels_have_boxes_and_color_bars_and_use_the_width(page, run):
     assert edges == [0, 1]
 
 
-def download(page, folder, button, name):
-    """The file that the browser saves after a click on a button."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    behavior = dict(behavior='allow', downloadPath=str(folder))
-    page.browser.execute_cdp_cmd('Browser.setDownloadBehavior', behavior)
-    page.js('document.querySelector(arguments[0]).click()', button)
-    WebDriverWait(page.browser, 30, 0.05).until(lambda _: (folder / name).exists())
-    data = (folder / name).read_bytes()
-    (folder / name).unlink()
-    return data
-
-
 def test_images_are_marked_and_the_selection_is_exported(browser, tmp_path):
     """The notes and names are such that a spreadsheet would run them, or take them apart."""
     keys = ['a/1', 'b,"x"', '=1+1', 'epoch_1/a/1']
@@ -533,12 +521,12 @@ def test_images_are_marked_and_the_selection_is_exported(browser, tmp_path):
     page.find('#marked').click()
     assert page.names() == ['b,"x"', '1']
     names = {}
-    exec(download(page, tmp_path, '#export-list', 'image_names.py'), names)
+    exec(page.download(tmp_path, '#export-list', 'image_names.py'), names)
     assert names['image_names'] == ['b,"x"', 'a/1']
     page.find('#marked').click()
     page.find('#direction').click()
     page.drag('score', 0.6)
-    table = download(page, tmp_path, '#export-table', 'images.csv').decode('utf-8-sig')
+    table = page.download(tmp_path, '#export-table', 'images.csv').decode('utf-8-sig')
     lines = list(csv.reader(io.StringIO(table, newline='')))
     assert lines[0] == ['image', 'marked', 'note', 'detections', 'best_score', 'lowest_score', 'ground_truth_boxes']
     found = {line[0]: line[1:] for line in lines[1:]}
@@ -546,7 +534,7 @@ def test_images_are_marked_and_the_selection_is_exported(browser, tmp_path):
     assert found['a/1'] == ['1', '', '1', '0.9', '0.9', '1']
     assert found["'=1+1"][0] == '0'
     names = {}
-    exec(download(page, tmp_path, '#export-list', 'image_names.py'), names)
+    exec(page.download(tmp_path, '#export-list', 'image_names.py'), names)
     assert sorted(names['image_names']) == sorted(['a/1', 'b,"x"', '=1+1', 'a/1'])  # as ends of paths, also of a/1 (2)
     page.open('image=a/1')
     page.press('m')

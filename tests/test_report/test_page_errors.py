@@ -1,16 +1,21 @@
 """Errors on the report page: filters, counts, orders, types of outlines, and the panel of a box."""
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
+import cv2
+import numpy as np
 import pytest
 from error_runs import CLASSES, SIZE, count_types, make_record, read_rows, write_error_run
 from page_driver import Page
 from report_pages import make_snapshot, read_data, write_report, write_run
 
 from mmdet_featviz.evaluation.detection_errors import error_costs
+from mmdet_featviz.evaluation.miss_mechanisms import MECHANISMS
 
 HOSTILE = '<img src=x onerror=alert(1)>'
 NAMES = 'f', 'a', 'c', 'b', 'e', HOSTILE
@@ -154,12 +159,36 @@ def test_the_table_counts_by_class_and_mechanism_and_shows_what_is_clicked(page,
         ]
         assert list(map(int, cells)) == expected
     worst = body[0][0]
-    page.js("document.querySelector('#error-tables tbody button').click()")
+    button = page.find('#error-tables tbody button')
+    button.send_keys('\n')
     page.wait("document.getElementById('type').value === 'missed'")
     assert page.js("return document.getElementById('class').value") == worst
     assert set(page.names()) == {
         name for name in NAMES if count_types(rows[name], score, **{'class': worst, 'type': 'missed'})['missed']
     }
+    assert page.js("return document.activeElement === document.querySelector('#error-tables tbody button')")
+    assert -1 <= page.js("return document.getElementById('viewer').getBoundingClientRect().top") < 100
+
+
+def test_a_clicked_number_opens_an_image_with_these_boxes(page, rows):
+    page.open('image=a')
+    page.find('#errors summary').click()
+    cells = [(m, s) for m in MECHANISMS for s in ('small', 'medium', 'large')]
+    images = {
+        cell: [n for n in NAMES if count_types(rows[n], mechanism=cell[0], size=cell[1])['missed']] for cell in cells
+    }
+    cell = next(cell for cell in cells if images[cell] and 'a' not in images[cell])
+    find = (
+        "[...document.querySelectorAll('#error-tables tr')].find(({ cells: [head] }) => "
+        'head.textContent === arguments[0])'
+    )
+    page.wait(find, cell[0].replace('_', ' '))
+    column = 1 + ('small', 'medium', 'large').index(cell[1])
+    page.js(f"{find}.cells[arguments[1]].querySelector('button').click()", cell[0].replace('_', ' '), column)
+    page.wait("document.getElementById('name').textContent === arguments[0]", images[cell][0])
+    assert page.names() == images[cell]
+    page.browser.back()
+    page.wait("document.getElementById('name').textContent === 'a'")
     assert page.errors() == []
 
 
@@ -297,18 +326,33 @@ def read_data_of(page):
 
 def test_exported_counts_follow_the_filters(page, rows, tmp_path):
     page.open('type=missed&sort=name')
-    behavior = dict(behavior='allow', downloadPath=str(tmp_path))
-    page.browser.execute_cdp_cmd('Browser.setDownloadBehavior', behavior)
-    page.find('#export-table').click()
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(None, 20, 0.05).until(lambda _: (tmp_path / 'images.csv').exists())
-    with open(tmp_path / 'images.csv', encoding='utf-8-sig', newline='') as file:
-        table = list(csv.DictReader(file))
+    table = list(
+        csv.DictReader(io.StringIO(page.download(tmp_path, '#export-table', 'images.csv').decode('utf-8-sig')))
+    )
     assert {row['image']: int(row['missed']) for row in table} == {
         name: count_types(rows[name])['missed'] for name in NAMES if count_types(rows[name])['missed']
     }
     assert {row['false'] for row in table} == {'0'}
+
+
+def test_saved_pictures_have_the_letters_of_the_types(page, tmp_path):
+    page.open('image=f&labels=0')
+    outlines = page.js(
+        "return [...document.querySelectorAll('#pictures .box')].filter(({ offsetWidth }) => offsetWidth).map((box) => "
+        "[box.querySelector('b').textContent, getComputedStyle(box).getPropertyValue('--color')])"
+    )
+    letters = [(letters, color) for letters, color in outlines if letters]
+    assert len({text for text, _ in letters}) > 2
+    root = ElementTree.fromstring(page.download(tmp_path, '#save-svg', 'f.neck_0.svg'))
+    shapes = list(root.find('{*}svg'))
+    texts = [number for number, shape in enumerate(shapes) if shape.tag.endswith('text')]
+    assert sorted((shapes[n].text, shapes[n - 1].get('fill')) for n in texts) == sorted(letters)
+    png = page.download(tmp_path, '#save-png', 'f.neck_0.png')
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    for n in texts:  # each letter stands on its color, which an opaque corner of what it stands on shows
+        x, y = (int(float(shapes[n - 1].get(side))) + 1 for side in ('x', 'y'))
+        color = [int(shapes[n - 1].get('fill')[place : place + 2], 16) for place in (5, 3, 1)]
+        assert picture[y + 1, x + 1].tolist() == color
 
 
 def test_predictions_below_the_score_of_the_metric_have_no_type(page, rows, run):

@@ -41,7 +41,9 @@ const boxOutlines = (() => {
     box.classList.toggle('low', bottom > 0.94 * height);
     box.dataset.name = name;
     box.dataset.score = score === null ? '' : score;
-    box.append(dom.element('span', '', score === null ? name : `${name} ${score.toFixed(2)}`));
+    const text = dom.element('span', '', name);
+    if (score !== null) text.append(dom.element('i', '', ` ${score.toFixed(2)}`));
+    box.append(text);
     if (error) setError(box, error);
     return box;
   }
@@ -92,11 +94,22 @@ const boxOutlines = (() => {
     return made;
   }
 
+  const scoreOf = ({ dataset: { score } }) => (score === '' ? -1 : Number(score));
+
+  /** Outlines by descending score, ground truth last. */
+  const byScore = (outlines) => [...outlines].sort((a, b) => scoreOf(b) - scoreOf(a));
+
+  /** The texts of an outline: the letters of its type, '' without any, and its labels, from the longest to the shortest. */
+  function textsOf({ dataset: { name, score, type } }) {
+    const { letters = '' } = TYPES[type] || {};
+    return { letters, labels: score === '' ? [name] : [`${name} ${Number(score).toFixed(2)}`, name] };
+  }
+
   /** The dashes and the width of an outline in a picture file, for lines of this width. */
   function lineOf({ classList, dataset: { type } }, width) {
     const { dashes = [], width: wide = width } = TYPES[type] || { dashes: classList.contains('truth') ? [3, 2] : [] };
     return { dashes: dashes.map((length) => length * width), width: wide };
   }
 
-  return { boxOf, dress, lineOf, make, sample };
+  return { boxOf, byScore, dress, lineOf, make, sample, textsOf };
 })();

@@ -68,6 +68,7 @@ const boxPanel = (() => {
     place.hidden = !parts.length;
     const buttons = () => place.querySelectorAll('button');
     dom.keepFocus(place, () => place.replaceChildren(...parts), (number) => buttons()[number] || buttons()[0]);
+    boxLabels.place(); // the candidate has one
   }
 
   function partOf(side, index) {

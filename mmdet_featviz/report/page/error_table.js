@@ -55,7 +55,8 @@ const errorTable = (() => {
     const reasons = tableOf('Missed objects by mechanism and size', ['mechanism', ...sizes, 'all'],
       mechanisms.map((mechanism) => [mechanism.replace('_', ' '), ...[...sizes, ''].map((size) =>
         button(numberOf(mechanism, size), { type: 'missed', mechanism, size: size || chosen.size }))]));
-    dom.find('error-tables').replaceChildren(table, reasons);
+    const place = dom.find('error-tables');
+    dom.keepFocus(place, () => place.replaceChildren(table, reasons), (number) => place.querySelectorAll('button')[number]);
   }
 
   function cellsOf(counted, order, filter) {

@@ -49,6 +49,7 @@ const imageView = (() => {
     if (!chosen.all && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
     if (!chosen.all) pictures.forEach(hover.connect);
     boxPanel.watch(large(), shot.sides);
+    boxLabels.watch(large());
     dress(chosen);
     return large();
   }
@@ -93,6 +94,7 @@ const imageView = (() => {
     place.dataset.painted = 0;
     dom.find('notes').textContent = '';
     typeLegend.show([]);
+    boxLabels.watch([]);
     explanations.clear();
   }
 

@@ -41,7 +41,7 @@ const featviz = (() => {
     const explain = (why) => set({ why, all: false });
     explanations.start(explain);
     boxPanel.start(run, explain);
-    errorTable.start(run, (filter) => set({ mechanism: '', ...filter }));
+    errorTable.start(run, showBoxes);
     typeLegend.start((type) => set({ type }));
     readout.start(boxPanel.select);
     strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
@@ -90,6 +90,13 @@ const featviz = (() => {
   function directionOf({ sort, down }) {
     const { down: usual } = sort !== undefined && sort !== chosen.sort && down === undefined ? orderOf(sort) : {};
     return usual === undefined ? {} : { down: usual };
+  }
+
+  /** Show the boxes that fit these filters: in the image on view, or in the first one that has some. */
+  function showBoxes(filters) {
+    set({ mechanism: '', ...filters });
+    if (gallery.first() && !gallery.listed().includes(image)) set({ image: gallery.first().key }, true);
+    dom.find('viewer').scrollIntoView(); // the tables fill the screen
   }
 
   /** Turn a setting on or off. */

@@ -2,12 +2,14 @@
 
 /*
  * Picture file: the large pictures on view as one file, with the image, the heat and the boxes as they are shown: as PNG,
- * or as SVG, where outlines and labels are shapes and text over an embedded PNG.
+ * or as SVG, where outlines, labels and letters are shapes and text over an embedded PNG.
  */
 const pictureFile = (() => {
   const GAP = 8; // between the pictures of runs, in pixels
   const LINE = 2; // width of an outline
-  const LABEL = { height: 16, margin: 4, color: '#fff', background: '#000', opacity: 0.72 };
+  const HEIGHT = 16; // of a label
+  const MARGIN = 4; // beside its text
+  const LABEL = { color: '#fff', background: '#000', opacity: 0.72 };
   const FONT = { family: 'system-ui, sans-serif', size: 12 };
   const SVG = 'http://www.w3.org/2000/svg';
   const XLINK = 'http://www.w3.org/1999/xlink';
@@ -46,56 +48,72 @@ const pictureFile = (() => {
     context.restore();
   }
 
-  /** The outlines on view of a picture as shapes: { lines, rect, text, label }, see shapeOf(). */
+  /** The outlines on view of a picture as shapes: `lines` as lineOf() returns them, and `texts` as textsOf() does. */
   function shapesOf({ boxes }, size, { labels }) {
-    return boxes.filter((box) => box.offsetWidth > 0).map((box) => shapeOf(box, size, labels));
+    const outlines = boxes.filter((box) => box.offsetWidth > 0);
+    return {
+      lines: outlines.flatMap((outline) => linesOf(outline, size)),
+      texts: textsOf(boxOutlines.byScore(outlines), size, labels),
+    };
   }
 
-  /**
-   * An outline as shapes.
-   *
-   * @returns { lines, rect, text, label }: the lines along `rect`, as { color, width, dashes }; the text, which may be
-   *   empty, and `label`, what it stands on. Both rectangles are [left, top, width, height]
-   */
-  function shapeOf(box, [width, height], hasLabel) {
-    const { style } = box;
-    const isTruth = box.classList.contains('truth');
+  /** The place of an outline in the file: [left, top, width, height]. */
+  function rectOf({ style }, [width, height]) {
     const [left, across] = [style.left, style.width].map((text) => parseFloat(text) / 100 * width);
     const [top, down] = [style.top, style.height].map((text) => parseFloat(text) / 100 * height);
-    const line = boxOutlines.lineOf(box, LINE);
-    const lines = [
-      { color: '#000', width: line.width + 2, dashes: [] },
-      { color: style.getPropertyValue('--color'), ...line },
-    ];
-    const text = hasLabel ? box.querySelector('span').textContent : '';
-    const wide = ruler.measureText(text).width + 2 * LABEL.margin;
-    const x = Math.max(0, Math.min(left, width - wide));
-    const y = Math.min(height, Math.max(LABEL.height, isTruth ? top + down + LABEL.height : top)) - LABEL.height;
-    return { lines, rect: [left, top, across, down], text, label: [x, y, wide, LABEL.height] };
+    return [left, top, across, down];
   }
 
+  /** The lines of an outline: { rect, color, width, dashes }. */
+  function linesOf(outline, size) {
+    const rect = rectOf(outline, size);
+    const line = boxOutlines.lineOf(outline, LINE);
+    return [
+      { rect, color: '#000', width: line.width + 2, dashes: [] },
+      { rect, color: outline.style.getPropertyValue('--color'), ...line },
+    ];
+  }
+
+  const extentOf = (text) => [ruler.measureText(text).width + 2 * MARGIN, HEIGHT];
+
+  /** The letters and labels at outlines: { text, rect, look }, where `rect` is what the text stands on. */
+  function textsOf(outlines, size, hasLabels) {
+    const items = outlines.map((outline) => {
+      const { letters, labels } = boxOutlines.textsOf(outline);
+      const [left, top, width, height] = rectOf(outline, size);
+      return { box: [left, top, left + width, top + height], letters, labels: hasLabels ? labels : [] };
+    });
+    const places = labelPlaces.place(items.map(({ box, letters, labels }) => (
+      { box, letters: letters && extentOf(letters), labels: labels.map(extentOf) })), size);
+    const textAt = (text, { left, top, right, bottom }, look) => ({ text, rect: [left, top, right - left, bottom - top], look });
+    return places.flatMap(({ letters, label, choice }, number) => [
+      letters && textAt(items[number].letters, letters, lettersLook(outlines[number])),
+      label && textAt(items[number].labels[choice], label, LABEL),
+    ].filter(Boolean));
+  }
+
+  const lettersLook = ({ style }) => ({ color: '#000', background: style.getPropertyValue('--color'), opacity: 1 });
+
   /** Draw the shapes of a picture on a canvas. */
-  function drawShapes(context, shapes, left, size) {
+  function drawShapes(context, { lines, texts }, left, size) {
     context.save();
     context.translate(left, 0);
     context.beginPath();
     context.rect(0, 0, ...size);
     context.clip();
-    shapes.forEach(({ lines, rect, text, label }) => {
-      lines.forEach(({ color, width, dashes }) => {
-        context.setLineDash(dashes);
-        context.strokeStyle = color;
-        context.lineWidth = width;
-        context.strokeRect(...rect);
-      });
-      if (!text) return;
-      const [x, y] = label;
-      context.globalAlpha = LABEL.opacity;
-      context.fillStyle = LABEL.background;
-      context.fillRect(...label);
+    lines.forEach(({ rect, color, width, dashes }) => {
+      context.setLineDash(dashes);
+      context.strokeStyle = color;
+      context.lineWidth = width;
+      context.strokeRect(...rect);
+    });
+    texts.forEach(({ text, rect, look }) => {
+      context.globalAlpha = look.opacity;
+      context.fillStyle = look.background;
+      context.fillRect(...rect);
       context.globalAlpha = 1;
-      context.fillStyle = LABEL.color;
-      context.fillText(text, x + LABEL.margin, y + LABEL.height - 1);
+      context.fillStyle = look.color;
+      context.fillText(text, rect[0] + MARGIN, rect[1] + HEIGHT - 1);
     });
     context.restore();
   }
@@ -111,25 +129,23 @@ const pictureFile = (() => {
   const svgRect = ([x, y, width, height], attributes) => svg('rect', { x, y, width, height, ...attributes });
 
   /** The shapes of a picture as an SVG element, which cuts them off at its sides. */
-  function svgOf(shapes, x, [width, height]) {
-    return svg('svg', { x, width, height, overflow: 'hidden' }, ...shapes.flatMap(({ lines, rect, text, label }) => [
-      ...lines.map((line) => svgRect(rect, {
-        fill: 'none',
-        stroke: line.color,
-        'stroke-width': line.width,
-        'stroke-dasharray': line.dashes.length ? line.dashes.join(' ') : undefined,
-      })),
-      ...(text ? [svgRect(label, { fill: LABEL.background, 'fill-opacity': LABEL.opacity }), svgText(text, label)] : []),
-    ]));
+  function svgOf({ lines, texts }, x, [width, height]) {
+    return svg('svg', { x, width, height, overflow: 'hidden' }, ...lines.map((line) => svgRect(line.rect, {
+      fill: 'none',
+      stroke: line.color,
+      'stroke-width': line.width,
+      'stroke-dasharray': line.dashes.length ? line.dashes.join(' ') : undefined,
+    })), ...texts.flatMap(({ text, rect, look }) =>
+      [svgRect(rect, { fill: look.background, 'fill-opacity': look.opacity }), svgText(text, rect, look)]));
   }
 
-  function svgText(text, [x, y, width]) {
+  function svgText(text, [x, y, width], { color }) {
     return svg('text', {
-      x: x + LABEL.margin,
-      y: y + LABEL.height - 4, // the baseline
-      textLength: width - 2 * LABEL.margin, // fonts differ
+      x: x + MARGIN,
+      y: y + HEIGHT - 4, // the baseline
+      textLength: width - 2 * MARGIN, // fonts differ
       lengthAdjust: 'spacingAndGlyphs',
-      fill: LABEL.color,
+      fill: color,
       'font-family': FONT.family,
       'font-size': FONT.size,
     }, text);

@@ -60,6 +60,7 @@ const zoom = (() => {
       frame.classList.toggle('zoomed', view.scale > 1);
       stage.classList.toggle('sharp', view.scale * frame.clientWidth / size[0] >= SHARP);
     });
+    boxLabels.place();
     output.textContent = `${view.scale.toFixed(1)} ×`;
   }
 
