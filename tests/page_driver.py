@@ -102,6 +102,15 @@ class Page:
         """Picture of an element on the screen: (height, width, 3), BGR."""
         return cv2.imdecode(np.frombuffer(self.find(selector).screenshot_as_png, np.uint8), cv2.IMREAD_COLOR)
 
+    def too_wide(self):
+        """How far one has to scroll sideways, in pixels, and the elements that reach beyond the window."""
+        return self.js(
+            'const { scrollWidth, clientWidth } = document.documentElement;'
+            "return [scrollWidth - clientWidth, [...document.body.querySelectorAll('*')].filter((one) => "
+            'one.getBoundingClientRect().right > clientWidth + 0.5 '
+            "&& !one.parentElement.closest('.scroll, .picture, #strip, #grid')).map((one) => one.outerHTML)]"
+        )
+
     def names(self):
         """Names of the images in the gallery."""
         return self.texts('#grid li span')

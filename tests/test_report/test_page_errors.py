@@ -360,7 +360,14 @@ def test_predictions_below_the_score_of_the_metric_have_no_type(page, rows, run)
     boxes = read_data(run[0], '000000')['sides'][0]
     below = sum(error is None for error in boxes['errors'])
     assert below
-    assert f'{below} prediction{"s" * (below > 1)} without a type' in page.text('#types')
+    words = f'{below} prediction{"s" * (below > 1)} without a type: below the score threshold of errors'
+    assert words in page.text('#types')
+    (left, top, right, bottom), *_ = (
+        box[:4] for box, error in zip(boxes['boxes'], boxes['errors']) if error is None and box[5] is not None
+    )
+    click_at(page, (left + right) / 2 / SIZE[1], (top + bottom) / 2 / SIZE[0])
+    words = panel(page)[1]['type']
+    assert words == 'none: below the score threshold of errors'
     assert shown(page) == len(boxes['boxes'])
     page.choose('size', 'large')
     assert shown(page) < len(boxes['boxes']) - below
@@ -383,7 +390,8 @@ def test_a_small_screen_and_hostile_names(page, rows):
     page.find('#errors summary').click()
     click_on(page, next(row for row in rows[HOSTILE] if row['type'] == 'missed'))
     assert panel(page)[0].endswith('ground truth')
-    assert page.js('return document.documentElement.scrollWidth') <= 375
+    page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.too_wide() == [0, []]
     assert HOSTILE in page.text('#error-tables')
     assert page.js("return document.querySelectorAll('img[src=x]').length") == 0
     assert page.errors() == []

@@ -1,7 +1,7 @@
 'use strict';
 
 /*
- * Box panel: what is known of the box at the mark, see readout.js: its type, match, mechanism, contrasts and explanation.
+ * Box panel: what is known of the box at the mark, see readout.js: its type, if it has one, match, mechanism, contrasts and explanation.
  * Of several boxes the smallest; with two runs, one of each. The box it is matched with and the candidate are marked in
  * the picture.
  */
@@ -40,14 +40,13 @@ const boxPanel = (() => {
 
   const hasErrors = (side) => Boolean(sides[side] && sides[side].errors);
 
-  /** Index of the smallest box on view that contains a point and has a known error; null without one. */
+  /** Index of the smallest box on view that contains a point; null without one. */
   function boxAt(side, x, y) {
-    const { boxes, errors: known } = sides[side];
+    const { boxes } = sides[side];
     const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
     const hits = boxes.map((_, place) => place).filter((place) => {
       const [left, top, right, bottom] = boxes[place];
-      return known[place] && pictures[side].boxes[place].offsetWidth > 0
-        && x >= left && x < right && y >= top && y < bottom;
+      return pictures[side].boxes[place].offsetWidth > 0 && x >= left && x < right && y >= top && y < bottom;
     });
     return hits.length ? hits.reduce((best, one) => (area(boxes[one]) < area(boxes[best]) ? one : best)) : null;
   }
@@ -75,7 +74,6 @@ const boxPanel = (() => {
     const picture = pictures[side];
     const row = sides[side].boxes[index];
     const error = sides[side].errors[index];
-    const type = errors.typeOf(boxOutlines.boxOf(picture.boxes[index]), score);
     picture.boxes[index].classList.add('selected');
     const facts = dom.element('dl');
     const add = (term, ...contents) => {
@@ -83,6 +81,20 @@ const boxPanel = (() => {
       text.append(...contents);
       facts.append(dom.element('dt', '', term), text);
     };
+    if (error) addError(add, side, index);
+    else add('type', `none: ${row[5] === null ? 'the evaluation did not count it' : errors.UNTYPED}`);
+    if (side === 0) explanationsOf(index).forEach((one) => add('explanation', explanationButton(one)));
+    const part = dom.element('div');
+    part.append(dom.element('h3', '', `${picture.letter && `${picture.letter}: `}${nameOf(side, row)}`), facts);
+    if (error && error.contrasts && Object.keys(error.contrasts).length) part.append(contrastTable(side, error));
+    return part;
+  }
+
+  /** Add what the evaluation found out about a box to its facts. */
+  function addError(add, side, index) {
+    const picture = pictures[side];
+    const error = sides[side].errors[index];
+    const type = errors.typeOf(boxOutlines.boxOf(picture.boxes[index]), score);
     const isLost = type === 'missed' && error.finder !== null && error.finder !== undefined; // below the lowest score
     add('type', `${type}: ${isLost ? `its prediction, ${error.finder.toFixed(2)}, is below the lowest score` : errors.MEANINGS[type]}`);
     if (error.match !== null && !isLost) {
@@ -93,11 +105,6 @@ const boxPanel = (() => {
     }
     add('size', error.size);
     if (type === 'missed' && error.mechanism) addMechanism(add, side, error);
-    if (side === 0) explanationsOf(index).forEach((one) => add('explanation', explanationButton(one)));
-    const part = dom.element('div');
-    part.append(dom.element('h3', '', `${picture.letter && `${picture.letter}: `}${nameOf(side, row)}`), facts);
-    if (error.contrasts && Object.keys(error.contrasts).length) part.append(contrastTable(side, error));
-    return part;
   }
 
   const classOf = (side, label) => (run.classes[side][label] === undefined ? String(label) : run.classes[side][label]);

@@ -40,14 +40,14 @@ const changes = (() => {
         id: `${finder ? 'gained' : 'lost'}-${dom.letter(other).toLowerCase()}`,
         label: `found by ${found}, missed by ${missed}`,
         of: (image, chosen) => lost(image, chosen, finder, loser),
-        settings,
+        settings, down: true,
         meaning: `Number of ground-truth objects that ${found} found and ${missed} missed, ${from}`,
       };
     };
     const others = run.runs.map((_, number) => number).slice(1);
     return [
       {
-        id: 'changed', label: 'objects that changed', of: changed, settings,
+        id: 'changed', label: 'objects that changed', of: changed, settings, down: true,
         meaning: `Number of ground-truth objects that some runs found and others missed, ${from}`,
       },
       ...others.flatMap((other) => [ofPair(0, other, other), ofPair(other, 0, other)]),

@@ -30,6 +30,7 @@ const errors = (() => {
     background: 'no candidate on it reaches the score',
     suppressed: 'a candidate of its class reaches the score, but another box removed it, or it was matched with another object',
   };
+  const UNTYPED = 'below the score threshold of errors'; // predictions that the metric did not judge
   let names = null; // lists of the names of types, sizes and mechanisms; null for a run without errors
   let classes = []; // names, by label
   const read = new WeakMap(); // rows of a pass: its boxes
@@ -139,6 +140,6 @@ const errors = (() => {
   }
 
   return {
-    MEANINGS, MECHANISMS, areFiltered, areKnown, averagePrecision, boxesOf, choices, count, falseOf, fits, start, typeOf,
+    MEANINGS, MECHANISMS, UNTYPED, areFiltered, areKnown, averagePrecision, boxesOf, choices, count, falseOf, fits, start, typeOf,
   };
 })();

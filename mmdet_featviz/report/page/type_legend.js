@@ -35,7 +35,7 @@ const typeLegend = (() => {
   /** Words on predictions that are shown and have no type. */
   function unknown(boxes, { score }) {
     const number = boxes.filter((box) => !boxOutlines.boxOf(box) && box.dataset.score !== '' && Number(box.dataset.score) >= score).length;
-    return number ? [dom.element('span', '', `${dom.count(number, 'prediction')} without a type: below the score of the error metric`)] : [];
+    return number ? [dom.element('span', '', `${dom.count(number, 'prediction')} without a type: ${errors.UNTYPED}`)] : [];
   }
 
   return { show, start };
