@@ -91,6 +91,33 @@ def test_ranges_are_those_of_the_hook(page, run, normalize):
         assert np.abs(page.pixels()[..., :3].astype(int) - expected)[placement.seen].max() <= 1
 
 
+def test_ranges_without_the_border_and_of_maps_that_are_not_finite(browser, tmp_path):
+    """Hot cells at the sides, which the border leaves out, and some that are not finite."""
+    fixed, snapshots = (-1.5, 6.0), []
+    placements = [PLACEMENTS[name] for name in ('scaled', 'cut off', 'turned')]
+    for number, placement in enumerate(placements):
+        values = random_values(*(side // 8 for side in placement.input_size), number)
+        values[:, 0] += 30
+        values[2, 1], values[3, 4], values[1, 5] = np.nan, np.inf, -np.inf
+        one = make_snapshot(
+            f'street/{number}', tmp_path / f'{number}.png', levels=[Level('neck', 0, 4, (8.0, 8.0), values)]
+        )
+        snapshots.append(Snapshot(**{**vars(one), 'placement': placement}))
+    run = write_run(tmp_path / 'run', snapshots, normalize=fixed, border=1, percentiles=(5.0, 95.0))
+    page = Page(browser, write_report(run))
+    for number, placement in enumerate(placements):
+        spans = []
+        for normalize, bound in ((fixed, 1), ('image', 2), ('percentile', 2), ('max', 2)):
+            choice = normalize if isinstance(normalize, str) else 'fixed'
+            page.open(f'image=street/{number}&colormap=gray&range={choice}')
+            style = dict(normalize=normalize, border=1, percentiles=(5.0, 95.0), colormap='gray')
+            expected = draw_with_hook(run, number, 'neck_0', **style)[1]
+            assert np.abs(page.pixels()[..., :3].astype(int) - expected)[placement.seen].max() <= bound
+            spans.append(tuple(page.texts('.legend span')))
+        assert len(set(spans)) == 4
+    assert page.errors() == []
+
+
 @pytest.mark.parametrize('limits', [(2.0, 2.1), (-1e-3, 1e-3), (0.0, 1e38), (-3e38, 3e38)])
 def test_a_narrow_or_huge_range_is_drawn_as_the_hook_draws_it(browser, tmp_path, limits):
     """With values far outside it, and some that are not finite, at 0.01 gray levels and less per 8-bit step."""
