@@ -1,6 +1,8 @@
 """A report page in a headless Chromium."""
 
 import base64
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -110,6 +112,32 @@ class Page:
             'one.getBoundingClientRect().right > clientWidth + 0.5 '
             "&& !one.parentElement.closest('.scroll, .picture, #strip, #grid')).map((one) => one.outerHTML)]"
         )
+
+    def open_details(self):
+        """Show all that is folded up."""
+        self.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+
+    @contextmanager
+    def color_scheme(self, scheme):
+        """Let the user prefer this scheme, ``light`` or ``dark``, for a while."""
+        features = [dict(name='prefers-color-scheme', value=scheme)]
+        self.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=features))
+        try:
+            yield
+        finally:
+            self.browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+
+    def barriers(self):
+        """What axe-core finds against the rules of WCAG and good practice: (rule, elements)."""
+        package = find_spec('axe_playwright_python')
+        if package is None:
+            pytest.skip('axe-playwright-python, which has axe-core, is not installed')
+        self.js((Path(package.submodule_search_locations[0]) / 'axe.min.js').read_text(encoding='utf-8'))
+        found = self.browser.execute_async_script(
+            'axe.run().then(arguments[0], (error) => arguments[0](String(error)))'
+        )
+        assert len(found['passes']) > 20
+        return [(one['id'], [node['html'] for node in one['nodes']]) for one in found['violations']]
 
     def names(self):
         """Names of the images in the gallery."""

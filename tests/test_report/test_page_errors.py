@@ -390,22 +390,52 @@ def test_a_small_screen_and_hostile_names(page, rows):
     page.find('#errors summary').click()
     click_on(page, next(row for row in rows[HOSTILE] if row['type'] == 'missed'))
     assert panel(page)[0].endswith('ground truth')
-    page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.open_details()
     assert page.too_wide() == [0, []]
     assert HOSTILE in page.text('#error-tables')
     assert page.js("return document.querySelectorAll('img[src=x]').length") == 0
     assert page.errors() == []
 
 
-def test_each_of_two_runs_tells_of_its_own_box(browser, tmp_path):
-    runs = [write_error_run(tmp_path / name, ('a', 'b'))[0] for name in ('run', 'other')]
-    page = Page(browser, write_report(runs[0], runs[1:])).open('image=a&difference=1')
+@pytest.fixture(scope='module')
+def two_runs(browser, tmp_path_factory):
+    """A page of two runs with errors."""
+    folder = tmp_path_factory.mktemp('two')
+    runs = [write_error_run(folder / name, ('a', 'b'))[0] for name in ('run', 'other')]
+    return Page(browser, write_report(runs[0], runs[1:]))
+
+
+def click_on_first(page, kind):
+    """Click on the first box of a type in the large pictures."""
     corners = page.js(
-        "const { left, top, width, height } = document.querySelector('#pictures .box.truth').style;"
-        'return [left, top, width, height].map(parseFloat)'
+        'const { left, top, width, height } = document.querySelector(arguments[0]).style;'
+        'return [left, top, width, height].map(parseFloat)',
+        f'#pictures .box[data-type={kind}]',
     )
     click_at(page, (corners[0] + corners[2] / 2) / 100, (corners[1] + corners[3] / 2) / 100)
+
+
+def test_each_of_two_runs_tells_of_its_own_box(two_runs):
+    page = two_runs.open('image=a&difference=1')
+    click_on_first(page, 'found')
     titles = page.texts('#box h3')
     assert [title[:3] for title in titles] == ['A: ', 'B: ']
     assert titles[0][3:] == titles[1][3:]
     assert page.errors() == []
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('width', [1440, 375])
+def test_axe_finds_no_barrier_with_errors_and_two_runs(two_runs, width, scheme):
+    page = two_runs
+    with page.color_scheme(scheme):
+        page.open('image=a&difference=1&type=missed', (width, 900))
+        page.open_details()
+        click_on_first(page, 'missed')
+        assert (
+            page.js("return ['box', 'values', 'types', 'filters'].some((id) => document.getElementById(id).hidden)")
+            is False
+        )
+        page.wait("document.querySelectorAll('#error-tables table').length === 2")
+        assert page.barriers() == []
+        assert page.too_wide() == [0, []]

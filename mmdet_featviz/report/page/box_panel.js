@@ -149,6 +149,7 @@ const boxPanel = (() => {
     const table = dom.element('table');
     const body = dom.element('tbody');
     const hasMeans = side === 0;
+    const { letter } = pictures[side];
     const text = (value) => (value === null || value === undefined ? '–' : dom.short(value));
     table.append(dom.element('caption', '', 'Contrast by level'));
     table.createTHead().append(lineOf('td', ['', 'this object', ...(hasMeans ? [`found ${size}`, `missed ${size}`] : [])]));
@@ -162,7 +163,7 @@ const boxPanel = (() => {
     const region = dom.element('div', 'scroll');
     region.tabIndex = 0;
     region.setAttribute('role', 'region');
-    region.setAttribute('aria-label', 'Contrast by level');
+    region.setAttribute('aria-label', `Contrast by level${letter && ` in ${letter}`}`);
     region.append(table);
     return region;
   }
