@@ -187,6 +187,9 @@ def test_a_clicked_number_opens_an_image_with_these_boxes(page, rows):
     page.js(f"{find}.cells[arguments[1]].querySelector('button').click()", cell[0].replace('_', ' '), column)
     page.wait("document.getElementById('name').textContent === arguments[0]", images[cell][0])
     assert page.names() == images[cell]
+    assert page.texts('#grid li small') == [
+        f'{count_types(rows[name], mechanism=cell[0], size=cell[1])["missed"]} missed' for name in images[cell]
+    ]
     page.browser.back()
     page.wait("document.getElementById('name').textContent === 'a'")
     assert page.errors() == []

@@ -50,8 +50,7 @@ const errors = (() => {
     const kinds = types.filter((type) => !isObject(type) && !NOT_FALSE.includes(type));
     const of = (list) => [['', 'all'], ...list.map((name) => [name, name.replace('_', ' ')])];
     return {
-      type: run.errors ? [['', 'all'], ['missed', 'missed objects'], ['found', 'found objects'], ['true', 'true predictions'],
-        ['false', 'false predictions'], ...kinds.map((type) => [type, `false: ${type}`])] : [['', 'all']],
+      type: run.errors ? [...of(['missed', 'found', 'true']), ['false', 'all false'], ...kinds.map((type) => [type, type])] : of([]),
       size: of(sizes),
       mechanism: of(mechanisms),
     };

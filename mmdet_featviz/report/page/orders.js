@@ -83,9 +83,13 @@ const orders = (() => {
     });
   }
 
-  /** The text below the name of an image: the figure that it is sorted by. */
+  /** The text below the name of an image: the figure that it is sorted by; without one, how many boxes it lists. */
   function caption({ id, of: figureOf, percent, noun }, image, chosen) {
-    if (id === 'run' || id === 'name') return dom.count(counts.of(image, chosen).detections, 'detection');
+    if (id === 'run' || id === 'name') {
+      const { detections, truth } = counts.of(image, chosen);
+      const type = chosen.type || (chosen.mechanism && 'missed');
+      return type ? `${detections + truth} ${type}` : dom.count(detections, 'detection');
+    }
     const figure = figureOf(image, chosen);
     if (figure === null) return '–';
     if (noun) return `${figure} ${noun}`;
