@@ -10,6 +10,8 @@ from typing import Any
 PAGE_FOLDER = Path(__file__).parent / 'page'
 SCRIPTS = (  # in the order in which the page loads them
     'dom.js',
+    'tables.js',
+    'scores.js',
     'heat.js',
     'store.js',
     'errors.js',

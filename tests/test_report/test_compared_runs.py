@@ -90,7 +90,7 @@ def test_three_runs_side_by_side(page, runs):
     ranges = [float(text) for text in page.texts('#pictures .legend span')]
     assert ranges[:2] == ranges[2:4] == ranges[4:]  # one config and reduction: a common range
     page.find('#pictures .picture').click()
-    assert page.texts('#values thead td') == ['', 'A', 'B', 'C']
+    assert page.texts('#values thead th') == ['A', 'B', 'C']
     page.open('image=0&level=neck_0&all=1', (375, 900))
     assert page.js('return document.documentElement.scrollWidth') <= 375
     assert page.texts('#pictures .match:first-child strong') == ['A: neck_0', 'B: fpn_0', 'C: neck_0']

@@ -1155,7 +1155,7 @@ def test_two_runs_on_one_range_or_each_on_its_own(browser, tmp_path, reductions)
     page.find('#common').click()
     check_ranges(page, a, b, not is_common)
     page.find('#pictures .picture').click()
-    assert page.texts('#values thead td') == ['', 'A', 'B']
+    assert page.texts('#values thead th') == ['A', 'B']
     (level, *texts) = page.texts('#values tbody :is(th, td)')
     shown = page.text('#value output').partition(': ')[2]
     assert (level, f'A: neck_0 {texts[0]}; B: fpn_0 {texts[1]}') == ('neck_0', shown)

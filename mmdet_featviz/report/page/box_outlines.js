@@ -59,7 +59,7 @@ const boxOutlines = (() => {
     if (!known) return null;
     const isTruth = classList.contains('truth');
     const deciding = isTruth ? finder : score;
-    const steps = deciding === '' ? -1 : Math.floor(Number((Number(deciding) * 10000).toPrecision(10)));
+    const steps = deciding === '' ? -1 : scores.toSteps(Number(deciding));
     return { isTruth, name, steps, type: known, size, mechanism };
   }
 

@@ -114,23 +114,16 @@ const boxPanel = (() => {
     return own === null ? `${classOf(side, label)}, ground truth` : `${classOf(side, label)} ${own.toFixed(2)}, prediction`;
   }
 
-  function matchButton(side, index) {
-    const button = dom.element('button', '', nameOf(side, sides[side].boxes[index]));
-    button.type = 'button';
-    button.addEventListener('click', () => {
-      selected[side] = index;
-      show();
-    });
-    return button;
-  }
+  const matchButton = (side, index) => dom.button(nameOf(side, sides[side].boxes[index]), () => {
+    selected[side] = index;
+    show();
+  });
 
   const explanationsOf = (index) => sides[0].explanations.filter(({ clicks }) => clicks.includes(index));
 
   function explanationButton({ id, facts }) {
-    const button = dom.element('button', '', facts);
-    button.type = 'button';
+    const button = dom.button(facts, () => explain(id === why ? '' : id));
     button.setAttribute('aria-pressed', id === why);
-    button.addEventListener('click', () => explain(id === why ? '' : id));
     return button;
   }
 
@@ -146,18 +139,14 @@ const boxPanel = (() => {
 
   /** The contrast of an object at each level, beside the means of its size; those are of run A. */
   function contrastTable(side, { contrasts, size }) {
-    const table = dom.element('table');
-    const body = dom.element('tbody');
     const hasMeans = side === 0;
     const { letter } = pictures[side];
     const text = (value) => (value === null || value === undefined ? '–' : dom.short(value));
-    table.append(dom.element('caption', '', 'Contrast by level'));
-    table.createTHead().append(lineOf('td', ['', 'this object', ...(hasMeans ? [`found ${size}`, `missed ${size}`] : [])]));
-    Object.entries(contrasts).forEach(([level, value]) => {
+    const heads = ['', 'this object', ...(hasMeans ? [`found ${size}`, `missed ${size}`] : [])];
+    const table = tables.make('Contrast by level', heads, Object.entries(contrasts).map(([level, value]) => {
       const means = hasMeans ? ((run.errors.contrasts[level] || {})[size] || [null, null]) : [];
-      body.append(lineOf('th', [level, ...[value, ...means].map(text)]));
-    });
-    table.append(body);
+      return [level, ...[value, ...means].map(text)];
+    }));
     table.title = 'Mean heat inside the box minus that in the ring around it; of features in standard deviations of the '
       + 'heatmap, of class scores in probability. Means are over all objects of this size.';
     const region = dom.element('div', 'scroll');
@@ -166,16 +155,6 @@ const boxPanel = (() => {
     region.setAttribute('aria-label', `Contrast by level${letter && ` in ${letter}`}`);
     region.append(table);
     return region;
-  }
-
-  function lineOf(first, texts) {
-    const line = dom.element('tr');
-    line.append(...texts.map((text, number) => {
-      const cell = dom.element(number ? 'td' : first, '', text);
-      if (!number && first === 'th') cell.scope = 'row';
-      return cell;
-    }));
-    return line;
   }
 
   return { dress, reset, select, start, watch };

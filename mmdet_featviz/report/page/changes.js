@@ -6,14 +6,12 @@
  * none did, null if the run does not have the image. See FoundObjects.
  */
 const changes = (() => {
-  const STEPS = 10000; // of a score, as in Python
-
   /** For each counted object of an image, whether each run found it; null for a run without the image. */
   function foundIn(image, { shot, score, class: name }) {
-    const least = Math.max(1, Math.round(score * STEPS));
+    const least = Math.max(1, scores.leastSteps(score));
     return image.found[counts.placeOf(image, shot)]
       .filter(([label]) => !name || label === name)
-      .map(([, ...scores]) => scores.map((one) => (one === null ? null : one >= least)));
+      .map(([, ...steps]) => steps.map((one) => (one === null ? null : one >= least)));
   }
 
   /** Number of objects that one run found and another one missed; null if one of them does not have the image. */

@@ -5,7 +5,6 @@
  * side writes the scores of each pass, see box_values().
  */
 const counts = (() => {
-  const STEPS = 10000; // of a score, as in Python
   let classes = []; // names, by label
 
   /** Begin. `given` is the run. */
@@ -32,15 +31,15 @@ const counts = (() => {
   function of(image, chosen) {
     const { shot, score, class: name } = chosen;
     if (errors.areFiltered(chosen)) return ofErrors(image, chosen);
-    const { scores, truth } = image.values[placeOf(image, shot)];
-    const least = Math.round(score * STEPS);
-    const ofClass = (groups) => Object.entries(groups).filter(([label]) => !name || classes[label] === name)
+    const { scores: groups, truth } = image.values[placeOf(image, shot)];
+    const least = scores.leastSteps(score);
+    const ofClass = (ofLabels) => Object.entries(ofLabels).filter(([label]) => !name || classes[label] === name)
       .map(([, group]) => group);
-    const all = ofClass(scores).flat().filter((one) => one >= least);
+    const all = ofClass(groups).flat().filter((one) => one >= least);
     return {
       detections: all.length,
-      best: all.length ? all.reduce((a, b) => Math.max(a, b)) / STEPS : null,
-      lowest: all.length ? all.reduce((a, b) => Math.min(a, b)) / STEPS : null,
+      best: all.length ? scores.ofSteps(all.reduce((a, b) => Math.max(a, b))) : null,
+      lowest: all.length ? scores.ofSteps(all.reduce((a, b) => Math.min(a, b))) : null,
       truth: sum(ofClass(truth)),
     };
   }
@@ -57,8 +56,8 @@ const counts = (() => {
     const steps = fitting.filter(({ isTruth }) => !isTruth).map((box) => box.steps);
     return {
       detections: steps.length,
-      best: steps.length ? Math.max(...steps) / STEPS : null,
-      lowest: steps.length ? Math.min(...steps) / STEPS : null,
+      best: steps.length ? scores.ofSteps(Math.max(...steps)) : null,
+      lowest: steps.length ? scores.ofSteps(Math.min(...steps)) : null,
       truth: fitting.length - steps.length,
     };
   }

@@ -13,6 +13,14 @@ const dom = (() => {
     return made;
   }
 
+  /** A new button with a text, which may be empty; a click on it calls `onClick`. */
+  function button(text, onClick) {
+    const made = element('button', '', text);
+    made.type = 'button';
+    made.addEventListener('click', onClick);
+    return made;
+  }
+
   /** A number as text, with at most four significant digits. */
   const short = (value) => String(Number(value.toPrecision(4)));
 
@@ -35,5 +43,5 @@ const dom = (() => {
     if (next) next.focus({ preventScroll: true });
   }
 
-  return { count, element, find, keepFocus, letter, short };
+  return { button, count, element, find, keepFocus, letter, short };
 })();

@@ -44,7 +44,7 @@ const errorTable = (() => {
       .map((name) => ({ name, counted: errors.count(boxes, { ...chosen, class: name }, 'type') }))
       .filter(({ name }) => !chosen.class || name === chosen.class)
       .sort((a, b) => b.counted.missed - a.counted.missed);
-    const table = tableOf('Boxes by class and type', ['class', 'objects', order[0], 'missed share', ...order.slice(1)], [
+    const table = tables.make('Boxes by class and type', ['class', 'objects', order[0], 'missed share', ...order.slice(1)], [
       ...classes.map(({ name, counted }) => [name, ...cellsOf(counted, order, { class: name })]),
       ['all', ...cellsOf(total, order, { class: chosen.class })],
     ]);
@@ -52,7 +52,7 @@ const errorTable = (() => {
     const { sizes, mechanisms } = run.errors;
     const numberOf = (mechanism, size) =>
       missed.filter((box) => box.mechanism === mechanism && (!size || box.size === size)).length;
-    const reasons = tableOf('Missed objects by mechanism and size', ['mechanism', ...sizes, 'all'],
+    const reasons = tables.make('Missed objects by mechanism and size', ['mechanism', ...sizes, 'all'],
       mechanisms.map((mechanism) => [mechanism.replace('_', ' '), ...[...sizes, ''].map((size) =>
         button(numberOf(mechanism, size), { type: 'missed', mechanism, size: size || chosen.size }))]));
     const place = dom.find('error-tables');
@@ -69,38 +69,9 @@ const errorTable = (() => {
   /** A number, as a button that chooses these boxes if there are any. */
   function button(number, filter) {
     if (!number) return 0;
-    const made = dom.element('button', '', number);
-    made.type = 'button';
+    const made = dom.button(number, () => choose(filter));
     made.title = 'Show these';
-    made.addEventListener('click', () => choose(filter));
     return made;
-  }
-
-  /** A table with a caption, heads of columns, and rows that begin with their head. */
-  function tableOf(title, heads, rows) {
-    const table = dom.element('table');
-    table.append(dom.element('caption', '', title));
-    table.createTHead().append(lineOf(heads.map((text) => head('col', text))));
-    const body = dom.element('tbody');
-    body.append(...rows.map(([name, ...cells]) => lineOf([head('row', name), ...cells.map((content) => {
-      const cell = dom.element('td');
-      cell.append(content);
-      return cell;
-    })])));
-    table.append(body);
-    return table;
-  }
-
-  function head(scope, text) {
-    const made = dom.element('th', '', text);
-    made.scope = scope;
-    return made;
-  }
-
-  function lineOf(cells) {
-    const line = dom.element('tr');
-    line.append(...cells);
-    return line;
   }
 
   return { start, update };

@@ -9,7 +9,6 @@
  * ground-truth box is missed as soon as the prediction that found it is below the lowest score.
  */
 const errors = (() => {
-  const STEPS = 10000; // of a score, as in Python
   const NOT_FALSE = ['true', 'ignored'];
   const FILTERS = ['type', 'size', 'mechanism']; // settings; that of classes is older than errors
   const MEANINGS = {
@@ -72,19 +71,17 @@ const errors = (() => {
     ];
   }
 
-  const leastOf = (score) => Math.round(score * STEPS);
-
   /** The type of a box with this lowest score. */
   function typeOf({ isTruth, steps, type }, score) {
     if (!isTruth) return type;
-    return steps >= leastOf(score) ? 'found' : 'missed';
+    return steps >= scores.leastSteps(score) ? 'found' : 'missed';
   }
 
   const isFalse = (type) => names.types.includes(type) && !['found', 'missed', ...NOT_FALSE].includes(type);
 
   /** Whether a box counts with these settings; `but` names a setting that does not matter. */
   function fits(box, chosen, but) {
-    if (!box.isTruth && box.steps < leastOf(chosen.score)) return false;
+    if (!box.isTruth && box.steps < scores.leastSteps(chosen.score)) return false;
     if (chosen.class && but !== 'class' && box.name !== chosen.class) return false;
     if (chosen.size && box.size !== chosen.size) return false;
     const type = typeOf(box, chosen.score);
@@ -112,7 +109,7 @@ const errors = (() => {
   function averagePrecision(boxes, { class: name, score }) {
     const objects = boxes.filter((box) => box.isTruth && (!name || box.name === name));
     const present = [...new Set(objects.map((box) => box.name))];
-    const least = leastOf(score);
+    const least = scores.leastSteps(score);
     const ofClass = (one) => precisionOf(
       boxes.filter((box) => !box.isTruth && box.name === one && box.steps >= least && box.type !== 'ignored')
         .map(({ type }) => type === 'true'), // by descending score, as Python writes them

@@ -27,11 +27,9 @@ const explanations = (() => {
     const all = sides[0].explanations;
     place.hidden = !all.length;
     const buttons = all.map((one) => {
-      const button = dom.element('button', '', one.name);
-      button.type = 'button';
+      const button = dom.button(one.name, () => choose(one.id === id ? '' : one.id));
       button.title = one.facts;
       button.setAttribute('aria-pressed', one.id === id);
-      button.addEventListener('click', () => choose(one.id === id ? '' : one.id));
       return button;
     });
     const words = dom.element('span', '', 'Why is it there?');

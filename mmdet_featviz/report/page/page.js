@@ -8,7 +8,7 @@
  */
 const featviz = (() => {
   let run = null;
-  let tables = new Map(); // name of a colormap: its table
+  let colormaps = new Map(); // name: table, see heat.js
   let sortings = []; // the orders of the run
   let chosen = {}; // the settings, see settings.js
   let image = null; // on view, one of run.images
@@ -20,7 +20,7 @@ const featviz = (() => {
   function start(data) {
     run = data;
     run.images.forEach((one, position) => { one.position = position; });
-    tables = new Map(Object.entries(run.colormaps).map(([name, text]) => [name, heat.tableOf(text)]));
+    colormaps = new Map(Object.entries(run.colormaps).map(([name, text]) => [name, heat.tableOf(text)]));
     sortings = orders.of(run);
     counts.start(run);
     errors.start(run);
@@ -195,7 +195,7 @@ const featviz = (() => {
   }
 
   /** How heat is drawn now, see picture.js. */
-  const look = () => ({ ...chosen, table: tables.get(chosen.colormap) });
+  const look = () => ({ ...chosen, table: colormaps.get(chosen.colormap) });
 
   /** Paint the heat of all pictures. */
   function paint() {

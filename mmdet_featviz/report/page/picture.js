@@ -109,10 +109,8 @@ const picture = (() => {
     const caption = dom.element('figcaption');
     words.forEach((word, number) => caption.append(dom.element(number ? 'small' : 'strong', '', word)));
     if (choose) {
-      const button = dom.element('button');
-      button.type = 'button';
+      const button = dom.button('', choose);
       button.append(frame, caption);
-      button.addEventListener('click', choose);
       figure.append(button);
     } else {
       figure.append(frame, caption);

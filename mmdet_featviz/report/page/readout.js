@@ -61,24 +61,11 @@ const readout = (() => {
   function fillTable() {
     listing.hidden = !isListed || !mark || !pictures.length;
     if (listing.hidden) return;
-    const table = dom.element('table');
-    const body = dom.element('tbody');
-    table.append(dom.element('caption', '', `Values of all levels at ${placeText()}`));
     const [first] = levels;
-    if (first && first.length > 1) table.createTHead().append(rowOf('', first.map((_, number) => dom.letter(number))));
-    body.append(...levels.map((match) =>
-      rowOf(match[0].name, match.map((level) => (level ? valueText(level) : '–')))));
-    table.append(body);
+    const heads = first && first.length > 1 ? ['', ...first.map((_, number) => dom.letter(number))] : [];
+    const table = tables.make(`Values of all levels at ${placeText()}`, heads, levels.map((match) =>
+      [match[0].name, ...match.map((level) => (level ? valueText(level) : '–'))]));
     listing.replaceChildren(table);
-  }
-
-  /** A row of the table: a name and texts. */
-  function rowOf(name, texts) {
-    const row = dom.element('tr');
-    const head = dom.element(name ? 'th' : 'td', '', name);
-    if (name) head.scope = 'row';
-    row.append(head, ...texts.map((text) => dom.element('td', '', text)));
-    return row;
   }
 
   /** The value of a level at the mark. */

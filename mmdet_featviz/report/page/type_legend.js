@@ -23,12 +23,10 @@ const typeLegend = (() => {
   }
 
   function button(type, number, chosen) {
-    const made = dom.element('button');
-    made.type = 'button';
+    const made = dom.button('', () => choose(type === chosen ? UNKNOWN : type));
     made.title = `${errors.MEANINGS[type]}. A click shows only these.`;
     made.setAttribute('aria-pressed', type === chosen);
     made.append(boxOutlines.sample(type), dom.element('span', '', `${number} ${type}`));
-    made.addEventListener('click', () => choose(type === chosen ? UNKNOWN : type));
     return made;
   }
 
