@@ -82,7 +82,7 @@ class SingleFile:
         self._path = folder
         self._passes = passes
         self._blocks: list[bytes] = []
-        self.bytes = 0  # so far
+        self.bytes = 0  # of the data so far, and of the whole file once it is written
 
     def add_data(self, number: int, data: Any) -> str:
         """Add the data of a pass, after its images.
@@ -119,7 +119,9 @@ class SingleFile:
         folder.record([dict(files=[PAGE])])
         html = render_page(**page_code(script_call('run', index).decode('ascii')), **values)
         before, after = html.split(DATA_PLACE)
-        folder.write(PAGE, b''.join([before, *self._blocks, after]))
+        content = b''.join([before, *self._blocks, after])
+        self.bytes = len(content)
+        folder.write(PAGE, content)
         folder.flush()
         return osp.join(folder.out_dir, PAGE)
 
