@@ -38,7 +38,7 @@ _LAZY = {
     'level_statistics': 'mmdet_featviz.apis.level_statistics',
     'Look': 'mmdet_featviz.apis.look',
     'look': 'mmdet_featviz.apis.look',
-    'ReceptiveField': 'mmdet_featviz.apis.receptive_field',
+    'ReceptiveField': 'mmdet_featviz.explanation.field_measurement',
     'receptive_fields': 'mmdet_featviz.apis.receptive_field',
     'FeatVizMixin': 'mmdet_featviz.models.detectors.featviz_mixin',
     'SingleStageDetectorHp': 'mmdet_featviz.models.detectors.featviz_detectors',

@@ -140,7 +140,7 @@ def _draw_each(images: Sequence[str], model: nn.Module, visualizer: FeatureVisua
                 raise
             unreadable.append(image)
             continue
-        data = batch_of_one(pipeline, image) if visualizer.explanations is not None else None
+        data = batch_of_one(pipeline, image) if visualizer.needs_data else None
         visualizer.draw(visualizer.taps.take(), [result], data=data)
         if visualizer.is_done():
             break

@@ -21,7 +21,7 @@ from mmdet_featviz.runs.component_fit import fit_components
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import ENCODINGS, encode_picture
-from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.style import RECEPTIVE_FIELD, Style
 from mmdet_featviz.visualization.value_ranges import finite_heat
 from mmdet_featviz.visualization.views import PlacedLevel, Views
 
@@ -306,6 +306,8 @@ def _make_visualizer(reduction: str | Reduction | None = None, **options: Any) -
     if options.get('normalize') == 'run':
         raise ValueError("normalize='run' needs a run of several images: give look() two numbers instead")
     visualizer = FeatureVisualizer(reduction=None if callable(reduction) else reduction, **{'strict': True, **options})
+    if RECEPTIVE_FIELD in visualizer.style.save:
+        raise ValueError("look() has no save='receptive_field': call receptive_fields() with several images")
     if callable(reduction):
         visualizer.reduction = reduction
     return visualizer

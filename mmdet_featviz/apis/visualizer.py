@@ -47,11 +47,12 @@ from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
 from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.image_path import image_path
-from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
+from mmdet_featviz.visualization.style import RECEPTIVE_FIELD, STYLE_OPTIONS, Style
 
 if TYPE_CHECKING:
     from mmdet_featviz.capture.kept_features import KeptFeatures
     from mmdet_featviz.capture.score_maps import ScoreMaps
+    from mmdet_featviz.explanation.field_measurement import FieldMeasurement
     from mmdet_featviz.explanation.request import ExplanationRequest
 
 STAGES = ('train', 'val', 'test')
@@ -164,6 +165,10 @@ class FeatureVisualizer:
         )
         if explain is not None and not {'val', 'test'} & set(self.stages):
             raise ValueError(f"explain needs 'val' or 'test' among the stages, but they are {', '.join(self.stages)}")
+        if RECEPTIVE_FIELD in self.style.save and not {'val', 'test'} & set(self.stages):
+            raise ValueError(
+                f"save='receptive_field' needs 'val' or 'test' among the stages, but they are {', '.join(self.stages)}"
+            )
         self.backend_args = _check_backend_args(backend_args)
         self.average_passes = average_passes
         if overwrite and resume:
@@ -475,30 +480,58 @@ class FeatureVisualizer:
                     drawn[index] = self._writer.build_and_write(path or 'an array', build)
         if self.report:
             self._measure_levels()
-        if self.explanations is not None and stage != 'train' and data is not None:
-            self._explain(passes, results, drawn, data)
+        if self.needs_data and stage != 'train' and data is not None:
+            self._look_back(passes, results, drawn, data)
 
-    def _explain(
+    @property
+    def needs_data(self) -> bool:
+        """Whether :meth:`draw` also makes passes of its own, for which it needs the batch."""
+        return self.explanations is not None or RECEPTIVE_FIELD in self.style.save
+
+    def _look_back(
         self,
         passes: Sequence[Pass],
         results: Sequence[Any],
         drawn: Mapping[int, Sequence[Snapshot]],
         data: Mapping[str, Any],
     ) -> None:
-        """Explain the images of a batch that were drawn, in the pass of test-time augmentation that is not flipped."""
+        """Explain the images of a batch that were drawn and measure receptive fields in them.
+
+        With test-time augmentation this is done in the pass that is not flipped.
+        """
         plain = [number for number, pass_ in enumerate(passes) if not pass_.samples[0].metainfo.get('flip')]
         if not plain:
             return  # a detector that draws by itself knows one pass at a time
         snapshots = {index: of_image[plain[0]] for index, of_image in drawn.items() if of_image}
+        if isinstance(data['data_samples'][0], (list, tuple)):  # per pass; the results are those of all passes, merged
+            data, results = {name: values[plain[0]] for name, values in data.items()}, ()
+        with self._lock:
+            if self.explanations is not None:
+                self._explain(passes[plain[0]], results, snapshots, data)
+            if RECEPTIVE_FIELD in self.style.save:
+                self._measure_fields(passes[plain[0]], snapshots, data)
+
+    def _explain(
+        self, pass_: Pass, results: Sequence[Any], snapshots: Mapping[int, Snapshot], data: Mapping[str, Any]
+    ) -> None:
         snapshots = {index: one for index, one in snapshots.items() if not self._writer.has_explained(one)}
         if not snapshots:
             return
-        if isinstance(data['data_samples'][0], (list, tuple)):  # per pass; the results are those of all passes, merged
-            data, results = {name: values[plain[0]] for name, values in data.items()}, ()
         names = {index: snapshot.path or 'an array' for index, snapshot in snapshots.items()}
-        with self._lock:
-            explain = partial(self.explain_snapshots, snapshots, data, results, passes[plain[0]].features)
-            self._writer.explain_and_write(names, explain)
+        explain = partial(self.explain_snapshots, snapshots, data, results, pass_.features)
+        self._writer.explain_and_write(names, explain)
+
+    def _measure_fields(self, pass_: Pass, snapshots: Mapping[int, Snapshot], data: Mapping[str, Any]) -> None:
+        layers = list(dict.fromkeys(activation.layer for activation in pass_.maps))
+        for index, snapshot in snapshots.items():
+            image = {name: values[index : index + 1] for name, values in data.items()}
+
+            def measure(
+                measurement: FieldMeasurement, image: dict[str, Any] = image, snapshot: Snapshot = snapshot
+            ) -> None:
+                measurement.add(self.taps.model, image, layers, lambda _: snapshot, quiet=True)
+
+            self._writer.measure_fields(snapshot, measure)
 
     def explain_snapshots(
         self,

@@ -10,20 +10,27 @@ effective rank of the channels, energy in the outermost cells and values that ar
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from typing import Sequence
 
 import numpy as np
 
 from mmdet_featviz.apis.inference import find_images, show_layers
 from mmdet_featviz.apis.level_statistics import level_statistics
-from mmdet_featviz.apis.receptive_field import field_table, receptive_fields, write_fields
+from mmdet_featviz.apis.receptive_field import receptive_fields
 from mmdet_featviz.capture.layer_tree import DEPTH
 from mmdet_featviz.cli.loading import load_detector, run_info_of
 from mmdet_featviz.cli.options import add_detector_options
 from mmdet_featviz.evaluation.level_statistics import statistics_table
+from mmdet_featviz.explanation.field_measurement import ReceptiveField
+from mmdet_featviz.runs.field_files import field_entry, field_facts, field_picture, field_table
+from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.utils.messages import count_noun
 from mmdet_featviz.version import __version__
+from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.images import ImageError
+from mmdet_featviz.visualization.style import Style
 
 USAGE = 'CONFIG [CHECKPOINT] [options]'
 EXAMPLES = """
@@ -99,7 +106,7 @@ def _list_fields(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     _, model = load_detector(args)
     try:
         fields = receptive_fields(model, images, layers, args.at)
-        print(field_table(fields))
+        print(field_table(field_facts(fields, len(images))))
         note = f'mean over {count_noun(len(images), "image")}; pixels of the input'
         print(f'{args.weights}: {note}' if args.weights else note)
         if out_dir is not None:
@@ -107,9 +114,22 @@ def _list_fields(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
             folder.take(
                 dict(version=__version__, receptive_fields=dict(images=images, at=args.at), **run_info_of(args))
             )
-            print(f'{count_noun(write_fields(fields, images[0], root, folder), "picture")} in {out_dir}')
+            _write_fields(fields, ImageKeys(root).key_of(images[0]), folder)
+            print(f'{count_noun(len(fields), "picture")} in {out_dir}')
     except (ImageError, OSError, TypeError, ValueError, AttributeError) as error:
         raise SystemExit(str(error)) from error
+
+
+def _write_fields(fields: Sequence[ReceptiveField], key: str, folder: RunFolder) -> None:
+    """Write a picture of each field, with an entry in the manifest; the key is that of the first image."""
+    for field in fields:
+        field = replace(field, snapshot=replace(field.snapshot, key=key))
+        picture = field_picture(field, Style())
+        file = f'{key}/{picture.name}'
+        folder.write(file, encode_picture(picture.pixels, file))
+        folder.record([field_entry(field, [file])])
+    folder.flush()
+    folder.release()
 
 
 def _list_statistics(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ the pixels at the border of the theoretical field.
 
 from __future__ import annotations
 
+import copy
 import math
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -67,21 +68,6 @@ def effective_size(gradient: np.ndarray) -> float:
     return math.sqrt(1 + np.searchsorted(falling, MASS * falling[-1])) if falling[-1] else 0.0
 
 
-def mean_gradient(fields: Sequence[CellField]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of the gradients of cells in several images, laid on each other at the centers of the cells.
-
-    Returns:
-        The mean (H, W), and where the first image begins in it (row, column).
-    """
-    centers = np.round([field.center for field in fields]).astype(int)
-    shapes = np.array([field.gradient.shape for field in fields])
-    before, after = centers.max(0), (shapes - centers).max(0)
-    total = np.zeros(before + after)
-    for field, (top, left), (height, width) in zip(fields, before - centers, shapes):
-        total[top : top + height, left : left + width] += field.gradient
-    return total / len(fields), before - centers[0]
-
-
 # Effective fields
 
 
@@ -118,7 +104,11 @@ def _token(tokens: Tensor, numbers: Tensor, row: int, column: int) -> Tensor:
 
 
 def cell_fields(
-    model: nn.Module, data: Mapping[str, Any], layers: Sequence[str] | None, at: Any
+    model: nn.Module,
+    data: Mapping[str, Any],
+    layers: Sequence[str] | None,
+    at: Callable[[Pass], tuple[float, float]],
+    quiet: bool = False,
 ) -> tuple[list[CellField], Pass]:
     """Return the field of one cell of each level, in one image, and the pass over the image.
 
@@ -129,6 +119,7 @@ def cell_fields(
         data: A batch of one image as a data loader returns it.
         layers: Module paths or globs; None is the layers that are drawn by default.
         at: Function from a pass to (x, y) in pixels of its input: the cell nearest to it is taken.
+        quiet: Whether to skip outputs that are no feature maps without a warning.
 
     Raises:
         ValueError: If a layer does not exist, none returns a feature map, or a level has no gradient to the image.
@@ -139,7 +130,9 @@ def cell_fields(
         stack.enter_context(evaluation_mode(model))
         stack.enter_context(differentiable(model))
         taps = stack.enter_context(_InputTaps(model, layers))
-        model.test_step(dict(data))
+        taps.quiet = quiet
+        # mmdet writes predictions and further meta information into the samples.
+        model.test_step(dict(data, data_samples=copy.deepcopy(data['data_samples'])))
         (pass_,) = taps.take()
         if not taps.tapped:
             raise ValueError(f'none of the layers {", ".join(taps.modules)} returns a feature map: choose others')

@@ -9,6 +9,7 @@ from mmdet_featviz.evaluation.focus import MEASURES, SIZES, TOLERANCE, FocusMean
 from mmdet_featviz.evaluation.level_statistics import COLUMNS, LevelStatistics, statistics_rows
 from mmdet_featviz.report.metric_history import MetricHistory, metrics_by_class, order_by_time, order_metrics
 from mmdet_featviz.report.plots import Plot, plot
+from mmdet_featviz.runs import field_files
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_info import TEST
 from mmdet_featviz.runs.run_names import LETTERS, in_words
@@ -47,6 +48,8 @@ def summarize_runs(runs: Sequence[Run], focus_means: FocusMeans, names: Sequence
         focus=list(_focus_tables(histories, focus_means)),
         statistics=list(_statistics_tables(runs, letters)),
         statistics_columns=COLUMNS,
+        fields=list(_field_tables(runs, letters)),
+        field_columns=field_files.COLUMNS,
         measures=MEASURES,
         sizes=['all', *SIZES],
         tolerance=TOLERANCE,
@@ -135,6 +138,17 @@ def _statistics_tables(runs: Sequence[Run], letters: Sequence[str]) -> Iterator[
             )
             remarks = [remark for level in levels for remark in level.remarks]
             yield dict(title=title, rows=statistics_rows(levels), remarks=remarks)
+
+
+def _field_tables(runs: Sequence[Run], letters: Sequence[str]) -> Iterator[dict]:
+    """The receptive fields of each run that measured them; those of its last validation or test."""
+    for letter, run in zip(letters, runs):
+        measured = run.info.get(field_files.TABLE)
+        if measured:
+            name, facts = list(measured.items())[-1]
+            parts = [f'Receptive fields {letter}'.rstrip(), *([] if name == TEST else [name])]
+            title = f'{", ".join(parts)}: mean over {count_noun(facts["images"], "image")}'
+            yield dict(title=title, rows=field_files.field_rows(facts))
 
 
 def _format_settings(settings: Mapping[str, str]) -> str:

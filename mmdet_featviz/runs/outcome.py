@@ -79,6 +79,13 @@ class Outcome:
         self.skipped.setdefault(reason, []).append(name)
         self.messages.setdefault(reason, f'{message}. {lost}; further ones are only counted.')
 
+    def add_lost_fields(self, error: Exception, name: str) -> None:
+        """Count the image at which an error ended the measurement of receptive fields."""
+        text = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+        reason = f'receptive fields: {type(error).__name__}'
+        self.skipped.setdefault(reason, []).append(name)
+        self.messages.setdefault(reason, f'{text.splitlines()[0]}. Receptive fields are not measured further')
+
     def summary(self, folder: str) -> str:
         """Return one line: pictures, images, output folder, and skipped images with the reason."""
         files = count_noun(self.pictures, 'picture')

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Iterator
 
+from mmdet_featviz.runs.field_files import TABLE
 from mmdet_featviz.runs.manifest import MANIFEST, manifest_names, read_entries, run_order
 from mmdet_featviz.runs.maps_file import load_snapshot
 from mmdet_featviz.runs.run_info import read_run_info
@@ -95,9 +96,11 @@ def _find_run(folder: str) -> tuple[Storage, str]:
 
 
 def _of_epoch(info: dict, epoch: str) -> dict:
-    """The content of ``run.json`` with the metrics of an epoch only, or all without one."""
-    recorded = info.get('metrics') or {}
-    return dict(info, metrics={epoch: recorded[epoch]} if epoch in recorded else {}) if epoch else info
+    """The content of ``run.json`` with the metrics and receptive fields of an epoch only, or all without one."""
+    if not epoch:
+        return info
+    recorded = {name: info.get(name) or {} for name in ('metrics', TABLE)}
+    return dict(info, **{name: {epoch: of[epoch]} if epoch in of else {} for name, of in recorded.items()})
 
 
 def load_with_image(path: str, info: dict) -> Snapshot:

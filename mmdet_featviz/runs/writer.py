@@ -10,7 +10,7 @@ import os.path as osp
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from itertools import groupby
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine.dist import all_gather_object, barrier, is_main_process
@@ -28,6 +28,7 @@ from mmdet_featviz.runs.explanation_files import (
     explanation_name,
     explanation_pictures,
 )
+from mmdet_featviz.runs.field_files import TABLE, field_entry, field_facts, field_files, field_picture
 from mmdet_featviz.runs.manifest import MANIFEST, level_entry
 from mmdet_featviz.runs.maps_file import dump_snapshot, parse_snapshot
 from mmdet_featviz.runs.outcome import Outcome
@@ -50,6 +51,13 @@ from mmdet_featviz.version import __version__
 from mmdet_featviz.visualization.encoding import encode_picture
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Picture, PlacedLevel, Views
+
+if TYPE_CHECKING:
+    from mmdet_featviz.explanation.field_measurement import FieldMeasurement
+
+
+MEASURED = ('metrics', 'focus', 'levels', 'statistics', TABLE)  # entries of run.json that a resumed run keeps
+FIELD_IMAGES = 20  # for the receptive fields of a test or validation
 
 
 class RunWriter:
@@ -101,12 +109,13 @@ class RunWriter:
         self._workers_at_end = workers if workers_at_end is None else workers_at_end
         self.postpones = False
         self._is_drawing_backlog = False
+        self._fields: dict[str, FieldMeasurement] = {}  # by folder, such as epoch_3
         self._each_level = bool((info.get('explanations') or {}).get('each_level'))
         self._run_info = dict(version=__version__, style=asdict(style), **info)
-        if run_folder.finished or run_folder.backlogs():
-            before = read_run_info(get_storage(run_folder.out_dir))
+        before = read_run_info(get_storage(run_folder.out_dir)) if run_folder.resume else {}
+        if run_folder.finished or run_folder.backlogs() or before.get(TABLE):
             check_same_settings(run_folder.out_dir, before, json.loads(to_json(self._run_info)))
-            self._run_info.update({name: before.get(name, {}) for name in ('metrics', 'focus', 'levels', 'statistics')})
+            self._run_info.update({name: before.get(name, {}) for name in MEASURED})
         run_folder.take(self._run_info)
         if run_folder.resume:
             self._draw_what_was_left()
@@ -185,6 +194,39 @@ class RunWriter:
     def has_explained(self, snapshot: Snapshot) -> bool:
         """Whether the run that is resumed has all explanations of an image."""
         return (snapshot.key, snapshot.augmentation) in self.run_folder.explained
+
+    def measure_fields(self, snapshot: Snapshot, measure: Callable[[FieldMeasurement], None]) -> None:
+        """Measure receptive fields in an image; :meth:`finish` writes their means over the images.
+
+        Only the first rank measures, in the first 20 images of each test or validation. A resumed run keeps what it
+        has. An error ends the measurement, and costs nothing else.
+
+        Args:
+            snapshot: The image.
+            measure: Adds the image to a measurement.
+
+        Raises:
+            Exception: With `strict`, any error.
+        """
+        folder = snapshot.folder
+        if not is_main_process() or (folder or TEST) in self._run_info.get(TABLE, {}):
+            return
+        if folder not in self._fields:
+            from mmdet_featviz.explanation.field_measurement import FieldMeasurement  # imports mmdet's models
+
+            self._fields[folder] = FieldMeasurement()
+        measurement = self._fields[folder]
+        if measurement.has_ended or measurement.images == FIELD_IMAGES:
+            return
+        self.is_finished, outcome = False, Outcome()
+        try:
+            measure(measurement)
+        except Exception as error:  # of the detector
+            if self.strict:
+                raise
+            measurement.has_ended = True
+            outcome.add_lost_fields(error, osp.basename(snapshot.path or 'an array'))
+        self._count(outcome)
 
     def record_metrics(
         self, metrics: dict[str, Any], folder: str = '', focus: Mapping[str, dict] | None = None
@@ -271,16 +313,37 @@ class RunWriter:
             tasks = (partial(self._draw_saved, list(paths), views) for _, paths in groupby(pending, osp.dirname))
             self._draw_at_end(tasks, len(pending))
         self.draw_postponed(shows_progress=True)
+        self._write_fields()
         self._flush()
         if in_run:
             self._join_ranks()
         self.run_folder.release()
         self.is_finished = True
 
+    def _write_fields(self) -> None:
+        """Write pictures and tables of the receptive fields that were measured."""
+        measured, self._fields = self._fields, {}
+        for folder, measurement in measured.items():
+            if measurement.images:
+                outcome = Outcome()
+                self._attempt(outcome, TABLE, self._write_fields_of, folder, measurement)
+                self._receive(outcome)
+
+    def _write_fields_of(self, outcome: Outcome, folder: str, measurement: FieldMeasurement) -> None:
+        fields = measurement.fields()
+        facts = field_facts(fields, measurement.images)
+        self.write_evaluation(field_files(facts), folder)
+        self._run_info[TABLE] = {**self._run_info.get(TABLE, {}), folder or TEST: facts}
+        self._write_info()
+        for field in fields:
+            picture = field_picture(field, self.style)
+            _note_written(self._write_picture(outcome, field.snapshot, picture, {}))
+            self.run_folder.record([field_entry(field, [f'{field.snapshot.key}/{picture.name}'])])
+
     def stop(self) -> None:
         """Draw what was postponed, and wait until everything is written.
 
-        Pictures that wait for the end of the run are not drawn.
+        Pictures that wait for the end of the run are not drawn, and receptive fields are not written.
         """
         try:
             self._workers.wait()

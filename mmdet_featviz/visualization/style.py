@@ -24,7 +24,8 @@ from mmdet_featviz.visualization.encoding import ENCODINGS
 
 NORMALIZATIONS = ('image', 'percentile', 'max', 'layer', 'run')
 BLENDS = ('alpha', 'fade', 'add')
-PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 'scores')
+RECEPTIVE_FIELD = 'receptive_field'
+PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 'scores', RECEPTIVE_FIELD)
 KINDS = (*PICTURES, 'maps', 'raw')
 CHANNEL_TILES = ('overlay', 'heatmap')
 FOREGROUNDS = ('component', 'boxes')
@@ -63,8 +64,9 @@ class Style:
             PNG), ``panel`` (image and all levels on one sheet), ``overview`` (all levels in forward order, on titled
             sheets), ``channels`` (single channels of each level), ``attention`` (weights of channel attention, or mean
             activations of the channels without it), ``scores`` (what the head says at each cell, as the probability of
-            the best class and of each of `classes`, over the image), ``maps`` (activation maps, to draw later) and
-            ``raw`` (whole feature maps, with ``maps``).
+            the best class and of each of `classes`, over the image), ``receptive_field`` (theoretical and effective
+            receptive field of each level, as the mean over the first 20 images of a test or validation, and a table),
+            ``maps`` (activation maps, to draw later) and ``raw`` (whole feature maps, with ``maps``).
         tile_size: Longer side of the pictures on sheets in pixels, at least 32. None is 320, and 240 on sheets of
             channels.
         image_format: File format of pictures: ``jpg``, ``png`` or ``webp``.

@@ -14,8 +14,9 @@ from mmdet.models.necks import FPN
 from torch import nn
 
 from mmdet_featviz import receptive_fields
-from mmdet_featviz.capture.activation_map import Pass
-from mmdet_featviz.explanation.receptive_field import effective_size, theoretical_fields
+from mmdet_featviz.capture.activation_map import ActivationMap, Pass
+from mmdet_featviz.explanation.field_measurement import _Sum
+from mmdet_featviz.explanation.receptive_field import CellField, effective_size, theoretical_fields
 
 
 class Chain(nn.Module):
@@ -188,6 +189,26 @@ def test_the_mean_over_images_is_at_the_cell_of_each(tmp_path):
     (mixed, *_) = receptive_fields(model, [one, np.ascontiguousarray(one.transpose(1, 0, 2))], layers='backbone')
     assert mixed.gradient.shape == each[0].gradient.shape
     assert mixed.effective_size > 0
+
+
+def test_fields_in_images_of_several_sizes_are_laid_on_each_other():
+    level = ActivationMap('neck', 0, 4, (8, 8), torch.zeros(1, 1, 1), offset=(2.5, 3.5))
+    fields = [
+        CellField(level, cell, np.random.default_rng(n).random(size, np.float32))
+        for n, (cell, size) in enumerate([((3, 4), (50, 70)), ((5, 1), (64, 20)), ((1, 7), (30, 90))])
+    ]
+    one, brute_force = _Sum(fields[0]), {}
+    for field in fields[1:]:
+        one.add(field)
+    for field in fields:
+        row, column = (round(start + 8 * n) for start, n in zip((2.5, 3.5), field.cell))
+        for (y, x), value in np.ndenumerate(field.gradient):
+            brute_force[y - row, x - column] = brute_force.get((y - row, x - column), 0) + value
+    assert one.images == 3
+    np.testing.assert_allclose(np.sort(one.total[one.total > 0]), sorted(brute_force.values()), rtol=1e-5)
+    row, column = round(2.5 + 8 * 3), round(3.5 + 8 * 4)
+    for (y, x), value in np.ndenumerate(one.over_first_image()):
+        assert value == pytest.approx(brute_force[y - row, x - column], rel=1e-5)
 
 
 def test_nothing_of_the_detector_changes():
