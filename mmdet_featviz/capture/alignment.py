@@ -15,7 +15,7 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Callable, Container, Iterator, NamedTuple, Sequence
+from typing import Any, Callable, Container, Iterator, Mapping, NamedTuple, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -27,6 +27,7 @@ from mmdet_featviz.capture.activation_map import ActivationMap, Pass
 from mmdet_featviz.capture.linear_skeleton import is_share, plain, share, skeleton_of
 
 SMALL_INPUT = 192, 256  # height, width: two cells of stride 128
+SHORTEST = 64  # pixels of a side
 LARGEST_INPUT = 512 * 512  # pixels: more would take long
 PIXEL = 2.0**-100  # weight of a pixel: products of weights may grow by 68 powers of ten before they exceed float32
 STRAIGHT = 1 / 16  # largest mean distance of cells from the line through them, as a share of its length
@@ -165,13 +166,12 @@ class CenterFinder:
         maps, layers = self._run_skeleton(pass_, size, mode, wanted, torch.float32)
         # Products of many weights may leave the range of float32. Apple's GPUs have no float64.
         if any(positions.isnan().any() for positions in maps.values()) and pass_.inputs.device.type != 'mps':
-            maps, layers = self._run_skeleton(pass_, size, mode, wanted, torch.float64)
-        found = {
-            name: _axes(positions, max(size))
-            for name, positions in maps.items()
-            # The stride of a single cell cannot be seen.
-            if all(n == 1 or m > 1 for n, m in zip(wanted[name].values.shape[1:], positions.shape[1:]))
-        }
+            for tried in dict.fromkeys((_two_cells(size, wanted), size)):  # float64 is slow
+                maps, layers = self._run_skeleton(pass_, tried, mode, wanted, torch.float64)
+                size = tried
+                if len(_with_strides(maps, wanted)) == len(wanted):
+                    break
+        found = {name: _axes(positions, max(size)) for name, positions in _with_strides(maps, wanted).items()}
         tokens = {name for name, activation in wanted.items() if activation.is_folded and activation.layer in layers}
         return {**dict.fromkeys(tokens - maps.keys()), **found}
 
@@ -211,6 +211,21 @@ def _input_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     if all(map(operator.ge, size, SMALL_INPUT)) and pixels <= 2 * small:  # as SSD300, which needs it
         return [size]
     return [SMALL_INPUT, size] if pixels <= LARGEST_INPUT else [SMALL_INPUT]
+
+
+def _two_cells(size: tuple[int, int], levels: Mapping[str, ActivationMap]) -> tuple[int, int]:
+    """The size (height, width) of an input for two cells of each level, or `size` where that is smaller."""
+    strides = zip(*(activation.stride for activation in levels.values()))
+    return tuple(min(length, max(SHORTEST, math.ceil(2 * max(of_axis)))) for length, of_axis in zip(size, strides))
+
+
+def _with_strides(maps: Mapping[str, Tensor], wanted: Mapping[str, ActivationMap]) -> dict[str, Tensor]:
+    """The maps (3, rows, columns) whose stride can be seen: a single cell has none, unless the pass has no more."""
+    return {
+        name: positions
+        for name, positions in maps.items()
+        if all(n == 1 or m > 1 for n, m in zip(wanted[name].values.shape[1:], positions.shape[1:]))
+    }
 
 
 class _AllFiredError(Exception):

@@ -356,17 +356,37 @@ def test_the_own_resolution_decides_however_much_is_added_from_a_coarser_one(gai
     np.testing.assert_allclose(level.offset, 0.5, atol=0.02)
 
 
+@pytest.fixture
+def probes(monkeypatch):
+    """The size and the precision of each run of a skeleton."""
+    found, run = [], alignment.CenterFinder._run_skeleton
+    monkeypatch.setattr(
+        alignment.CenterFinder, '_run_skeleton', lambda *args: found.append((args[2], args[5])) or run(*args)
+    )
+    return found
+
+
 @pytest.mark.parametrize(('scale', 'runs'), [(1e-30, 2), (1e-4, 2), (1, 1), (1e18, 1), (1e30, 2)])
-def test_double_precision_where_products_of_weights_leave_the_range_of_single_precision(scale, runs, monkeypatch):
-    probes, run = [], alignment.CenterFinder._run_skeleton
-    monkeypatch.setattr(alignment.CenterFinder, '_run_skeleton', lambda *args: probes.append(args[5]) or run(*args))
+def test_double_precision_where_products_of_weights_leave_the_range_of_single_precision(scale, runs, probes):
+    """It is slow, so that the input has no more than two cells of the coarsest level, but 64 pixels."""
     model = detector([conv(3, 3, 2), conv(stride=2), conv(stride=2)])
     with torch.no_grad():
         for weight in model.parameters():
             weight *= scale
     levels = levels_of(model, torch.zeros(1, 3, *SIZE))
-    assert probes == [torch.float32, torch.float64][:runs]
+    assert probes == [(SIZE, torch.float32), ((64, 64), torch.float64)][:runs]
     np.testing.assert_allclose([level.offset for level in levels], 0.5, atol=0.02)
+
+
+def test_double_precision_with_unpadded_layers_which_need_a_larger_input(probes):
+    model = detector([nn.Sequential(conv(3), nn.MaxPool2d(32)), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1)])
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= 1e30
+    levels = levels_of(model, torch.zeros(1, 3, *SIZE))
+    double = [size for size, precision in probes if precision == torch.float64]
+    assert double == [(86, 80), SIZE]  # in the pass, the second level has 6 x 8 cells
+    assert [level.offset[0] for level in levels] == [16, 48, 48]
 
 
 def test_a_mean_of_the_whole_map_does_not_hide_what_was_upsampled():
