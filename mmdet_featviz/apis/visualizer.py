@@ -37,7 +37,7 @@ from mmdet_featviz.runs import early_exit
 from mmdet_featviz.runs.component_fit import check_foreground
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
-from mmdet_featviz.runs.run_folder import RunFolder
+from mmdet_featviz.runs.run_folder import RunFolder, check_free
 from mmdet_featviz.runs.run_info import jsonable_dataset_meta, weights_checksum
 from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
 from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visualizer
@@ -180,6 +180,7 @@ class FeatureVisualizer:
         self.strict = strict
 
         self._warned = False
+        self._is_checked = False  # before a training
         self._class_names: list[str] = []
         self._number = next(_numbers)
         self._copies = itertools.count(2)  # shared by a visualizer and its copies
@@ -301,9 +302,7 @@ class FeatureVisualizer:
             info['explanations'] = dict(asdict(self.explanations), each_level=self._explain_each_level)
         self._in_run = in_run
         self._weights_note = info.get('weights')
-        out_dir = os.fspath(self.out_dir or default_dir)
-        if self._copy_number > 1:
-            out_dir = f'{out_dir.rstrip("/")}_{self._copy_number}'
+        out_dir = self._own_folder(os.fspath(self.out_dir or default_dir))
         topic = f'run/{self._number}/{self.out_dir}'
         run_folder = RunFolder(out_dir, self.overwrite, self.resume, in_run, topic)
         workers = self.workers if in_run and not self.strict else 0
@@ -322,6 +321,10 @@ class FeatureVisualizer:
         self.taps = taps
         if not in_run:
             early_exit.finish_later(self, partial(_finish_alone, self._writer, self.report))
+
+    def _own_folder(self, out_dir: str) -> str:
+        """Output folder of this visualizer, which may be a copy of another one."""
+        return out_dir if self._copy_number < 2 else f'{out_dir.rstrip("/")}_{self._copy_number}'
 
     def _check_ranks(self, in_run: bool) -> None:
         """Raise ValueError for what a detector that draws by itself cannot do on several ranks without our tools."""
@@ -405,6 +408,28 @@ class FeatureVisualizer:
     def draws(self, stage: str) -> bool:
         """Whether a detector that draws by itself draws a prediction of a stage that is made now."""
         return not are_nested() and stage in self.stages
+
+    @property
+    def needs_check(self) -> bool:
+        """Whether a detector that trains should call :meth:`check`: its first validation may be hours away."""
+        return 'val' in self.stages and self.taps is None and not self._is_checked and not are_nested()
+
+    def check(self, model: nn.Module, dataset_meta: dict | None = None) -> None:
+        """Check layers, classes and output folder, without opening the run.
+
+        Args:
+            model: The detector, or a wrapper around it.
+            dataset_meta: ``classes`` of the data set.
+
+        Raises:
+            ValueError: If a layer or class does not exist, or a layer can never fire.
+            FileExistsError: If the folder holds another run's pictures.
+        """
+        self._is_checked = True
+        self._class_names = class_names(dataset_meta)
+        self.make_taps(model)
+        if self.out_dir is not None and not (self.overwrite or self.resume):
+            check_free(self._own_folder(os.fspath(self.out_dir)))
 
     def is_done(self, stage: str = 'test') -> bool:
         """Whether this test or validation, or the training, has reached `max_images`."""

@@ -14,8 +14,12 @@ from mmengine.dist import get_dist_info
 from mmdet_featviz.runs.compact_table import CompactTable, hash64
 from mmdet_featviz.utils.file_names import safe_name, short_hash
 
-OWN_NAMES = re.compile(r'run\.json|manifest\.jsonl|manifest\.rank\d+\.jsonl', re.IGNORECASE)  # of a run's own files
-OWN_FOLDERS = re.compile(r'report|test_\d+', re.IGNORECASE)  # only directly inside a run
+# Of a run's own files: its settings, manifest, postponed images, and tables of errors.
+OWN_NAMES = re.compile(
+    r'run\.json|manifest(\.rank\d+)?\.jsonl|postponed\.rank\d+\.maps|errors\w*\.(csv|md|png)', re.IGNORECASE
+)
+# Only directly inside a run.
+OWN_FOLDERS = re.compile(r'report(_compared)?|test_\d+|(epoch|iter)_\d+(_\d+)?', re.IGNORECASE)
 
 
 class ImageKeys:

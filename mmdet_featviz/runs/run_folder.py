@@ -157,7 +157,7 @@ class RunFolder:
         self._check_not_open(folder)
         self._make_writable()
         run_id = uuid.uuid4().hex
-        if manifest_names(self._store) or RUN_INFO_FILE in self._store.names():
+        if _holds_run(self._store):
             if self.resume:
                 self._store.remove_partial_files()
                 if manifest_names(self._store):
@@ -274,6 +274,17 @@ class RunFolder:
     def flush(self) -> None:
         """Make all recorded entries readable for other processes."""
         self._store.flush()
+
+
+def check_free(out_dir: str) -> None:
+    """Raise FileExistsError if an output folder holds a run; ValueError if no file backend can write to its URL."""
+    store = get_storage(out_dir)
+    if _holds_run(store):
+        raise FileExistsError(_TAKEN.format(store.folder))
+
+
+def _holds_run(store: Storage) -> bool:
+    return bool(manifest_names(store)) or RUN_INFO_FILE in store.names()
 
 
 def check_apart(out_dir: str, *folders: str) -> None:

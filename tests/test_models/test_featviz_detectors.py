@@ -182,6 +182,34 @@ def test_training_draws_only_when_asked(tmp_path, data):
         assert folders or not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(layers='nek'), "unknown layer 'nek'"),
+        (dict(save='scores', classes='cow'), "unknown class 'cow': the closest are cat, dog"),
+        (dict(out_dir='taken', classes='cat'), 'holds the pictures of another run'),
+        (dict(out_dir='taken', overwrite=True), None),
+    ],
+)
+def test_settings_of_validations_are_checked_before_the_first_iteration(tmp_path, data, in_tmp_path, options, message):
+    """Also under mmdet's own tools, where the detector does not know that a training begins."""
+    (tmp_path / 'taken').mkdir()
+    (tmp_path / 'taken' / 'manifest.jsonl').write_text('')
+    featviz = dict(stages='val', **options)
+    cfg = train_config(
+        data, tmp_path / 'work', {**pool_detector((8,)), 'type': 'SingleStageDetectorHp', 'featviz': featviz}
+    )
+    cfg.train_cfg.max_epochs = 1
+    runner = Runner.from_cfg(cfg)
+    if message is None:
+        runner.train()
+        assert len(pictures('taken')) == 4
+        return
+    with pytest.raises((ValueError, FileExistsError), match=message):
+        runner.train()
+    assert runner.iter == 0
+
+
 def test_test_time_augmentation_counts_images_not_passes_and_flips_boxes_back(tmp_path):
     """The detector runs on the flipped image first, where its predictions are flipped too."""
     image = np.full((120, 160, 3), 30, np.uint8)

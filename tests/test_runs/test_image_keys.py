@@ -92,13 +92,17 @@ def test_names_that_windows_or_macos_cannot_keep_apart_are_made_distinct():
         assert key.partition('~')[0] == key.partition('~')[0].rstrip('. ')
 
 
-def test_an_image_does_not_take_the_place_of_the_report_or_of_a_second_test():
+def test_an_image_does_not_take_the_place_of_the_report_or_of_another_test_or_validation():
     keys = ImageKeys('/d')
     assert keys.key_of('/d/report/index.html.png').startswith('report~')
     assert keys.key_of('/d/Report.png').startswith('Report~')
     assert keys.key_of('/d/test_2/a.png').startswith('test_2~')
     assert keys.key_of('/d/a/report.png') == 'a/report'
     assert keys.key_of('/d/Run.json/a.png').startswith('Run.json~')
+    assert keys.key_of('/d/a/epoch_3/b.png') == 'a/epoch_3/b'
+    for name in ('report_compared/index.html', 'epoch_3/a', 'iter_20/a', 'Epoch_3_2/a', 'errors.csv', 'errors_low.png'):
+        assert '~' in keys.key_of(f'/d/{name}.png').partition('/')[0]
+    assert keys.key_of('/d/postponed.rank0.maps.png').startswith('postponed.rank0.maps~')
 
 
 def test_ranks_that_do_not_know_all_images_never_share_a_key(monkeypatch):

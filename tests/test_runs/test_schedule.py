@@ -132,9 +132,18 @@ def test_other_values_are_refused(workers):
 
 
 @pytest.mark.parametrize(
-    ('workers', 'busy_cores', 'in_threads'), [(0, 1, False), (2, 1, True), ('auto', 1, True), ('auto', 2, False)]
+    ('workers', 'busy_cores', 'measured', 'in_threads'),
+    [
+        (0, 1, 8, {False}),
+        (2, 1, 8, {True}),
+        ('auto', 1, 8, {True}),
+        ('auto', 2, 8, {False}),
+        ('auto', 2, 1, {False, True}),  # after the loop, on all cores
+    ],
 )
-def test_the_hook_draws_where_its_schedule_says(tmp_path, workers, busy_cores, in_threads, monkeypatch):
+def test_the_hook_draws_where_its_schedule_says(tmp_path, workers, busy_cores, measured, in_threads, monkeypatch):
+    monkeypatch.setattr(schedule, 'SMALL_SHARE', -1)
+    monkeypatch.setattr(schedule, 'MEASURED_IMAGES', measured)
     monkeypatch.setattr(schedule, '_usable_cores', lambda: 2)
     monkeypatch.setattr(schedule, '_cores_of_detector', lambda: busy_cores)
     draw, threads = Views.draw, set()
@@ -144,7 +153,7 @@ def test_the_hook_draws_where_its_schedule_says(tmp_path, workers, busy_cores, i
         return draw(self, *args)
 
     monkeypatch.setattr(Views, 'draw', recorded)
-    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(2)})
+    data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(4)})
     hook = dict(out_dir=str(tmp_path / 'out'), workers=workers, layers='backbone')
     test_predictions(runner_config(data, tmp_path / 'work', pool_detector((8, 16)), hook=hook))
-    assert threads == {in_threads}
+    assert threads == in_threads

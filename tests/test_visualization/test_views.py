@@ -255,3 +255,12 @@ def test_a_level_without_finite_values_is_cold_and_changes_no_other(normalize):
     np.testing.assert_array_equal(together['neck_0.heatmap.png'], alone['neck_0.heatmap.png'])
     assert np.ptp(alone['neck_0.heatmap.png']) > (20 if normalize == 'max' else 240)
     assert not together['neck_1.heatmap.png'].any()
+
+
+def test_the_range_of_a_layer_is_that_of_its_own_levels():
+    values = np.linspace(0, 10, 96, dtype=np.float32).reshape(8, 12)
+    levels = [level(values=values), level(number=1, values=values + 10), level('backbone', values=1000 * values)]
+    pictures = drawn(Style(normalize='layer', save='heatmap', colormap='gray'), snapshot(levels))
+    found = [(picture.pixels.min(), picture.pixels.max()) for picture in pictures.values()]
+    assert list(pictures) == ['neck_0.heatmap.png', 'neck_1.heatmap.png', 'backbone_0.heatmap.png']
+    np.testing.assert_allclose(found, [(0, 127), (127, 255), (0, 255)], atol=1)

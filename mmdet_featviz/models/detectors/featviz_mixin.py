@@ -60,6 +60,8 @@ class FeatVizMixin:
         return self._run_and_draw(_step.get()[0], super().predict, batch_inputs, batch_data_samples, *args, **kwargs)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list, *args: Any, **kwargs: Any) -> Any:
+        if self.featviz.needs_check:
+            self.featviz.check(self, _dataset_meta(self))
         return self._run_and_draw('train', super().loss, batch_inputs, batch_data_samples, *args, **kwargs)
 
     def _run_and_draw(self, stage: str, run: Any, inputs: Tensor, samples: list, *args: Any, **kwargs: Any) -> Any:
