@@ -154,7 +154,7 @@ class FeatureVisualizer:
                 "average_passes is not for reduction='pca': the mean of passes has no features to find components of"
             )
         self.out_dir = None if out_dir is None else check_path('out_dir', out_dir)
-        self.image_root = image_root
+        self.image_root = None if image_root is None else check_path('image_root', image_root)
         self.interval = check_whole_number('interval', interval)
         self.max_images = None if max_images is None else check_whole_number('max_images', max_images)
         self.image_names = () if image_names is None else check_names('image_names', image_names)

@@ -37,7 +37,16 @@ def test_paths_are_strings():
 
 
 @pytest.mark.parametrize(
-    'options', [dict(layers=5), dict(out_dir=5), dict(image_names=5), dict(stages=5), dict(save=5), dict(channels=2.5)]
+    'options',
+    [
+        dict(layers=5),
+        dict(out_dir=5),
+        dict(image_root=5),
+        dict(image_names=5),
+        dict(stages=5),
+        dict(save=5),
+        dict(channels=2.5),
+    ],
 )
 def test_wrong_types_name_their_argument_in_the_visualizer(options):
     (name,) = options
