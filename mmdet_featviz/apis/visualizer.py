@@ -415,7 +415,7 @@ class FeatureVisualizer:
         return 'val' in self.stages and self.taps is None and not self._is_checked and not are_nested()
 
     def check(self, model: nn.Module, dataset_meta: dict | None = None) -> None:
-        """Check layers, classes and output folder, without opening the run.
+        """Check layers, classes, explanations and output folder, without opening the run.
 
         Args:
             model: The detector, or a wrapper around it.
@@ -427,7 +427,9 @@ class FeatureVisualizer:
         """
         self._is_checked = True
         self._class_names = class_names(dataset_meta)
-        self.make_taps(model)
+        taps = self.make_taps(model)
+        if self.explanations is not None:
+            self.explanations.check(taps.model, self._class_names)
         if self.out_dir is not None and not (self.overwrite or self.resume):
             check_free(self._own_folder(os.fspath(self.out_dir)))
 

@@ -187,6 +187,7 @@ def test_training_draws_only_when_asked(tmp_path, data):
     [
         (dict(layers='nek'), "unknown layer 'nek'"),
         (dict(save='scores', classes='cow'), "unknown class 'cow': the closest are cat, dog"),
+        (dict(explain=dict(layers='nek')), "unknown layer 'nek'"),
         (dict(out_dir='taken', classes='cat'), 'holds the pictures of another run'),
         (dict(out_dir='taken', overwrite=True), None),
     ],
