@@ -128,6 +128,15 @@ def test_two_runs_that_find_a_folder_free_do_not_both_take_it(tmp_path):
     assert json.loads((tmp_path / 'run.json').read_text())['id'] == one.id
 
 
+def test_a_run_without_pictures_does_not_free_a_folder_that_another_process_has_taken_over(tmp_path):
+    one = RunFolder(str(tmp_path))
+    one.take({})
+    theirs = json.dumps(dict(id='of another run'))
+    (tmp_path / 'run.json').write_text(theirs)
+    one.release()
+    assert (tmp_path / 'run.json').read_text() == theirs
+
+
 def test_a_resumed_run_keeps_its_id_and_one_that_replaces_it_gets_another(tmp_path):
     found = []
     for options in ({}, dict(resume=True), dict(overwrite=True)):
