@@ -422,10 +422,11 @@ class FeatureVisualizer:
             dataset_meta: ``classes`` of the data set.
 
         Raises:
-            ValueError: If a layer or class does not exist, or a layer can never fire.
+            ValueError: If a layer or class does not exist, a layer can never fire, or an option is not for several ranks.
             FileExistsError: If the folder holds another run's pictures.
         """
         self._is_checked = True
+        self._check_ranks(in_run=False)
         self._class_names = class_names(dataset_meta)
         taps = self.make_taps(model)
         if self.explanations is not None:

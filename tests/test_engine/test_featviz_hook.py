@@ -66,10 +66,12 @@ def test_the_hook_does_not_change_predictions_or_metrics(tmp_path, data, batch_s
 def test_the_default_folder_and_the_logged_summary(tmp_path, data):
     runner = Runner.from_cfg({**runner_config(data, tmp_path / 'work', pool_detector(), hook={}), 'log_level': 'INFO'})
     runner.test()
+    early_exit._stop_open_runs()  # as at the end of the process
     folder = tmp_path / 'work' / runner.timestamp / 'featviz'
     assert len(pictures(folder)) == 5 * 6
     log = next((tmp_path / 'work' / runner.timestamp).glob('*.log')).read_text()
     assert re.search(rf'Feature maps: 30 pictures of 5 images in {folder}\n', log)
+    assert 'ended early' not in log
 
 
 def test_a_missing_image_is_in_the_summary_and_the_evaluation_continues(tmp_path, data):

@@ -513,6 +513,8 @@ def test_several_ranks_under_other_tools_are_refused_what_needs_all_images(tmp_p
         model = drawing_pools(tmp_path, **options)
         with pytest.raises(ValueError, match=f'{message} needs the images of all ranks.*use featviz test'):
             predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
+        with pytest.raises(ValueError, match=f'{message} needs the images of all ranks'):
+            model.featviz.check(model)  # before a training
     assert not (tmp_path / 'heatmaps').exists()
 
 

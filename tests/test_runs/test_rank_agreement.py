@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import bucket  # noqa: F401  registers bucket://
 import pytest
 import torch
 from conftest import ROOT, noise, pictures, pool_detector, runner_config, write_dataset
@@ -18,7 +19,7 @@ from mmdet_featviz.runs.storage import get_storage
 RANK = """
 import os, sys
 sys.path.insert(0, os.path.join({root!r}, 'tests'))
-import conftest, torch
+import bucket, conftest, torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 rank, images, options = int(sys.argv[1]), eval(sys.argv[2]), eval(sys.argv[3])
@@ -77,22 +78,28 @@ def written(ranks):
     return ranks
 
 
-@pytest.mark.parametrize('images', [[['/i/0', '/i/1'], ['/i/2']], [[], ['/i/2', '/i/1', '/i/0']]], ids=['both', 'one'])
-def test_both_ranks_write_to_one_run_and_everything_is_listed(tmp_path, images):
-    written(on_two_ranks(tmp_path, images, out_dir='run', image_root='/i'))
-    entries = list(read_entries(get_storage(tmp_path / 'run')))
+@pytest.mark.parametrize(
+    ('images', 'out_dir'),
+    [([['/i/0', '/i/1'], ['/i/2']], 'bucket://run'), ([[], ['/i/2', '/i/1', '/i/0']], 'run')],
+    ids=['both, at a URL', 'one'],
+)
+def test_both_ranks_write_to_one_run_and_everything_is_listed(tmp_path, images, out_dir, monkeypatch):
+    monkeypatch.setenv('BUCKET', str(tmp_path))
+    run = tmp_path / 'run'
+    written(on_two_ranks(tmp_path, images, out_dir=out_dir, image_root='/i'))
+    entries = list(read_entries(get_storage(run)))
     assert len(entries) == 3 * 2
     files = {file for entry in entries for file in entry['files']}
-    assert files == {name for name in pictures(tmp_path / 'run') if 'manifest' not in name}
+    assert files == {name for name in pictures(run) if 'manifest' not in name}
     assert len(files) == 6
-    run_id = json.loads((tmp_path / 'run' / 'run.json').read_text())['id']
-    refused = on_two_ranks(tmp_path, images, out_dir='run', image_root='/i')
+    run_id = json.loads((run / 'run.json').read_text())['id']
+    refused = on_two_ranks(tmp_path, images, out_dir=out_dir, image_root='/i')
     assert any('FileExistsError' in error for (_, error), _ in refused)
-    written(on_two_ranks(tmp_path, [['/i/8'], ['/i/9']], out_dir='run', image_root='/i', overwrite=True))
-    entries = list(read_entries(get_storage(tmp_path / 'run')))
+    written(on_two_ranks(tmp_path, [['/i/8'], ['/i/9']], out_dir=out_dir, image_root='/i', overwrite=True))
+    entries = list(read_entries(get_storage(run)))
     assert len(entries) == 2 * 2
-    assert len([name for name in pictures(tmp_path / 'run') if 'manifest' not in name]) == 4
-    assert json.loads((tmp_path / 'run' / 'run.json').read_text())['id'] != run_id
+    assert len([name for name in pictures(run) if 'manifest' not in name]) == 4
+    assert json.loads((run / 'run.json').read_text())['id'] != run_id
 
 
 def test_resuming_on_two_ranks_keeps_what_both_had(tmp_path):
