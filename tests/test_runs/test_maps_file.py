@@ -202,6 +202,31 @@ def test_raw_maps_that_do_not_fit_are_refused(tmp_path):
             load_snapshot(path)
 
 
+class Calls:
+    """Is pickled as a call that creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, 'w')
+
+
+def test_nothing_in_a_file_from_outside_is_executed(tmp_path):
+    harm = np.array([Calls(str(tmp_path / 'harm'))], object)
+    with pytest.raises(MapsError, match='allow_pickle=False'):
+        load_snapshot(write_maps(tmp_path / 'maps.npz', boxes=harm))
+    path = write_maps(tmp_path / 'maps.npz')
+    (tmp_path / 'neck.p_2.pass_1.raw.npy').write_bytes(npy(harm, allow_pickle=True))
+    with pytest.raises(MapsError, match='maps.npz holds no maps'):
+        load_snapshot(path)
+    assert not (tmp_path / 'harm').exists()
+
+
+def test_maps_without_a_path_have_no_image_file(tmp_path):
+    assert not load_snapshot(write_maps(tmp_path / 'maps.npz', lambda meta: meta.update(path=None))).is_file
+
+
 def test_compressed_arrays_are_refused(tmp_path):
     """They could be a thousand times as large as the file."""
     plain, packed = write_maps(tmp_path / 'plain.npz'), tmp_path / 'maps.npz'
