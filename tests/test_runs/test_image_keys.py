@@ -113,6 +113,9 @@ def test_ranks_that_do_not_know_all_images_never_share_a_key(monkeypatch):
     assert len(set(seen)) == 4
     assert all(key.startswith('a~') for key in seen)
     assert ImageKeys('/d', ['/d/a.jpg', '/d/b.png']).key_of('/d/a.jpg', 0) == 'a'
+    samples = ImageKeys('/d', ['/d/a.jpg', '/d/a.jpg', '/d/b.jpg'])
+    shuffled = [samples.key_of('/d/a.jpg', position) for position in (2, 5)]  # not where the data set has them
+    assert len({*shuffled, samples.key_of('/d/a.jpg', 0)}) == 3
 
 
 def test_samples_of_one_image_are_numbered_by_their_position():

@@ -137,6 +137,16 @@ def test_a_run_without_pictures_does_not_free_a_folder_that_another_process_has_
     assert (tmp_path / 'run.json').read_text() == theirs
 
 
+@pytest.mark.parametrize('has', ['metrics', 'postponed images'])
+def test_a_run_with_metrics_or_postponed_images_keeps_its_folder(tmp_path, has):
+    run_folder = RunFolder(str(tmp_path))
+    run_folder.take(dict(metrics=dict(test=dict(mAP=0.5))) if has == 'metrics' else {})
+    if has == 'postponed images':
+        (tmp_path / 'postponed.rank1.maps').write_bytes(b'maps')
+    run_folder.release()
+    assert (tmp_path / 'run.json').exists()
+
+
 def test_a_resumed_run_keeps_its_id_and_one_that_replaces_it_gets_another(tmp_path):
     found = []
     for options in ({}, dict(resume=True), dict(overwrite=True)):

@@ -65,6 +65,14 @@ def test_a_checkpoint_that_was_written_anew_is_another_one(tmp_path):
     check_same_settings('run', {**before, 'weights_crc32': None}, now)
 
 
+@pytest.mark.parametrize(('name', 'values'), [('layers', (['neck'], ['backbone'])), ('reduction', ('max', 'mean'))])
+def test_a_run_of_other_layers_or_another_reduction_is_not_resumed(name, values):
+    before, now = ({name: value} for value in values)
+    check_same_settings('run', before, before)
+    with pytest.raises(ValueError, match=f'other settings \\({name} was '):
+        check_same_settings('run', before, now)
+
+
 def test_options_that_only_one_version_knows_do_not_stop_a_resumed_run():
     now = json.loads(json.dumps(dict(style=asdict(Style(alpha=0.3)))))
     missing = {name: value for name, value in now['style'].items() if name != 'blend'}

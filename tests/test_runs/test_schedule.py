@@ -4,7 +4,9 @@ import threading
 
 import pytest
 from conftest import noise, pool_detector, runner_config, test_predictions, write_dataset
+from mmdet.registry import MODELS
 
+from mmdet_featviz import FeatureVisualizer
 from mmdet_featviz.runs import schedule
 from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
 from mmdet_featviz.visualization.views import Views
@@ -157,3 +159,13 @@ def test_the_hook_draws_where_its_schedule_says(tmp_path, workers, busy_cores, m
     hook = dict(out_dir=str(tmp_path / 'out'), workers=workers, layers='backbone')
     test_predictions(runner_config(data, tmp_path / 'work', pool_detector((8, 16)), hook=hook))
     assert threads == in_threads
+
+
+@pytest.mark.parametrize(('device', 'strict', 'threads'), [('meta', False, 2), ('cpu', False, 0), ('meta', True, 0)])
+def test_a_visualizer_decides_by_the_device_of_the_detector(tmp_path, device, strict, threads, monkeypatch, log):
+    monkeypatch.setattr(schedule, '_usable_cores', lambda: 2)
+    monkeypatch.setattr(schedule, '_cores_of_detector', lambda: 2)
+    visualizer = FeatureVisualizer(out_dir=str(tmp_path / 'out'), strict=strict)
+    visualizer.open(MODELS.build(pool_detector((8,))).to(device), in_run=True)
+    assert visualizer._schedule.threads == threads
+    assert len(log) == (threads > 0)  # with strict, nothing else is said to be chosen

@@ -179,6 +179,15 @@ def test_a_url_that_cannot_be_written_to_is_an_error(data, tmp_path, url, messag
         RunFolder(url)
 
 
+def test_ranks_that_probe_a_url_at_the_same_time_do_not_share_a_file(folder, monkeypatch):
+    probes = []
+    monkeypatch.setattr(BackendStorage, 'remove', lambda self, name: probes.append(name))
+    for _ in range(2):
+        BackendStorage('bucket://run').prepare()
+    assert sorted(probes) == pictures(folder / 'run')
+    assert len(set(probes)) == 2
+
+
 def test_nothing_outside_the_bucket_is_removed(folder, tmp_path):
     run_folder = RunFolder('bucket://run')
     (tmp_path / 'bucket' / 'mine.txt').write_text('kept')
