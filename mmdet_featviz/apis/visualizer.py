@@ -422,7 +422,8 @@ class FeatureVisualizer:
             dataset_meta: ``classes`` of the data set.
 
         Raises:
-            ValueError: If a layer or class does not exist, a layer can never fire, or an option is not for several ranks.
+            ValueError: If a layer or class does not exist, a layer can never fire, or an option is not for several
+                ranks.
             FileExistsError: If the folder holds another run's pictures.
         """
         self._is_checked = True
