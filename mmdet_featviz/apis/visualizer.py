@@ -47,7 +47,7 @@ from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
 from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.image_path import image_path
-from mmdet_featviz.visualization.style import RECEPTIVE_FIELD, STYLE_OPTIONS, Style
+from mmdet_featviz.visualization.style import BOX_FEATURES, RECEPTIVE_FIELD, STYLE_OPTIONS, Style
 
 if TYPE_CHECKING:
     from mmdet_featviz.capture.kept_features import KeptFeatures
@@ -364,13 +364,13 @@ class FeatureVisualizer:
             recorder if is_pca or self.report or {'channels', 'attention', 'raw'} & set(save) else None,
             'attention' in save,
             score_maps=self._make_score_maps(unwrap_detector(model)) if 'scores' in save else None,
-            keep_features=self.explanations is not None,
+            keep_features=self.explanations is not None or BOX_FEATURES in save,
         )
 
     @property
     def _draws_only_scores(self) -> bool:
         """Whether no layer is captured: only score maps are asked for, or saved as well without any `layers`."""
-        others = set(self.style.save) - {'scores'}
+        others = set(self.style.save) - {'scores', BOX_FEATURES}
         return 'scores' in self.style.save and (not others or (others == {'maps'} and self.layers is None))
 
     def _make_score_maps(self, detector: nn.Module) -> ScoreMaps:
@@ -509,6 +509,8 @@ class FeatureVisualizer:
                     drawn[index] = self._writer.build_and_write(path or 'an array', build)
         if self.report:
             self._measure_levels()
+        if BOX_FEATURES in self.style.save and stage != 'train':
+            self._measure_boxes(passes, drawn)
         if self.needs_data and stage != 'train' and data is not None:
             self._look_back(passes, results, drawn, data)
 
@@ -516,6 +518,17 @@ class FeatureVisualizer:
     def needs_data(self) -> bool:
         """Whether :meth:`draw` also makes passes of its own, for which it needs the batch."""
         return self.explanations is not None or RECEPTIVE_FIELD in self.style.save
+
+    def _measure_boxes(self, passes: Sequence[Pass], drawn: Mapping[int, Sequence[Snapshot]]) -> None:
+        """Save the features of the boxes of the images of a batch that were drawn, in each pass."""
+        from mmdet_featviz.capture.roi_features import box_features  # not needed by most runs
+
+        for index, snapshots in drawn.items():
+            for pass_, snapshot in zip(passes, snapshots):  # after these may come their mean
+                boxes, placement = snapshot.boxes, snapshot.placement
+                measure = partial(box_features, self.taps.model, pass_, index, boxes, placement, self.style.score_thr)
+                with self._lock:
+                    self._writer.write_box_features(snapshot, measure)
 
     def _look_back(
         self,

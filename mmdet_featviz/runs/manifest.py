@@ -111,12 +111,12 @@ def finished_levels(store: Storage) -> dict[tuple, set[str]]:
     return finished
 
 
-def explained_passes(store: Storage) -> set[tuple]:
-    """Return (image key, pass) of all images whose explanations are complete."""
+def complete_passes(store: Storage, field: str) -> set[tuple]:
+    """Return (image key, pass) of all images whose entries with a field, such as ``method``, are complete."""
     existing = store.all_names()
     complete: dict[tuple, bool] = {}
     for entry in read_entries(store):
-        if 'method' in entry:
+        if field in entry:
             known = entry['key'], entry['pass']
             is_complete = not entry.get('incomplete') and existing.issuperset(entry['files'])
             complete[known] = complete.get(known, True) and is_complete

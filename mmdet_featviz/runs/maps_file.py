@@ -105,7 +105,7 @@ def parse_snapshot(data: bytes, name: str) -> Snapshot:
 def parse_maps(data: bytes, name: str) -> tuple[Snapshot, dict[str, Any]]:
     """As :func:`parse_snapshot`; also returns ``meta``, whose further entries are not checked."""
     with errors_of(name):
-        arrays = _load_arrays(data)
+        arrays = load_arrays(data)
         meta = json.loads(str(arrays['meta']))
         version = meta['format']
         if version != FORMAT:
@@ -114,19 +114,20 @@ def parse_maps(data: bytes, name: str) -> tuple[Snapshot, dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def errors_of(name: str) -> Iterator[None]:
-    """Within the context, an error of any kind becomes a MapsError that names the file."""
+def errors_of(name: str, content: str = 'maps') -> Iterator[None]:
+    """Within the context, an error of any kind becomes a MapsError that names the file, which should have `content`."""
     try:
         yield
     except MapsError:
         raise
     except KeyError as error:
-        raise MapsError(f'{name} holds no maps of this package: it lacks {error}') from error
+        raise MapsError(f'{name} holds no {content} of this package: it lacks {error}') from error
     except Exception as error:  # the archive, its content and each file backend raise errors of their own
-        raise MapsError(f'{name} holds no maps of this package: {error}') from error
+        raise MapsError(f'{name} holds no {content} of this package: {error}') from error
 
 
-def _load_arrays(data: bytes) -> dict[str, np.ndarray]:
+def load_arrays(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file that is not compressed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         # What is not compressed is not larger than the file: no archive fills the memory.
         is_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.zip.infolist())
@@ -154,10 +155,10 @@ def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
     require(is_placed, f'its placement {meta["matrix"]!r} is no matrix with an inverse')
     boxes = ignored = None
     if 'boxes' in arrays:
-        rows = _floats(arrays['boxes'], 'boxes', (None, 6))
+        rows = check_floats(arrays['boxes'], 'boxes', (None, 6))
         boxes = Boxes(rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5])
     if 'ignored' in arrays:  # not in runs of earlier versions
-        ignored = _floats(arrays['ignored'], 'ignored boxes', (None, 4))
+        ignored = check_floats(arrays['ignored'], 'ignored boxes', (None, 4))
     return Snapshot(
         key,
         path,
@@ -186,7 +187,7 @@ def _size(size: Any) -> tuple[int, int]:
     return height, width
 
 
-def _floats(array: np.ndarray, name: str, shape: tuple) -> np.ndarray:
+def check_floats(array: np.ndarray, name: str, shape: tuple) -> np.ndarray:
     """Check the type and the shape of an array; None in `shape` is any number of rows."""
     fits = array.dtype.kind == 'f' and array.ndim == len(shape)
     fits = fits and all(expected in (None, size) for size, expected in zip(array.shape, shape))
@@ -201,21 +202,21 @@ def _with_raw(level: Level, snapshot: Snapshot, path: str) -> Level:
         return level
     is_local = osp.exists(raw_path)
     raw = np.load(raw_path if is_local else io.BytesIO(fileio.get(raw_path)), mmap_mode='r' if is_local else None)
-    return replace(level, raw=_floats(raw, f'raw maps of {level.name}', (level.channels, *level.values.shape)))
+    return replace(level, raw=check_floats(raw, f'raw maps of {level.name}', (level.channels, *level.values.shape)))
 
 
 def _level_arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
-    arrays = {key: _cast(level.values, dtype)}
+    arrays = {key: cast(level.values, dtype)}
     for part in CHANNEL_PARTS:
         channels = getattr(level, part)
         if channels is not None:
             arrays[f'{key}.{part}.indices'] = channels.indices
-            arrays[f'{key}.{part}.maps'] = _cast(channels.maps, dtype)
+            arrays[f'{key}.{part}.maps'] = cast(channels.maps, dtype)
             arrays[f'{key}.{part}.weights'] = channels.weights
     if level.compact is not None:
         arrays[f'{key}.{COMPACT}.mean'] = level.compact.mean
         arrays[f'{key}.{COMPACT}.basis'] = level.compact.basis
-        arrays[f'{key}.{COMPACT}.scores'] = _cast(level.compact.scores, dtype)
+        arrays[f'{key}.{COMPACT}.scores'] = cast(level.compact.scores, dtype)
     return arrays
 
 
@@ -228,15 +229,15 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
     vertical, horizontal = stride
     require(0 < vertical < math.inf and 0 < horizontal < math.inf, f'its level {name!r} has a stride of {stride!r}')
     key, parts = f'{prefix}{name}', {}
-    values = _floats(arrays[key], name, (None, None))
+    values = check_floats(arrays[key], name, (None, None))
     for part in CHANNEL_PARTS:
         if f'{key}.{part}.maps' in arrays:
             indices, maps, weights = (arrays[f'{key}.{part}.{field}'] for field in ('indices', 'maps', 'weights'))
             are_channels = indices.dtype.kind in 'iu' and indices.ndim == 1
             are_channels = are_channels and ((indices >= 0) & (indices < channels)).all()
             require(are_channels, f'the channels of {name} are not among its {channels}')
-            maps = _floats(maps, f'channels of {name}', (len(indices), *values.shape))
-            weights = _floats(weights, f'weights of {name}', (channels,))
+            maps = check_floats(maps, f'channels of {name}', (len(indices), *values.shape))
+            weights = check_floats(weights, f'weights of {name}', (channels,))
             parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
     if f'{key}.{COMPACT}.mean' in arrays:
         parts[COMPACT] = _load_compact(arrays, key, channels, values.shape)
@@ -250,9 +251,9 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
 
 def _load_compact(arrays: dict[str, np.ndarray], key: str, channels: int, cells: tuple[int, int]) -> CompactFeatures:
     mean, basis, scores = (arrays[f'{key}.{COMPACT}.{field}'] for field in ('mean', 'basis', 'scores'))
-    mean = _floats(mean, f'mean of {key}', (channels,))
-    basis = _floats(basis, f'basis of {key}', (None, channels))
-    scores = _floats(scores, f'components of {key}', (len(basis), *cells))
+    mean = check_floats(mean, f'mean of {key}', (channels,))
+    basis = check_floats(basis, f'basis of {key}', (None, channels))
+    scores = check_floats(scores, f'components of {key}', (len(basis), *cells))
     return CompactFeatures(mean, basis, scores.astype(np.float32))
 
 
@@ -271,7 +272,8 @@ def _level_facts(level: Level) -> dict[str, Any]:
     return facts if level.score_of is None else {**facts, 'score_of': level.score_of, 'label': level.label}
 
 
-def _cast(values: np.ndarray, dtype: str) -> np.ndarray:
+def cast(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Values as ``float32`` or ``float16``; beyond the range of float16 they are clipped."""
     if dtype == 'float16':
         limit = np.finfo(np.float16).max
         return np.where(np.isfinite(values), np.clip(values, -limit, limit), values).astype(np.float16)

@@ -13,6 +13,12 @@ from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.views import Picture
 
+TASKS = {  # by what is missing after an error: what was being done, and what the message says is lost
+    'maps': ('drawing', 'The image is skipped'),
+    'explanations': ('explaining', 'Its detections are not explained'),
+    'box features': ('measuring boxes', 'The features of its boxes are not saved'),
+}
+
 
 @dataclass
 class Outcome:
@@ -52,15 +58,15 @@ class Outcome:
             self.skipped.setdefault(reason, []).extend(names)
         self.messages = {**other.messages, **self.messages}
 
-    def add_error(self, error: Exception, name: str, explaining: bool = False) -> None:
+    def add_error(self, error: Exception, name: str, missing: str = 'maps') -> None:
         """Count an image with something missing because of an error.
 
         Args:
             error: The error.
             name: Name of the image.
-            explaining: Whether its explanations are missing, otherwise its maps.
+            missing: What is missing of it: one of `TASKS`.
         """
-        doing = 'explaining' if explaining else 'drawing'
+        doing, lost = TASKS[missing]
         if isinstance(error, NoTargetError):
             reason, message = 'nothing to explain', str(error)
         elif isinstance(error, ImageError):
@@ -69,13 +75,12 @@ class Outcome:
             reason, message = 'maps not readable', str(error)
         elif isinstance(error, OSError):
             reason, message = f'picture not written, {error.strerror or error}', str(error)
-        elif explaining and isinstance(error, ValueError):  # the message of an explainer says what to do
+        elif missing != 'maps' and isinstance(error, ValueError):  # the message says what to do
             reason, message = f'{type(error).__name__} while {doing}', str(error)
         else:
             reason, message = f'{type(error).__name__} while {doing}', traceback.format_exc()
-        if explaining and not isinstance(error, NoTargetError):
-            reason = f'explanations: {reason}'
-        lost = 'Its detections are not explained' if explaining else 'The image is skipped'
+        if missing != 'maps' and not isinstance(error, NoTargetError):
+            reason = f'{missing}: {reason}'
         self.skipped.setdefault(reason, []).append(name)
         self.messages.setdefault(reason, f'{message}. {lost}; further ones are only counted.')
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Iterator
 
+from mmdet_featviz.runs.box_features_file import SavedFeatures
 from mmdet_featviz.runs.field_files import TABLE
 from mmdet_featviz.runs.manifest import MANIFEST, manifest_names, read_entries, run_order
 from mmdet_featviz.runs.maps_file import load_snapshot
@@ -31,6 +32,7 @@ class Run:
         entries: {(image key, pass, layer, level): manifest entry}, in the order of the data set.
         paths: Paths of its maps files.
         explanations: {image key: paths of the files of its explanations}.
+        box_features: The files of the features of boxes, in the order of the data set.
         evaluation_files: Names of the files in `root` that its evaluations made, such as tables of errors.
 
     Raises:
@@ -46,6 +48,7 @@ class Run:
         self.entries: dict[tuple, dict] = {}  # of equal keys, the last entry
         self.evaluation_files: list[str] = []
         explanations: dict[str, str] = {}  # file: image key
+        measured: dict[tuple, dict] = {}  # as the entries
         for entry in read_entries(store):
             if 'evaluation' in entry and epoch in ('', entry['evaluation']):
                 self.evaluation_files.extend(entry['files'])
@@ -53,7 +56,10 @@ class Run:
                 continue
             if 'method' in entry:
                 explanations.update({file: entry['key'] for file in entry['files'] if file.endswith('.npz')})
-            if 'augmentation' in entry:  # not in the manifest of a report or of a comparison
+            if 'vectors' in entry:
+                entry = dict(entry, augmentation=entry['pass'])
+                measured[entry['key'], entry['pass']] = entry
+            elif 'augmentation' in entry:  # not in the manifest of a report or of a comparison
                 entry = dict(entry, key=entry['key'][len(epoch) :].lstrip('/')) if epoch else entry
                 self.entries[tuple(entry[name] for name in ('key', 'augmentation', 'layer', 'level'))] = entry
         self.entries = dict(sorted(self.entries.items(), key=lambda item: run_order(item[1])))
@@ -63,7 +69,11 @@ class Run:
         self.explanations: dict[str, list[str]] = {}
         for file, key in explanations.items():
             self.explanations.setdefault(key, []).append(store.path(file))
-        if not names and not explanations:
+        self.box_features = [
+            SavedFeatures(store.path(entry['files'][0]), entry['image'], entry['key'], entry['folder'])
+            for entry in sorted(measured.values(), key=run_order)
+        ]
+        if not names and not explanations and not measured:
             raise ValueError(f"{self.folder} holds no maps to draw from: run with save=('maps',)")
 
     def snapshots(self) -> Iterator[Snapshot]:
@@ -71,7 +81,9 @@ class Run:
         return (load_with_image(path, self.info) for path in self.paths)
 
     def check_has_maps(self) -> None:
-        """Raise ValueError if the run saved explanations only."""
+        """Raise ValueError if the run saved explanations or box features only."""
+        if not self.paths and self.box_features:
+            raise ValueError(f"{self.folder} holds box features only, no activation maps: add 'maps' to save")
         if not self.paths:
             raise ValueError(f'{self.folder} holds explanations only, no activation maps: explain in a test instead')
 

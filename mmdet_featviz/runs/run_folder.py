@@ -18,7 +18,7 @@ from mmdet_featviz.runs.backlog import BACKLOG, IS_BACKLOG, Backlog
 from mmdet_featviz.runs.manifest import (
     MANIFEST,
     PART,
-    explained_passes,
+    complete_passes,
     finished_levels,
     manifest_names,
     read_entries,
@@ -60,6 +60,7 @@ class RunFolder:
         in_run: As the argument.
         finished: With `resume`: {(image key, pass): names of the levels whose files exist}.
         explained: With `resume`: (image key, pass) of the images whose explanations exist.
+        measured: With `resume`: (image key, pass) of the images whose box features exist.
 
     Raises:
         FileExistsError: If the folder holds another run, and neither `overwrite` nor `resume` is set; or if a run of
@@ -95,13 +96,15 @@ class RunFolder:
         self.id = decision['id'] if decision else read_run_info(self._store).get('id')
         self.finished: dict[tuple, set[str]] = {}
         self.explained: set[tuple] = set()
+        self.measured: set[tuple] = set()
         if resume:
             self.find_finished()
 
     def find_finished(self) -> None:
         """Find out what has been finished by all ranks."""
         self.finished = finished_levels(self._store)
-        self.explained = explained_passes(self._store)
+        self.explained = complete_passes(self._store, 'method')
+        self.measured = complete_passes(self._store, 'vectors')
 
     @property
     def is_remote(self) -> bool:

@@ -20,6 +20,7 @@ from mmdet_featviz.capture.reductions import PCA
 from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.backlog import BACKLOG, Backlog, can_wait
+from mmdet_featviz.runs.box_features_file import box_features_entry, box_features_name, dump_box_features
 from mmdet_featviz.runs.component_fit import views_of_run
 from mmdet_featviz.runs.explanation_files import (
     FOLDER,
@@ -45,6 +46,7 @@ from mmdet_featviz.runs.run_info import (
 from mmdet_featviz.runs.storage import get_storage
 from mmdet_featviz.runs.visualizer_backends import PictureLogger
 from mmdet_featviz.runs.workers import Workers, is_worker
+from mmdet_featviz.structures.box_features import BoxFeatures
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import first_names
 from mmdet_featviz.version import __version__
@@ -188,7 +190,35 @@ class RunWriter:
                 self.run_folder.take(self._run_info)
                 self._workers.submit(self._draw_explanations, explanations[index])
             else:
-                outcome.add_error(missing, osp.basename(name), explaining=True)
+                outcome.add_error(missing, osp.basename(name), 'explanations')
+        self._count(outcome)
+
+    def write_box_features(self, snapshot: Snapshot, measure: Callable[[], BoxFeatures]) -> None:
+        """Write the features of an image's boxes, unless the run that is resumed has them.
+
+        An error costs these, and nothing else.
+
+        Args:
+            snapshot: The image, in one pass.
+            measure: Returns the features.
+
+        Raises:
+            Exception: With `strict`, any error.
+        """
+        if (snapshot.key, snapshot.augmentation) in self.run_folder.measured:
+            return
+        outcome = Outcome()
+        self.is_finished = False
+        self.run_folder.take(self._run_info)
+        try:
+            features = measure()
+            data = dump_box_features(features, self.style.maps_dtype)
+            self._write_maps(outcome, snapshot, osp.basename(box_features_name(snapshot)), data)
+            self.run_folder.record([box_features_entry(snapshot, features)])
+        except Exception as error:  # of the detector's own head, or of the storage
+            if self.strict:
+                raise
+            outcome.add_error(error, osp.basename(snapshot.path or 'an array'), 'box features')
         self._count(outcome)
 
     def has_explained(self, snapshot: Snapshot) -> bool:
@@ -567,7 +597,7 @@ class RunWriter:
                 self._write_explanation(outcome, explanation, entries[-1]['files'])
         except Exception as error:
             entries = [{**entry, 'incomplete': True} for entry in entries]
-            outcome.add_error(error, osp.basename(explanations[0].snapshot.path or 'an array'), explaining=True)
+            outcome.add_error(error, osp.basename(explanations[0].snapshot.path or 'an array'), 'explanations')
             if self.strict:
                 raise
         finally:

@@ -26,7 +26,8 @@ NORMALIZATIONS = ('image', 'percentile', 'max', 'layer', 'run')
 BLENDS = ('alpha', 'fade', 'add')
 RECEPTIVE_FIELD = 'receptive_field'
 PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 'scores', RECEPTIVE_FIELD)
-KINDS = (*PICTURES, 'maps', 'raw')
+BOX_FEATURES = 'box_features'
+KINDS = (*PICTURES, 'maps', 'raw', BOX_FEATURES)
 CHANNEL_TILES = ('overlay', 'heatmap')
 FOREGROUNDS = ('component', 'boxes')
 SMALLEST_TILE = 32
@@ -66,7 +67,8 @@ class Style:
             activations of the channels without it), ``scores`` (what the head says at each cell, as the probability of
             the best class and of each of `classes`, over the image), ``receptive_field`` (theoretical and effective
             receptive field of each level, as the mean over the first 20 images of a test or validation, and a table),
-            ``maps`` (activation maps, to draw later) and ``raw`` (whole feature maps, with ``maps``).
+            ``maps`` (activation maps, to draw later), ``raw`` (whole feature maps, with ``maps``) and ``box_features``
+            (a vector per level for each box, of predictions with a score of at least `score_thr` and of ground truth).
         tile_size: Longer side of the pictures on sheets in pixels, at least 32. None is 320, and 240 on sheets of
             channels.
         image_format: File format of pictures: ``jpg``, ``png`` or ``webp``.
