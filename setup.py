@@ -61,6 +61,7 @@ setup(
         'mim': requirements('mminstall'),
         'coverage': requirements('coverage'),
         'video': requirements('video'),
+        'umap': requirements('umap'),
         'tests': requirements('tests') + requirements('coverage'),
     },
 )

@@ -21,6 +21,7 @@ COMMANDS = {  # with their descriptions, so that `featviz --help` imports none o
     'compare': 'compare the heatmaps of two runs or two detectors',
     'figure': 'draw a figure for a paper from the saved maps of runs',
     'report': 'write the report page of a run',
+    'export-boxes': "write the features of a run's boxes as tables and for TensorBoard's projector",
     'export-fiftyone': 'write a run as a data set for FiftyOne',
     'benchmark': 'measure the time and memory that drawing takes',
     'coverage': "try the package on the configs of mmdet's model zoo",

@@ -53,10 +53,13 @@ class ErrorTables:
 
     def of(self, snapshot: Snapshot) -> ErrorRecord | None:
         """The errors of an image in the evaluation that its pass belongs to; None if that has no table."""
-        records = self._records.get(snapshot.folder)
-        if records is None or not snapshot.is_file:  # an image saved in training is a crop, which nothing evaluated
-            return None
-        return records.get(snapshot.path) or ErrorRecord(snapshot.path, NO_ERRORS)
+        # An image saved in training is a crop, which nothing evaluated.
+        return self.of_image(snapshot.folder, snapshot.path) if snapshot.is_file else None
+
+    def of_image(self, folder: str, path: str | None) -> ErrorRecord | None:
+        """The same for the image at a path in an evaluation, given by its folder; None for an array."""
+        records = self._records.get(folder)
+        return None if records is None or path is None else records.get(path) or ErrorRecord(path, NO_ERRORS)
 
 
 def _tables(names: Sequence[str]) -> dict[str, str]:

@@ -70,12 +70,14 @@ class SavedFeatures:
         image: Path of the image; None for an array.
         key: Image key.
         folder: First part of the key that names an epoch, such as ``epoch_3``; empty in a test.
+        boxes: Number of boxes.
     """
 
     path: str
     image: str | None
     key: str
     folder: str
+    boxes: int
 
 
 def box_features_entry(snapshot: Snapshot, features: BoxFeatures) -> dict[str, Any]:

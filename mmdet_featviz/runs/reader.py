@@ -70,7 +70,7 @@ class Run:
         for file, key in explanations.items():
             self.explanations.setdefault(key, []).append(store.path(file))
         self.box_features = [
-            SavedFeatures(store.path(entry['files'][0]), entry['image'], entry['key'], entry['folder'])
+            SavedFeatures(store.path(entry['files'][0]), *(entry[name] for name in ('image', 'key', 'folder', 'boxes')))
             for entry in sorted(measured.values(), key=run_order)
         ]
         if not names and not explanations and not measured:

@@ -6,8 +6,9 @@ from typing import Sequence
 
 
 def count_noun(number: int, noun: str) -> str:
-    """Format a number with its noun: ``1 image``, ``2 images``."""
-    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+    """Format a number with its noun: ``1 image``, ``2 images``, ``2 boxes``."""
+    plural = f'{noun}es' if noun.endswith('x') else f'{noun}s'
+    return f'{number} {noun if number == 1 else plural}'
 
 
 def first_names(names: Sequence[str]) -> str:

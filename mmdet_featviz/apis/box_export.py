@@ -1,0 +1,165 @@
+"""Box export: writes the features of a run's boxes as CSV and for TensorBoard's projector, and a table of purity."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any, Iterable, Iterator, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from mmdet_featviz.evaluation.error_records import SIDES
+from mmdet_featviz.evaluation.neighbor_purity import NEIGHBORS, Purity, neighbor_purity
+from mmdet_featviz.report.box_table import BoxTable, read_boxes
+from mmdet_featviz.report.error_tables import ErrorTables
+from mmdet_featviz.runs.reader import Run
+from mmdet_featviz.runs.run_folder import RunFolder, check_apart
+from mmdet_featviz.structures.boxes import class_names, label_name
+from mmdet_featviz.utils.file_names import safe_name
+from mmdet_featviz.utils.messages import count_noun
+
+FACTS = ('image', 'kind', 'number', 'class', 'score', *SIDES, 'type')
+PROJECTOR = 'projector'  # folder of the files for it
+FORMULA = ('=', '+', '-', '@', '\t', '\r')  # spreadsheets run a text that begins so
+
+
+def export_boxes(folder: str, out_dir: str, overwrite: bool = False) -> str:
+    """Write the features of a run's boxes: tables, files for TensorBoard's projector, and the purity of neighbors.
+
+    A table per level has a row for each box, with the columns of `FACTS` and the numbers of its vector. ``purity.csv``
+    and ``purity.md`` have what :func:`neighbor_purity` returns. ``projector`` is a log folder for TensorBoard; its
+    files can also be loaded at projector.tensorflow.org.
+
+    Args:
+        folder: Folder of a run that saved ``box_features``.
+        out_dir: Folder for the files.
+        overwrite: Whether to replace an earlier export.
+
+    Returns:
+        The table of purity, and one line: where the files are, and what was left out.
+
+    Raises:
+        OSError: If a folder cannot be read or written to, or holds something else.
+        ValueError: If the run has no box features that can be read.
+    """
+    run = Run(folder)
+    check_apart(out_dir, run.root)
+    table = read_boxes(run, ErrorTables(run))
+    if table is None or not len(table.boxes):
+        raise ValueError(f"{run.folder} holds no features of boxes: run with save=('box_features',)")
+    names = class_names(run.info.get('dataset_meta'))
+    target = RunFolder(out_dir, overwrite)
+    facts = list(_facts(table, names))
+    rows = neighbor_purity(table.vectors, table.boxes, table.images)
+    files = {'purity.csv': _purity_csv(rows, names), 'purity.md': purity_markdown(rows)}
+    files[f'{PROJECTOR}/metadata.tsv'] = '\n'.join('\t'.join(map(_plain, row)) for row in [FACTS, *facts]) + '\n'
+    files[f'{PROJECTOR}/projector_config.pbtxt'] = _projector_config(list(table.vectors))
+    for name, text in files.items():
+        _write(target, name, text)
+    for level, vectors in tqdm(table.vectors.items(), unit='level', leave=False, disable=None):
+        rows_csv, tensors = _level_texts(facts, vectors)
+        _write(target, f'{safe_name(level)}.csv', rows_csv)
+        _write(target, f'{PROJECTOR}/{_tensors(level)}', tensors)
+    target.flush()
+    boxes = f'{count_noun(len(table.boxes), "box")} at {count_noun(len(table.vectors), "level")}: {target.out_dir}'
+    return '\n'.join([files['purity.md'], '; '.join([boxes, *table.remarks])])
+
+
+def purity_markdown(rows: Sequence[Purity]) -> str:
+    """The purity of all classes by level, as a table in Markdown."""
+    lines = [
+        f'Share of the {NEIGHBORS} nearest boxes, of the same kind and in other images, that have the class of the'
+    ]
+    lines += ['box, by the cosine of their features.', '', '| level | boxes | number | purity | by chance |']
+    lines += ['| --- | --- | ---: | ---: | ---: |']
+    lines += [
+        f'| {row.level} | {row.kind} | {row.boxes} | {row.purity:.3f} | {row.chance:.3f} |'
+        for row in rows
+        if row.label is None
+    ]
+    return '\n'.join([*lines, ''])
+
+
+def _purity_csv(rows: Sequence[Purity], names: Sequence[str]) -> str:
+    head = ['level', 'kind', 'class', 'boxes', 'purity', 'chance']
+    cells = (
+        [row.level, row.kind, '' if row.label is None else label_name(row.label, names), row.boxes]
+        + [f'{value:.6g}' for value in (row.purity, row.chance)]
+        for row in rows
+    )
+    return _csv([head, *cells])
+
+
+def _facts(table: BoxTable, names: Sequence[str]) -> Iterator[list[str]]:
+    """What is known of each box, as text."""
+    boxes = table.boxes
+    for row, image in enumerate(table.images.tolist()):
+        score = boxes.scores[row]
+        yield [
+            table.files[image].image or table.files[image].key,
+            'ground truth' if np.isnan(score) else 'prediction',
+            str(table.numbers[row]),
+            label_name(int(boxes.labels[row]), names),
+            '' if np.isnan(score) else f'{score:.7g}',
+            *(f'{corner:.7g}' for corner in boxes.corners[row]),
+            table.types[row],
+        ]
+
+
+def _level_texts(facts: Sequence[Sequence[str]], vectors: np.ndarray) -> tuple[str, str]:
+    """The table of a level, and its vectors for the projector."""
+    table, tensors = io.StringIO(), io.StringIO()
+    writer = csv.writer(table, lineterminator='\n')
+    writer.writerow([*FACTS, *range(vectors.shape[1])])
+    for row, vector in zip(facts, vectors):
+        numbers = [f'{value:.6g}' for value in vector.tolist()]
+        writer.writerow([*map(_safe, row), *numbers])
+        tensors.write('\t'.join(numbers) + '\n')
+    return table.getvalue(), tensors.getvalue()
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows([*map(_safe, row)] for row in rows)
+    return text.getvalue()
+
+
+def _safe(cell: Any) -> Any:
+    """A cell that no spreadsheet runs."""
+    return f"'{cell}" if _is_formula(cell) else cell
+
+
+def _is_formula(cell: Any) -> bool:
+    """Whether a spreadsheet would run a text; numbers may begin with a minus."""
+    if not isinstance(cell, str) or not cell.startswith(FORMULA):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
+
+
+def _plain(cell: str) -> str:
+    """A cell without tabs and line breaks, at which the projector splits; it knows no quotes."""
+    return ' '.join(cell.split())
+
+
+def _tensors(level: str) -> str:
+    return f'{safe_name(level)}.tensors.tsv'
+
+
+def _projector_config(levels: Sequence[str]) -> str:
+    """The content of the file that TensorBoard looks for."""
+    return ''.join(
+        f'embeddings {{\n  tensor_name: {json.dumps(level)}\n  tensor_path: {json.dumps(_tensors(level))}\n'
+        '  metadata_path: "metadata.tsv"\n}\n'
+        for level in levels
+    )
+
+
+def _write(target: RunFolder, name: str, text: str) -> None:
+    target.record([dict(files=[name])])
+    target.write(name, text.encode('utf-8', 'surrogateescape'))

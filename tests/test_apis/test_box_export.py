@@ -1,0 +1,97 @@
+"""The export of box features: tables, files for the projector, and what a hostile name does in them."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from box_runs import CLASSES, LEVELS, write_box_run
+
+from mmdet_featviz.apis.box_export import export_boxes
+from mmdet_featviz.evaluation.neighbor_purity import neighbor_shares
+from mmdet_featviz.report.box_table import read_boxes
+from mmdet_featviz.report.error_tables import ErrorTables
+from mmdet_featviz.runs.box_features_file import load_box_features
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    return write_box_run(tmp_path_factory.mktemp('boxes') / 'run', 6)
+
+
+def read_csv(path):
+    with open(path, encoding='utf-8', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_and_projector_have_the_vectors_of_all_boxes(run, tmp_path):
+    printed = export_boxes(str(run.folder), str(tmp_path / 'out'))
+    saved = [load_box_features(file.path) for file in run.box_features]
+    for level in LEVELS:
+        rows = read_csv(tmp_path / 'out' / f'{level}.csv')
+        vectors = np.concatenate([one.vectors[level] for one in saved])
+        seen = np.isfinite(vectors).all(axis=1)
+        assert not seen.all()
+        columns = [str(number) for number in range(vectors.shape[1])]
+        written = np.array([[float(row[column]) for column in columns] for row in rows])
+        np.testing.assert_allclose(written, vectors[seen], rtol=1e-5)
+        tensors = np.loadtxt(tmp_path / 'out' / 'projector' / f'{level}.tensors.tsv', delimiter='\t')
+        np.testing.assert_allclose(tensors, vectors[seen], rtol=1e-5)
+    scores = np.concatenate([one.boxes.scores for one in saved])[seen]
+    labels = np.concatenate([one.boxes.labels for one in saved])[seen]
+    images = np.repeat(np.arange(6), [len(one.boxes) for one in saved])[seen]
+    kinds = ['ground truth' if np.isnan(score) else 'prediction' for score in scores]
+    assert [row['kind'] for row in rows] == kinds
+    corners = np.concatenate([one.boxes.corners for one in saved])[seen]
+    np.testing.assert_allclose([float(row['right']) for row in rows], corners[:, 2], rtol=1e-6)
+    assert {row['type'] for row in rows} >= {'true', 'background', 'found', 'missed'}
+    truth = np.isnan(scores)
+    expected = neighbor_shares(vectors[seen][truth], labels[truth], images[truth]).mean()
+    purity = read_csv(tmp_path / 'out' / 'purity.csv')
+    row = next(one for one in purity if one['level'] == level and one['kind'] == 'ground truth' and not one['class'])
+    assert float(row['purity']) == pytest.approx(expected, rel=1e-5)
+    assert f'| {level} | ground truth | {truth.sum()} | {expected:.3f} |' in printed
+    last = printed.splitlines()[-1]
+    assert last.startswith(f'{seen.sum()} boxes at 2 levels: {tmp_path / "out"}')
+    assert last.endswith('6 boxes left out, not seen by the network or not finite')
+
+
+def test_hostile_names_of_classes_stay_in_their_cells(run, tmp_path):
+    export_boxes(str(run.folder), str(tmp_path / 'out'))
+    rows = read_csv(tmp_path / 'out' / 'neck_0.csv')
+    names = {row['class'] for row in rows}
+    assert names == {"'=1+1", 'a\tb\nc,"d"', '<img src=x onerror=alert(1)>', '3'}  # the last has no name
+    head, *lines = (tmp_path / 'out' / 'projector' / 'metadata.tsv').read_text(encoding='utf-8').splitlines()
+    assert len(lines) == len(rows) and all(line.count('\t') == head.count('\t') for line in lines)
+    place = head.split('\t').index('class')
+    assert {line.split('\t')[place] for line in lines} == {'=1+1', 'a b c,"d"', '<img src=x onerror=alert(1)>', '3'}
+    config = (tmp_path / 'out' / 'projector' / 'projector_config.pbtxt').read_text()
+    assert config.count('embeddings {') == 2 and 'tensor_path: "neck_0.tensors.tsv"' in config
+    assert CLASSES[0] == '=1+1'
+
+
+def test_many_boxes_are_thinned_evenly_and_damaged_files_left_out(run, tmp_path):
+    whole, some = (read_boxes(run, ErrorTables(run), most) for most in (1000, 13))
+    assert len(some.boxes) + some.infinite == 13 and set(some.images.tolist()) == set(range(6))
+    assert f'13 of {whole.count} boxes, chosen evenly' in some.remarks
+    for level in LEVELS:
+        known = {tuple(row) for row in whole.vectors[level]}
+        assert all(tuple(row) in known for row in some.vectors[level])
+    damaged = write_box_run(tmp_path / 'damaged', 2)
+    Path(damaged.box_features[0].path).write_bytes(b'no archive')
+    table = read_boxes(damaged, ErrorTables(damaged))
+    assert set(table.images.tolist()) == {1} and table.unreadable == ['0'] and 'not readable: 0' in table.remarks
+
+
+def test_runs_without_features(run, tmp_path):
+    empty = write_box_run(tmp_path / 'empty', 2, boxes=False)
+    with pytest.raises(ValueError, match=r"holds no features of boxes: run with save=\('box_features',\)"):
+        export_boxes(str(empty.folder), str(tmp_path / 'out'))
+    with pytest.raises(ValueError, match='which is read: choose a folder beside it'):
+        export_boxes(str(run.folder), str(Path(run.folder) / 'out'))
+    export_boxes(str(run.folder), str(tmp_path / 'out'))
+    with pytest.raises(FileExistsError):
+        export_boxes(str(run.folder), str(tmp_path / 'out'))
+    export_boxes(str(run.folder), str(tmp_path / 'out'), overwrite=True)
+    assert json.loads((tmp_path / 'out' / 'manifest.jsonl').read_text().splitlines()[0])['files'] == ['purity.csv']
