@@ -13,6 +13,7 @@ from mmdet_featviz.evaluation.detection_errors import FOUND, MISSED, NONE
 from mmdet_featviz.evaluation.error_records import ErrorRecord
 from mmdet_featviz.report.error_data import join_boxes
 from mmdet_featviz.report.error_tables import ErrorTables
+from mmdet_featviz.report.image_passes import split_key
 from mmdet_featviz.runs.box_features_file import SavedFeatures, load_box_features
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.structures.boxes import Boxes
@@ -114,7 +115,7 @@ def read_boxes(run: Run, errors: ErrorTables, most: int = MOST) -> BoxTable | No
 def _latest(files: Sequence[SavedFeatures]) -> list[SavedFeatures]:
     passes: dict[tuple, list[SavedFeatures]] = {}
     for file in files:
-        passes.setdefault((file.key[len(file.folder) :].lstrip('/'), file.image), []).append(file)
+        passes.setdefault((split_key(file.key)[1], file.image), []).append(file)
     return [next(one for one in of_image if one.folder == of_image[-1].folder) for of_image in passes.values()]
 
 

@@ -16,6 +16,8 @@ from mmdet_featviz.evaluation.comparison_pictures import DIFFERENCE_COLORMAP
 from mmdet_featviz.evaluation.explanation_matching import match_explanations
 from mmdet_featviz.evaluation.level_matching import level_names, match_levels
 from mmdet_featviz.explanation.explanation import Explanation
+from mmdet_featviz.report.box_map_data import box_map_data, box_map_summary
+from mmdet_featviz.report.box_table import read_boxes
 from mmdet_featviz.report.error_data import error_names, error_rows, error_summary, error_values, join_boxes
 from mmdet_featviz.report.error_tables import ErrorTables
 from mmdet_featviz.report.explanation_data import explanation_data
@@ -121,6 +123,9 @@ class Report:
         self._shown = 0  # number of images
         self._errors = [ErrorTables(one) for one in self._runs]
         self._error_summary = error_summary(self._errors[0])
+        self._boxes = read_boxes(run, self._errors[0])
+        self._box_summary = None if self._boxes is None else box_map_summary(self._boxes)
+        self._sizes: dict[str, tuple[int, int]] = {}  # (width, height) of each image on the page, by its key there
         self._skipped: list[str] = []
         self._without_image: list[str] = []
         folder, count = _folder_of(self._runs, out_dir), sum(map(len, self._passes.values()))
@@ -135,12 +140,17 @@ class Report:
         """
         numbers = iter(range(sum(map(len, self._passes.values()))))
         plain_keys = [key for key, _ in self._passes]
+        keys = list(distinct_names(plain_keys))
         images = [
             image if key == plain_key else dict(image, name=plain_key)
-            for key, plain_key, passes in zip(distinct_names(plain_keys), plain_keys, self._passes.values())
+            for key, plain_key, passes in zip(keys, plain_keys, self._passes.values())
             for image in self._write_image(key, passes, numbers)
         ]
         self._shown = len(images)
+        if self._boxes is not None:
+            places = {image['key']: place for place, image in enumerate(images)}
+            of_passes = {one: places[key] for one, key in zip(self._passes, keys) if key in places}
+            self._files.add_boxes(box_map_data(self._boxes, of_passes, [self._sizes[key] for key in places]))
         self.page = self._files.finish(self._index_data(images), **self._template_values())
 
     def summary(self) -> str:
@@ -189,6 +199,7 @@ class Report:
             if last is None or not snapshot.augmentation:
                 last = snapshot
         if last is not None:
+            self._sizes[key] = last.placement.image_size[::-1]
             changes = dict(found=found) if len(self._runs) > 1 else {}
             yield dict(key=key, shots=written, values=values, thumb=image, **changes, **self._focus.add(last))
 
@@ -301,6 +312,7 @@ class Report:
             difference=colormap_data(DIFFERENCE_COLORMAP),
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
             errors=error_names(self._error_summary),
+            boxes=_map_choices(self._box_summary),
             ranges=[run_ranges(run_paths, align, style.border) for run_paths, align in zip(paths, self._aligns)],
             settings=dict(
                 colormap=PAGE_COLORMAP if style.colormap == Style.colormap else style.colormap,
@@ -321,9 +333,15 @@ class Report:
             without_image=self._without_image,
             levels=self._focus.levels,
             errors=self._error_summary,
+            box_map=self._box_summary,
             unreadable=[name for errors in self._errors for name in errors.unreadable],
             **summarize_runs(self._runs, self._focus.means, self._title_names),
         )
+
+
+def _map_choices(summary: dict | None) -> dict | None:
+    """What the page can choose on the map of boxes: the levels, and which is shown first; None without boxes."""
+    return summary and {name: summary[name] for name in ('levels', 'purest')}
 
 
 def _folder_of(runs: Sequence[Run], out_dir: str | None) -> str:

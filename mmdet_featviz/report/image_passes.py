@@ -44,8 +44,7 @@ def passes_by_image(run: Run) -> dict[tuple, list[ImagePass]]:
     for path in run.paths:
         name = osp.relpath(path, run.folder).replace(os.sep, '/')
         key = osp.dirname(name)
-        match = EPOCH_KEY.fullmatch(key)
-        folder, plain_key = match.groups() if match else ('', key)
+        folder, plain_key = split_key(key)
         pass_label = osp.basename(name)[len('maps') : -len('.npz')].lstrip('.').replace('_', ' ')
         label = ', '.join(filter(None, [folder_label(folder), pass_label]))
         # A data set may have folders named epoch_1 too: group only passes over the same image file.
@@ -54,6 +53,12 @@ def passes_by_image(run: Run) -> dict[tuple, list[ImagePass]]:
         passes.setdefault(image, []).append(ImagePass(path, name, label))
         places[image] = min(places.get(image, (2,)), _place(entry))
     return {image: passes[image] for image in sorted(passes, key=places.get)}
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """The folder of an epoch or further test in an image key, or an empty name, and the rest of the key."""
+    match = EPOCH_KEY.fullmatch(key)
+    return match.groups() if match else ('', key)
 
 
 def _place(entry: dict) -> tuple:

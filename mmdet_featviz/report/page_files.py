@@ -11,7 +11,7 @@ from mmdet_featviz.report.page_template import DATA_PLACE, STATIC_FILES, page_co
 from mmdet_featviz.runs.run_folder import RunFolder
 
 PAGE = 'index.html'
-FUNCTIONS = {'data': 'shot', 'photos': 'photo'}  # of the page, which the files of a folder call
+FUNCTIONS = {'data': 'shot', 'photos': 'photo', 'boxes': 'boxes'}  # of the page, which the files of a folder call
 MAX_BYTES = 300_000_000  # of one file: browsers read it as a whole before they show anything
 
 
@@ -34,6 +34,10 @@ class PageFolder:
     def add_data(self, number: int, data: Any) -> str:
         """Write the data of a pass, which can be JSON; returns the name of the file."""
         return self._add_script('data', number, data)
+
+    def add_boxes(self, data: Any) -> None:
+        """Write the data of the map of boxes."""
+        self._folder.record([dict(files=[self._add_script('boxes', 0, data)])])
 
     def add_image(self, folder: str, number: int, jpeg: bytes) -> str:
         """Write an image to ``photos`` or ``thumbs``; returns the name of the file."""
@@ -98,6 +102,10 @@ class SingleFile:
                 'open well: show fewer images (--max-images), or write a folder (without --single-file)'
             )
         return name
+
+    def add_boxes(self, data: Any) -> None:
+        """Add the data of the map of boxes."""
+        self._add_block('boxes', 0, data)
 
     def add_image(self, folder: str, number: int, jpeg: bytes) -> str:
         """Add an image."""

@@ -111,5 +111,8 @@ const boxOutlines = (() => {
     return { dashes: dashes.map((length) => length * width), width: wide };
   }
 
-  return { boxOf, byScore, dress, lineOf, make, sample, textsOf };
+  /** The color of a type. */
+  const colorOf = (type) => TYPES[type].color;
+
+  return { boxOf, byScore, colorOf, dress, lineOf, make, sample, textsOf };
 })();

@@ -38,6 +38,12 @@ const boxPanel = (() => {
     show();
   }
 
+  /** Select a box of the first run by its index. */
+  function choose(index) {
+    selected = pictures.map((one, side) => (side === 0 && one.boxes[index] ? index : null));
+    show();
+  }
+
   const hasErrors = (side) => Boolean(sides[side] && sides[side].errors);
 
   /** Index of the smallest box on view that contains a point; null without one. */
@@ -62,8 +68,8 @@ const boxPanel = (() => {
       stage.querySelectorAll('.candidate').forEach((one) => one.remove());
       boxes.forEach((one) => one.classList.remove('selected', 'partner'));
     });
-    const parts = pictures.map((one, side) => (hasErrors(side) && Number.isInteger(selected[side])
-      ? partOf(side, selected[side]) : null)).filter(Boolean);
+    const parts = pictures.map((_, side) => (Number.isInteger(selected[side]) ? partOf(side, selected[side]) : null))
+      .filter(Boolean);
     place.hidden = !parts.length;
     const buttons = () => place.querySelectorAll('button');
     dom.keepFocus(place, () => place.replaceChildren(...parts), (number) => buttons()[number] || buttons()[0]);
@@ -73,7 +79,7 @@ const boxPanel = (() => {
   function partOf(side, index) {
     const picture = pictures[side];
     const row = sides[side].boxes[index];
-    const error = sides[side].errors[index];
+    const error = hasErrors(side) ? sides[side].errors[index] : null;
     picture.boxes[index].classList.add('selected');
     const facts = dom.element('dl');
     const add = (term, ...contents) => {
@@ -82,7 +88,7 @@ const boxPanel = (() => {
       facts.append(dom.element('dt', '', term), text);
     };
     if (error) addError(add, side, index);
-    else add('type', `none: ${row[5] === null ? 'the evaluation did not count it' : errors.UNTYPED}`);
+    else if (hasErrors(side)) add('type', `none: ${row[5] === null ? 'the evaluation did not count it' : errors.UNTYPED}`);
     if (side === 0) explanationsOf(index).forEach((one) => add('explanation', explanationButton(one)));
     const part = dom.element('div');
     part.append(dom.element('h3', '', `${picture.letter && `${picture.letter}: `}${nameOf(side, row)}`), facts);
@@ -157,5 +163,5 @@ const boxPanel = (() => {
     return region;
   }
 
-  return { dress, reset, select, start, watch };
+  return { choose, dress, reset, select, start, watch };
 })();

@@ -4,7 +4,7 @@
 const controls = (() => {
   const FIELDS = ['level', 'colormap', 'range', 'alpha', 'threshold', 'score', 'all', 'pred', 'truth', 'labels', 'common',
     'difference',
-    'search', 'class', 'type', 'size', 'mechanism', 'marked', 'sort'];
+    'search', 'class', 'type', 'size', 'mechanism', 'marked', 'sort', 'maplevel', 'mapcolor'];
 
   /**
    * Fill the lists and connect the fields.

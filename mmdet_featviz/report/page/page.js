@@ -4,7 +4,7 @@
  * Page: joins the other scripts. It has the settings, the image on view and its data, and passes them on.
  *
  * The Python side calls featviz.run(data) in data/index.js, with the run and its list of images, and
- * featviz.shot(number, data) and featviz.photo(number, jpeg) in the other files, see store.js.
+ * featviz.shot(number, data), featviz.photo(number, jpeg) and featviz.boxes(0, data) in the other files, see store.js.
  */
 const featviz = (() => {
   let run = null;
@@ -13,6 +13,7 @@ const featviz = (() => {
   let chosen = {}; // the settings, see settings.js
   let image = null; // on view, one of run.images
   let shot = null; // its data, null until loaded
+  let wanted = null; // index of the box to select when the image is there
   let missing = []; // sentences on what the settings name and is not there
   let turn = 0; // counts the images opened, so that data which arrives too late is dropped
 
@@ -42,6 +43,7 @@ const featviz = (() => {
     explanations.start(explain);
     boxPanel.start(run, explain);
     errorTable.start(run, showBoxes);
+    boxMap.start(run, tables, openBox);
     typeLegend.start((type) => set({ type }));
     readout.start(boxPanel.select);
     strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
@@ -60,7 +62,21 @@ const featviz = (() => {
     arrange(true);
     countErrors();
     showControls();
+    boxMap.update(chosen);
     open();
+  }
+
+  /** Open an image, and select a box in it by its index. */
+  function openBox(one, box) {
+    wanted = box;
+    if (one === image && shot && !chosen.all && !chosen.shot) selectWanted();
+    else set({ image: one.key, shot: '', all: false }, true);
+    dom.find('viewer').scrollIntoView({ block: 'start' });
+  }
+
+  function selectWanted() {
+    if (wanted !== null) boxPanel.choose(wanted);
+    wanted = null;
   }
 
   /** Change settings, and update what depends on them. With `isStep`, the browser's Back returns to those before. */
@@ -81,6 +97,7 @@ const featviz = (() => {
     else if (has('level', 'all', 'why', 'difference')) build();
     else if (has('colormap', 'range', 'common', 'threshold')) paint();
     imageView.dress(chosen);
+    boxMap.update(chosen);
     showChanges();
     if (isStep) address.push(chosen);
     else address.writeSoon(chosen);
@@ -166,6 +183,7 @@ const featviz = (() => {
       if (before !== image) zoom.reset(shot.size);
       dom.find('trouble').hidden = true;
       build();
+      selectWanted();
       if (before !== null && before !== image) imageView.reveal();
       loadNeighbors();
     } catch (error) {
@@ -230,5 +248,5 @@ const featviz = (() => {
     dom.find('trouble').hidden = false;
   }
 
-  return { run: start, shot: store.receive, photo: store.receivePhoto };
+  return { run: start, shot: store.receive, photo: store.receivePhoto, boxes: store.receiveBoxes };
 })();

@@ -10,6 +10,7 @@
  * errors.js; `marked` leaves the marked ones, and the order descends if `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
  * threshold: how heat is drawn. score, pred, truth: lowest score of predictions, and which kinds of boxes are shown. labels: whether their
  * names are. common: whether runs share a range. difference: whether pictures of the differences to run A are shown.
+ * maplevel, mapcolor: the level of the map of boxes, and what its colors are.
  */
 const settings = (() => {
   const RANGES = {
@@ -34,6 +35,7 @@ const settings = (() => {
       colormap, range: hasFixedRange(run) ? 'fixed' : normalize,
       alpha, threshold: 0, score, pred: true, truth: true, labels: true,
       common: run.comparable, difference: false,
+      maplevel: run.boxes ? run.boxes.purest : '', mapcolor: 'class',
     };
   }
 
@@ -52,6 +54,7 @@ const settings = (() => {
       range: Object.entries(RANGES).filter(([name]) => name !== 'fixed' || hasFixedRange(run)),
       class: [['', 'all'], ...classesOf(run).map((name) => [name, name])],
       ...errors.choices(run),
+      ...boxMap.choices(run),
       sort: orders.of(run).map(({ id, label }) => [id, label]),
     };
   }

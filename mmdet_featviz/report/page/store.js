@@ -72,6 +72,7 @@ const store = (() => {
 
   const shots = loaderOf('data', (data, number) => ({ ...data, number }));
   const photos = loaderOf('photos', urlOf);
+  const boxes = loaderOf('boxes', (data) => data);
 
   /** Make room for `count` shots of one image at once: the strip shows them all. */
   function keep(count) {
@@ -85,7 +86,11 @@ const store = (() => {
     return block ? urlOf(JSON.parse(block.textContent)) : `${name('thumbs', number)}.jpg`;
   }
 
-  // shot, photo: the data of a shot, the URL of an image, as promises that are rejected if the file cannot be read.
-  // receive, receivePhoto: take them; the files call these as featviz.shot() and featviz.photo().
-  return { keep, photo: photos.get, receive: shots.receive, receivePhoto: photos.receive, shot: shots.get, thumb };
+  // shot, photo, boxes: the data of a shot, the URL of an image, the map of boxes (number 0), as promises that are
+  // rejected if the file cannot be read. receive, receivePhoto, receiveBoxes: take them; the files call these as
+  // featviz.shot(), featviz.photo() and featviz.boxes().
+  return {
+    boxes: boxes.get, keep, photo: photos.get, receive: shots.receive, receiveBoxes: boxes.receive,
+    receivePhoto: photos.receive, shot: shots.get, thumb,
+  };
 })();
