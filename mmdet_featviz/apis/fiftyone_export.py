@@ -8,7 +8,7 @@ import os
 import os.path as osp
 import re
 from functools import lru_cache
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 import cv2
 import numpy as np
@@ -17,7 +17,10 @@ from tqdm import tqdm
 from mmdet_featviz.evaluation.detection_errors import FALSE_TYPES, MISSED
 from mmdet_featviz.evaluation.error_files import CSV
 from mmdet_featviz.evaluation.error_records import CONTRAST, SIDES
+from mmdet_featviz.evaluation.neighbor_purity import neighbor_purity, purest_level
 from mmdet_featviz.evaluation.saved_errors import table_rows
+from mmdet_featviz.report.box_table import read_boxes
+from mmdet_featviz.report.error_tables import ErrorTables
 from mmdet_featviz.report.image_passes import ImagePass, passes_by_image
 from mmdet_featviz.report.page_data import IMAGE_SIZE, shrink_placement
 from mmdet_featviz.runs.component_fit import views_of_run
@@ -35,13 +38,22 @@ FACTS = ('config', 'checkpoint', 'reduction', 'layers')  # of run.json
 FIELDS = {'prediction': 'predictions', 'ground truth': 'ground_truth'}  # by kind of a row of errors.csv
 
 
+class _Described(NamedTuple):
+    """Boxes of an image, the names of their classes (N,), and their vectors (N, C)."""
+
+    boxes: Boxes
+    names: np.ndarray
+    vectors: np.ndarray
+
+
 def export_fiftyone(folder: str, out_dir: str, overwrite: bool = False) -> str:
     """Write a run as a data set in the format ``fiftyone.types.FiftyOneDataset``; FiftyOne itself is not needed.
 
     Each image is a sample with its latest pass: ``ground_truth``, ``predictions`` and a heatmap ``heat_...`` per level.
     Where the run has the table of a ``DetectionErrorMetric``, the boxes are those of the table, with their type in
-    ``error``, and the sample has the numbers of ``missed_objects`` and ``false_predictions``. Images stay where they
-    are.
+    ``error``, and the sample has the numbers of ``missed_objects`` and ``false_predictions``. Where the run saved
+    features of boxes, each box has the vector of the level with the purest neighbors as ``features``. Images stay where
+    they are.
 
     Args:
         folder: Folder of the run.
@@ -60,6 +72,7 @@ def export_fiftyone(folder: str, out_dir: str, overwrite: bool = False) -> str:
     check_apart(out_dir, run.root)
     target = RunFolder(out_dir, overwrite)
     views, tables = _views_of(run), lru_cache(maxsize=None)(lambda name: _error_rows(run, name))
+    purest, features = _features_of(run)
     samples, skipped = [], []
     for number, image_pass in enumerate(tqdm(_latest_passes(run), unit='image', leave=False, disable=None)):
         try:
@@ -74,10 +87,14 @@ def export_fiftyone(folder: str, out_dir: str, overwrite: bool = False) -> str:
             target.write(heatmaps[field], cv2.imencode('.png', gray)[1].tobytes())
         target.record([dict(image=snapshot.path, key=snapshot.key, files=list(heatmaps.values()))])
         sample = _sample(snapshot, run, osp.dirname(image_pass.path), tables(snapshot.folder))
+        if snapshot.key in features:
+            _add_features(sample, features[snapshot.key])
         maps = {field: dict(_cls='Heatmap', tags=[], map_path=path) for field, path in heatmaps.items()}
         samples.append({**sample, **maps})
     info = {fact: run.info[fact] for fact in FACTS if run.info.get(fact) is not None}
     info.update(run=run.folder, classes=list(class_names(run.info.get('dataset_meta'))))
+    if purest is not None:
+        info['features'] = purest
     target.record([dict(files=['metadata.json', 'samples.json'])])
     target.write('metadata.json', _to_json(dict(media_type='image', info=info)))
     target.write('samples.json', _to_json(dict(samples=samples)))
@@ -178,6 +195,34 @@ def _box(corners: Sequence[float], name: str, size: tuple[int, int]) -> dict[str
     left, top, right, bottom = map(float, corners)
     box = [left / width, top / height, (right - left) / width, (bottom - top) / height]
     return dict(_cls='Detection', tags=[], attributes={}, label=name, bounding_box=box)
+
+
+def _features_of(run: Run) -> tuple[str | None, dict[str, _Described]]:
+    """The level with the purest neighbors, and the boxes with their vectors there by image key; None and no boxes."""
+    table = read_boxes(run, ErrorTables(run))
+    level = table and purest_level(neighbor_purity(table.vectors, table.boxes, table.images))
+    if level is None:
+        return None, {}
+    names = class_names(run.info.get('dataset_meta'))
+    described = {}
+    for image in np.unique(table.images).tolist():
+        chosen = table[np.flatnonzero(table.images == image)]
+        own = np.array([label_name(label, names) for label in chosen.boxes.labels.tolist()], object)
+        described[table.files[image].key] = _Described(chosen.boxes, own, chosen.vectors[level])
+    return level, described
+
+
+def _add_features(sample: dict[str, Any], known: _Described) -> None:
+    """Add its vector to each box of a sample that has one, as far as the digits of a table of errors tell."""
+    size = np.tile([sample['metadata']['width'], sample['metadata']['height']], 2)
+    for detection in sample['ground_truth']['detections'] + sample['predictions']['detections']:
+        left, top, width, height = detection['bounding_box']
+        corners = np.array([left, top, left + width, top + height]) * size
+        fits = np.isclose(known.boxes.corners, corners, rtol=1e-5, atol=1e-2).all(axis=1)
+        fits &= np.isclose(known.boxes.scores, detection.get('confidence', np.nan), rtol=1e-5, equal_nan=True)
+        fits &= known.names == detection['label']
+        if fits.any():
+            detection['features'] = [float(f'{value:.5g}') for value in known.vectors[fits.argmax()].tolist()]
 
 
 def _error_rows(run: Run, folder: str) -> dict[str, list[dict]] | None:

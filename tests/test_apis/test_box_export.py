@@ -9,6 +9,7 @@ import pytest
 from box_runs import CLASSES, LEVELS, write_box_run
 
 from mmdet_featviz.apis.box_export import export_boxes
+from mmdet_featviz.apis.fiftyone_export import export_fiftyone
 from mmdet_featviz.evaluation.neighbor_purity import neighbor_shares
 from mmdet_featviz.report.box_table import read_boxes
 from mmdet_featviz.report.error_tables import ErrorTables
@@ -95,3 +96,21 @@ def test_runs_without_features(run, tmp_path):
         export_boxes(str(run.folder), str(tmp_path / 'out'))
     export_boxes(str(run.folder), str(tmp_path / 'out'), overwrite=True)
     assert json.loads((tmp_path / 'out' / 'manifest.jsonl').read_text().splitlines()[0])['files'] == ['purity.csv']
+
+
+@pytest.mark.parametrize('has_table', [True, False])
+def test_boxes_in_fiftyone_have_their_vectors(tmp_path, has_table):
+    """Those of the level with the purest neighbors; a box that the network did not see has none."""
+    run = write_box_run(tmp_path / 'run', 16)
+    if not has_table:
+        (tmp_path / 'run' / 'errors.csv').unlink()
+    export_fiftyone(str(run.folder), str(tmp_path / 'out'))
+    samples = json.loads((tmp_path / 'out' / 'samples.json').read_text())['samples']
+    assert json.loads((tmp_path / 'out' / 'metadata.json').read_text())['info']['features'] == 'neck_1'
+    for sample, file in zip(samples, run.box_features):
+        saved = load_box_features(file.path)
+        best = max(sample['predictions']['detections'], key=lambda one: one['confidence'])
+        np.testing.assert_allclose(best['features'], saved.vectors['neck_1'][3], rtol=1e-4)
+        truth = sample['ground_truth']['detections']
+        assert [('features' in one) for one in truth] == [True, True, False]
+        np.testing.assert_allclose(truth[1]['features'], saved.vectors['neck_1'][1], rtol=1e-4)
