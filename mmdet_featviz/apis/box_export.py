@@ -69,10 +69,9 @@ def export_boxes(folder: str, out_dir: str, overwrite: bool = False) -> str:
 
 def purity_markdown(rows: Sequence[Purity]) -> str:
     """The purity of all classes by level, as a table in Markdown."""
-    lines = [
-        f'Share of the {NEIGHBORS} nearest boxes, of the same kind and in other images, that have the class of the'
-    ]
-    lines += ['box, by the cosine of their features.', '', '| level | boxes | number | purity | by chance |']
+    lines = [f'Share of the {NEIGHBORS} most similar boxes, of the same kind and in other images, that have the same']
+    lines += ['class. Similar by the cosine of the features.', '']
+    lines += ['| level | boxes | number | purity | by chance |']
     lines += ['| --- | --- | ---: | ---: | ---: |']
     lines += [
         f'| {row.level} | {row.kind} | {row.boxes} | {row.purity:.3f} | {row.chance:.3f} |'
