@@ -13,7 +13,6 @@ USAGE = 'RUN --out-dir DIR [options]'
 EXAMPLES = """
 examples:
   featviz export-boxes run_a --out-dir run_a_boxes
-  tensorboard --logdir run_a_boxes/projector
 """
 
 
