@@ -364,7 +364,8 @@ class FeatureVisualizer:
             recorder if is_pca or self.report or {'channels', 'attention', 'raw'} & set(save) else None,
             'attention' in save,
             score_maps=self._make_score_maps(unwrap_detector(model)) if 'scores' in save else None,
-            keep_features=self.explanations is not None or BOX_FEATURES in save,
+            keep_features=self.explanations is not None,
+            keep_levels=BOX_FEATURES in save,
         )
 
     @property

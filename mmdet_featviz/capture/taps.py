@@ -58,6 +58,7 @@ class Taps:
         score_maps: Makes class-score maps of what the heads return.
         keep_features: Whether a pass also keeps what the default layers and the convolutions of the heads return, for
             explanations of the batch; of convolutions up to `KEPT_BYTES`.
+        keep_levels: Whether it keeps what the default layers return, for features of boxes.
 
     Raises:
         ValueError: If a layer does not exist or can never fire.
@@ -76,6 +77,7 @@ class Taps:
         find_centers: bool = True,
         score_maps: ScoreMaps | None = None,
         keep_features: bool = False,
+        keep_levels: bool = False,
     ) -> None:
         self.model = unwrap_detector(model)
         self._augmented = has_test_time_augmentation(model)
@@ -86,6 +88,7 @@ class Taps:
         self.modules = find_layers(self.model, layers)
         self._score_maps = score_maps
         self._keeps_features = keep_features
+        self._keeps_levels = keep_features or keep_levels
         self._attention = (
             ChannelAttentionFinder(self.model, list(self.modules), self._on_attention) if attention else None
         )
@@ -348,7 +351,7 @@ class Taps:
         """Note the grids of the default layers: tokens of other layers are folded onto these grids."""
         current = self._current
         if current is not None:
-            if self._keeps_features and not self.model.training:
+            if self._keeps_levels and not self.model.training:
                 self._keep_features(layer, output, current)
             maps = [tensor for tensor in tensors_in(output) if stride_of(tensor, current.inputs)]
             current.grids[layer] = [tuple(level.shape[2:]) for level in maps]
