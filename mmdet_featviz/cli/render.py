@@ -25,7 +25,7 @@ from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import class_names, find_label
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.name_filter import name_filter
-from mmdet_featviz.visualization.style import RECEPTIVE_FIELD, Style
+from mmdet_featviz.visualization.style import BOX_FEATURES, RECEPTIVE_FIELD, Style
 
 USAGE = 'RUN --out-dir DIR [options]'
 EXAMPLES = """
@@ -107,6 +107,8 @@ def _style_of(source: Run, args: argparse.Namespace) -> Style:
         style = replace(style, save=[kind for kind in style.pictures if kind != RECEPTIVE_FIELD] or 'overlay')
     if RECEPTIVE_FIELD in style.save:
         raise ValueError('receptive fields are found in the detector, not in saved maps: see featviz layers')
+    if BOX_FEATURES in style.save:
+        raise ValueError(f'{BOX_FEATURES} are not in saved maps: run the detector again with --save {BOX_FEATURES}')
     check_foreground(style, source.info.get('reduction'))
     names = class_names(source.info.get('dataset_meta'))
     for name in style.classes or ():

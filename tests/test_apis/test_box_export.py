@@ -10,6 +10,7 @@ from box_runs import CLASSES, LEVELS, write_box_run
 
 from mmdet_featviz.apis.box_export import export_boxes
 from mmdet_featviz.apis.fiftyone_export import export_fiftyone
+from mmdet_featviz.cli import main
 from mmdet_featviz.evaluation.neighbor_purity import neighbor_shares
 from mmdet_featviz.report.box_table import read_boxes
 from mmdet_featviz.report.error_tables import ErrorTables
@@ -91,6 +92,8 @@ def test_runs_without_features(run, tmp_path):
         export_boxes(str(empty.folder), str(tmp_path / 'out'))
     with pytest.raises(ValueError, match='which is read: choose a folder beside it'):
         export_boxes(str(run.folder), str(Path(run.folder) / 'out'))
+    with pytest.raises(SystemExit, match='box_features are not in saved maps: run the detector again'):
+        main('render', [str(run.folder), '--out-dir', str(tmp_path / 'again'), '--save', 'box_features'])
     export_boxes(str(run.folder), str(tmp_path / 'out'))
     with pytest.raises(FileExistsError):
         export_boxes(str(run.folder), str(tmp_path / 'out'))
