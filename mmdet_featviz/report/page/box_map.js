@@ -20,7 +20,7 @@ const boxMap = (() => {
   const canvas = dom.find('map');
   const crop = dom.find('map-crop');
   let run = null;
-  let tables = new Map(); // of colors, by name of a colormap
+  let colorTables = new Map(); // of colors, by name of a colormap
   let open = () => {};
   let chosen = {}; // settings
   let data = null; // null until loaded
@@ -40,7 +40,7 @@ const boxMap = (() => {
 
   /** Begin. `onOpen` is called with an image and the index of a box in it. */
   function start(given, colors, onOpen) {
-    [run, tables, open] = [given, colors, onOpen];
+    [run, colorTables, open] = [given, colors, onOpen];
     details.hidden = !run.boxes;
     if (!run.boxes) return;
     dom.find('map-count').textContent = dom.count(run.boxes.levels.length, 'level');
@@ -111,7 +111,7 @@ const boxMap = (() => {
   }
 
   function colorOfScore(score) {
-    const rgba = new Uint8Array(tables.get(SCORES).buffer, 4 * Math.round(255 * Math.min(Math.max(score, 0), 1)), 3);
+    const rgba = new Uint8Array(colorTables.get(SCORES).buffer, 4 * Math.round(255 * Math.min(Math.max(score, 0), 1)), 3);
     return `rgb(${rgba.join(' ')})`;
   }
 

@@ -43,7 +43,7 @@ const featviz = (() => {
     explanations.start(explain);
     boxPanel.start(run, explain);
     errorTable.start(run, showBoxes);
-    boxMap.start(run, tables, openBox);
+    boxMap.start(run, colormaps, openBox);
     typeLegend.start((type) => set({ type }));
     readout.start(boxPanel.select);
     strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
