@@ -43,6 +43,7 @@ from mmengine.visualization import Visualizer
 
 from mmdet_featviz import FeatVizMixin
 from mmdet_featviz.runs.maps_file import load_snapshot
+from mmdet_featviz.runs.writer import RunWriter
 
 SINGLE_STAGE = [
     'retinanet/retinanet_r18_fpn_1x_coco.py',
@@ -334,6 +335,20 @@ def test_heatmaps_of_two_threads_are_on_their_own_images(tmp_path):
         found, expected = (tmp_path / folder / 'heatmaps' / name for folder in ('shared', 'alone'))
         assert found.read_bytes() == expected.read_bytes()
     assert not any(module._forward_hooks for module in shared.modules())
+
+
+def test_one_thread_at_a_time_builds_and_writes(tmp_path, monkeypatch):
+    """The state of a run, such as its counts of passes, is not made for several threads."""
+    model, build, free = drawing_pools(tmp_path), RunWriter.build_and_write, []
+
+    def checked(self, *args):
+        with futures.ThreadPoolExecutor(1) as pool:
+            free.append(pool.submit(model.featviz._lock.acquire, False).result())
+        return build(self, *args)
+
+    monkeypatch.setattr(RunWriter, 'build_and_write', checked)
+    predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
+    assert free == [False]
 
 
 def test_two_models_do_not_share_a_folder(tmp_path):
