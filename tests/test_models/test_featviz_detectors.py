@@ -42,6 +42,7 @@ from mmengine.structures import InstanceData
 from mmengine.visualization import Visualizer
 
 from mmdet_featviz import FeatVizMixin
+from mmdet_featviz.runs import rank_agreement
 from mmdet_featviz.runs.maps_file import load_snapshot
 from mmdet_featviz.runs.writer import RunWriter
 
@@ -306,6 +307,16 @@ def test_a_copy_of_a_model_draws_into_a_folder_of_its_own(tmp_path):
     for folder in ('heatmaps', 'heatmaps_2', 'heatmaps_3', 'heatmaps_4'):
         assert pictures(tmp_path / folder) == ['a/backbone_0.heatmap.png', 'a/backbone_1.heatmap.png']
     assert len({(tmp_path / name / 'a/backbone_0.heatmap.png').read_bytes() for name in os.listdir(tmp_path)}) == 4
+
+
+def test_ranks_agree_on_the_folder_of_each_copy(tmp_path, monkeypatch):
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(rank_agreement, 'get_dist_info', lambda: (0, 2))
+    monkeypatch.setattr(rank_agreement, '_default_store', lambda: store)
+    model = drawing_pools(tmp_path)
+    for one in (model, copy.deepcopy(model)):
+        predict(one, '/i/a.png', torch.rand(1, 3, 64, 64))
+    assert len(pictures(tmp_path / 'heatmaps')) == len(pictures(tmp_path / 'heatmaps_2')) == 2
 
 
 def test_a_model_can_be_saved_after_it_has_drawn(tmp_path):
