@@ -394,3 +394,13 @@ def test_cells_are_at_their_offset_in_the_pictures_the_manifest_the_run_and_the_
     assert np.array_equal(read(tmp_path / 'later' / 'a' / 'neck_1.heatmap.png'), drawn)
     main('render', [str(out), '--out-dir', str(tmp_path / 'centered'), '--align', 'center'])
     assert not np.array_equal(read(tmp_path / 'centered' / 'a' / 'neck_1.heatmap.png'), drawn)
+
+
+def test_images_of_another_data_set_than_that_of_the_run_are_not_drawn_later(tmp_path):
+    """run.json has the classes and the file backend of the first stage only, and a resumed run draws by them."""
+    visualizer = opened(tmp_path, save='heatmap', stages=('test', 'val'))
+    visualizer.open(visualizer.taps.model, dataset_meta=dict(classes=['dog']), stage='val')
+    visualizer._schedule.postpones = True
+    for stage, postpones in (('val', False), ('test', True)):
+        visualizer.draw([make_pass(VALUES)], stage=stage)
+        assert visualizer._writer.postpones == postpones
