@@ -40,6 +40,7 @@ _LAZY = {
     'look': 'mmdet_featviz.apis.look',
     'ReceptiveField': 'mmdet_featviz.explanation.field_measurement',
     'receptive_fields': 'mmdet_featviz.apis.receptive_field',
+    'similarity': 'mmdet_featviz.apis.similarity',
     'FeatVizMixin': 'mmdet_featviz.models.detectors.featviz_mixin',
     'SingleStageDetectorHp': 'mmdet_featviz.models.detectors.featviz_detectors',
     'TwoStageDetectorHp': 'mmdet_featviz.models.detectors.featviz_detectors',
@@ -66,6 +67,7 @@ __all__ = [
     'level_statistics',
     'look',
     'receptive_fields',
+    'similarity',
 ]
 
 

@@ -28,7 +28,8 @@ custom_hooks = [
         foreground=None,  # with reduction='pca': component or boxes
         align='auto',  # or center, corner
         tile_size=None,  # pixels of the pictures on sheets: 320, or 240 for channels
-        # also heatmap, panel, channels, overview, attention, scores, receptive_field, maps, raw, box_features
+        # also heatmap, panel, channels, overview, attention, scores, receptive_field, maps, raw, box_features,
+        # embeddings
         save=('overlay',),
         out_dir=None,  # {work_dir}/{timestamp}/featviz
         image_root=None,  # the image folder of the data set

@@ -21,7 +21,7 @@ from mmdet_featviz.runs.component_fit import fit_components
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import ENCODINGS, encode_picture
-from mmdet_featviz.visualization.style import RECEPTIVE_FIELD, Style
+from mmdet_featviz.visualization.style import EMBEDDINGS, RECEPTIVE_FIELD, Style
 from mmdet_featviz.visualization.value_ranges import finite_heat
 from mmdet_featviz.visualization.views import PlacedLevel, Views
 
@@ -111,12 +111,7 @@ class Look:
             ValueError: If the place is outside the image, or was cropped from the network's input.
         """
         grid = self._find(name).grid
-        height, width = self.image.shape[:2]
-        if not (0 <= x <= width and 0 <= y <= height):
-            raise ValueError(f'({x}, {y}) is outside the image, which has {width}x{height} pixels')
-        if not grid.placement.seen[min(int(y), height - 1), min(int(x), width - 1)]:
-            raise ValueError(f'the network did not see ({x}, {y}): the pipeline cropped it')
-        row, column = grid.nearest_cell(x, y)
+        row, column = grid.cell_at(x, y)
         return grid.heatmap(_cosines(self.features(name), row, column))
 
     def heatmap(self, name: str) -> np.ndarray:
@@ -308,6 +303,8 @@ def _make_visualizer(reduction: str | Reduction | None = None, **options: Any) -
     visualizer = FeatureVisualizer(reduction=None if callable(reduction) else reduction, **{'strict': True, **options})
     if RECEPTIVE_FIELD in visualizer.style.save:
         raise ValueError("look() has no save='receptive_field': call receptive_fields() with several images")
+    if EMBEDDINGS in visualizer.style.save:
+        raise ValueError('embeddings are of the images of a run: similarity() of a look compares cells of one image')
     if callable(reduction):
         visualizer.reduction = reduction
     return visualizer

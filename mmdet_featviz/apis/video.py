@@ -16,6 +16,7 @@ from mmdet_featviz.apis.inference import batch_of_one, build_pipeline
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.capture.nested_passes import nested_passes
+from mmdet_featviz.capture.reductions import PCA
 from mmdet_featviz.explanation.explanation import LOOK, Explanation
 from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.component_fit import fit_components
@@ -95,7 +96,8 @@ class FrameDrawer:
         passes = taps.take()[:1]
         (snapshot,) = self.visualizer.snapshots(passes, 0, result, array=frame)
         if self._views.components is None:
-            components = fit_components(lambda: [snapshot], self._views.style)
+            is_pca = self.visualizer.reduction_name == PCA
+            components = fit_components(lambda: [snapshot], self._views.style) if is_pca else {}
             self._views = Views(self._views.style, components=components)
         tiles = [self._tile('frame', frame, snapshot)] if self.with_frame else []
         placed = self._views.place(snapshot)

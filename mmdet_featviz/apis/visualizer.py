@@ -34,7 +34,7 @@ from mmdet_featviz.evaluation.level_statistics import RunStatistics
 from mmdet_featviz.explanation.detections import detections_of
 from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
 from mmdet_featviz.runs import early_exit
-from mmdet_featviz.runs.component_fit import check_foreground
+from mmdet_featviz.runs.component_fit import check_foreground, needs_components
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.image_selection import ImageSelection
 from mmdet_featviz.runs.run_folder import RunFolder, check_free
@@ -47,7 +47,7 @@ from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
 from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.image_path import image_path
-from mmdet_featviz.visualization.style import BOX_FEATURES, RECEPTIVE_FIELD, STYLE_OPTIONS, Style
+from mmdet_featviz.visualization.style import BOX_FEATURES, EMBEDDINGS, RECEPTIVE_FIELD, STYLE_OPTIONS, Style
 
 if TYPE_CHECKING:
     from mmdet_featviz.capture.kept_features import KeptFeatures
@@ -332,6 +332,7 @@ class FeatureVisualizer:
             'report=True': self.report,
             "normalize='run'": self.style.normalize == 'run',
             "reduction='pca'": self.reduction_name == PCA,
+            "save=('embeddings',)": EMBEDDINGS in self.style.save,
         }
         option = next((option for option, is_set in options.items() if is_set), None)
         if not in_run and get_dist_info()[1] > 1 and option is not None:
@@ -347,13 +348,13 @@ class FeatureVisualizer:
         Raises:
             ValueError: If a layer or class does not exist, a layer can never fire, or there are no class-score maps.
         """
-        save, is_pca = self.style.save, self.reduction_name == PCA
+        save, has_components = self.style.save, needs_components(self.style, self.reduction_name)
         self._chosen_classes(unwrap_detector(model))
         recorder = DetailRecorder(
             parse_channel_choice(self.style.channels) if 'channels' in save else None,
             self.style.attention_channels if 'attention' in save else None,
             'raw' in save or self.report,
-            is_pca,
+            has_components,
         )
         return Taps(
             model,
@@ -361,7 +362,7 @@ class FeatureVisualizer:
             self.reduction,
             self.strict,
             None if self._draws_only_scores else self.layer_type,
-            recorder if is_pca or self.report or {'channels', 'attention', 'raw'} & set(save) else None,
+            recorder if has_components or self.report or {'channels', 'attention', 'raw'} & set(save) else None,
             'attention' in save,
             score_maps=self._make_score_maps(unwrap_detector(model)) if 'scores' in save else None,
             keep_features=self.explanations is not None,

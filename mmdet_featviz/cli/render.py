@@ -15,9 +15,10 @@ import torch
 from tqdm import tqdm
 
 from mmdet_featviz.capture.channel_selection import ChannelError, choose_channels, parse_channel_choice
+from mmdet_featviz.capture.reductions import PCA
 from mmdet_featviz.cli.options import add_drawing_options, drawing_options
 from mmdet_featviz.explanation.explanation import LOOK
-from mmdet_featviz.runs.component_fit import check_foreground, views_of_run
+from mmdet_featviz.runs.component_fit import check_foreground, fit_run, needs_components, views_with
 from mmdet_featviz.runs.explanation_files import FOLDER, load_explanation
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
@@ -25,7 +26,7 @@ from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import class_names, find_label
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.name_filter import name_filter
-from mmdet_featviz.visualization.style import BOX_FEATURES, RECEPTIVE_FIELD, Style
+from mmdet_featviz.visualization.style import BOX_FEATURES, EMBEDDINGS, RECEPTIVE_FIELD, Style
 
 USAGE = 'RUN --out-dir DIR [options]'
 EXAMPLES = """
@@ -63,8 +64,10 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     except (OSError, ValueError, TypeError) as error:
         raise SystemExit(str(error)) from error
     is_image_wanted, is_level_wanted = name_filter(args.images), name_filter(args.levels)
-    views = views_of_run(style, source.paths, source.info.get('reduction'))
-    writer = RunWriter(folder, style, source.info_to_copy, views=views)
+    reduction = source.info.get('reduction')
+    fit = fit_run(style, source.paths, source.root) if needs_components(style, reduction) else None
+    views = views_with(style, source.paths, fit.components if reduction == PCA else None)
+    writer = RunWriter(folder, style, source.info_to_copy, views=views, fit=fit)
     drawn = 0
 
     def load(path: str) -> list[Snapshot]:
@@ -138,6 +141,8 @@ def _check_saved(snapshot: Snapshot, style: Style, has_choice: bool) -> None:
     for kind, part in (('channels', 'picked'), ('attention', 'pooled')):
         if kind in style.save and not any(getattr(level, part) or level.raw is not None for level in levels):
             raise SystemExit(f'the run saved nothing to draw {kind} from: repeat it with --save raw')
+    if EMBEDDINGS in style.save and all(level.compact is None for level in levels):
+        raise SystemExit('the run saved no features to embed: repeat it with --save embeddings or --reduction pca')
     if 'scores' in style.save and all(level.score_of is None for level in levels):
         raise SystemExit('the run saved no class-score maps: repeat it with --save scores maps')
     if 'channels' not in style.save or not has_choice:

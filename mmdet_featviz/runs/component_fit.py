@@ -1,4 +1,4 @@
-"""Component fit: the principal components of each level over all images of a run, for reduction='pca'.
+"""Component fit: the principal components of each level over all images of a run, for pictures and embeddings.
 
 The whole features of a run fit neither into memory nor, for a large data set, on a disk. So the forward hook keeps, of
 each image, the leading principal components of that image alone, :class:`CompactFeatures`, and the maps file saves
@@ -11,7 +11,8 @@ servers.
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -21,11 +22,24 @@ from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.principal_components import ComponentFit, PrincipalComponents
 from mmdet_featviz.structures.snapshot import Level, Snapshot
-from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.style import EMBEDDINGS, Style
 from mmdet_featviz.visualization.views import Views
 
 Components = Mapping[str, PrincipalComponents]
 Choice = Callable[[Level, Grid, Snapshot], np.ndarray]  # which cells (rows, columns) of a level count
+
+
+class RunFit(NamedTuple):
+    """The principal components of a run.
+
+    Attributes:
+        components: {level name: components}.
+        name: Names the images that they were found of. Vectors along the components of other images mean something
+            else: each validation of a training has its own.
+    """
+
+    components: Components
+    name: str
 
 
 def views_of_run(style: Style, paths: Sequence[str], reduction: str | None) -> Views:
@@ -36,11 +50,32 @@ def views_of_run(style: Style, paths: Sequence[str], reduction: str | None) -> V
         paths: Its maps files.
         reduction: The reduction of the run.
     """
+    components = fit_run(style, paths).components if reduction == PCA else None
+    return views_with(style, paths, components)
+
+
+def views_with(style: Style, paths: Sequence[str], components: Components | None) -> Views:
+    """Return the views of a run whose pictures have the colors of these components, or show values without any."""
     limits = run_ranges(paths, style.align, style.border) if style.normalize == 'run' else None
-    components = None
-    if reduction == PCA:
-        components = fit_components(lambda: _snapshots(paths), style)
     return Views(style, limits, components)
+
+
+def needs_components(style: Style, reduction: str | None) -> bool:
+    """Whether pictures or embeddings are made of principal components."""
+    return reduction == PCA or EMBEDDINGS in style.save
+
+
+def fit_run(style: Style, paths: Sequence[str], root: str = '') -> RunFit:
+    """Find the principal components of a run from its maps files, as :func:`fit_components` does.
+
+    Args:
+        style: How the run is drawn.
+        paths: Its maps files.
+        root: Its folder, which the name of the fit does not depend on.
+    """
+    names = sorted(path[len(root) :].replace('\\', '/') for path in paths)
+    name = hashlib.sha1('\n'.join(names).encode('utf-8', 'surrogateescape')).hexdigest()[:12]
+    return RunFit(fit_components(lambda: _snapshots(paths), style), name)
 
 
 def check_foreground(style: Style, reduction: str | None) -> None:

@@ -24,6 +24,7 @@ from mmdet_featviz.structures.snapshot import Level, Snapshot, is_mean
 FORMAT = 1
 CHANNEL_PARTS = ('picked', 'pooled')
 COMPACT = 'compact'
+EMBEDDING = 'embedding'
 ATTENTION = 'attention/'
 MAX_PIXELS = 1 << 30  # OpenCV decodes no larger image
 
@@ -217,6 +218,8 @@ def _level_arrays(key: str, level: Level, dtype: str) -> dict[str, np.ndarray]:
         arrays[f'{key}.{COMPACT}.mean'] = level.compact.mean
         arrays[f'{key}.{COMPACT}.basis'] = level.compact.basis
         arrays[f'{key}.{COMPACT}.scores'] = cast(level.compact.scores, dtype)
+    if level.embedding is not None:
+        arrays[f'{key}.{EMBEDDING}'] = level.embedding
     return arrays
 
 
@@ -241,6 +244,10 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
             parts[part] = ChannelMaps(indices, maps.astype(np.float32), weights)
     if f'{key}.{COMPACT}.mean' in arrays:
         parts[COMPACT] = _load_compact(arrays, key, channels, values.shape)
+    if f'{key}.{EMBEDDING}' in arrays:
+        embedding = parts[EMBEDDING] = arrays[f'{key}.{EMBEDDING}']
+        fits = embedding.dtype == np.int8 and embedding.ndim == 3 and embedding.shape[1:] == values.shape
+        require(fits, f'the embedding of {name} is {embedding.dtype} {embedding.shape}')
     offset = _offset(facts.get('offset'), name)
     score_of, label = facts.get('score_of'), facts.get('label')
     require(score_of is None or isinstance(score_of, str), f'its level {name!r} has the scores of {score_of!r}')

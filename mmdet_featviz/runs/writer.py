@@ -21,7 +21,8 @@ from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.backlog import BACKLOG, Backlog, can_wait
 from mmdet_featviz.runs.box_features_file import box_features_entry, box_features_name, dump_box_features
-from mmdet_featviz.runs.component_fit import views_of_run
+from mmdet_featviz.runs.component_fit import RunFit, fit_run, needs_components, views_with
+from mmdet_featviz.runs.embeddings_file import dump_embeddings
 from mmdet_featviz.runs.explanation_files import (
     FOLDER,
     dump_explanation,
@@ -51,7 +52,7 @@ from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import first_names
 from mmdet_featviz.version import __version__
 from mmdet_featviz.visualization.encoding import encode_picture
-from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.style import EMBEDDINGS, Style
 from mmdet_featviz.visualization.views import Picture, PlacedLevel, Views
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class RunWriter:
         info: Entries of ``run.json`` besides the style: `dataset_meta`, `backend_args` and any others.
         strict: Whether an unreadable image or a picture that cannot be written is an error.
         views: Draws the pictures. None makes it of the style; what it needs to know of the whole run, with
-            ``normalize='run'`` or ``reduction='pca'``, is then found in :meth:`finish`.
+            ``normalize='run'``, ``reduction='pca'`` or embeddings, is then found in :meth:`finish`.
+        fit: Principal components of the run, if `views` is given and embeddings are to be saved.
         workers: Number of threads that draw and write. 0, or `strict`, draws in the calling thread.
         workers_at_end: The same for what :meth:`finish` and :meth:`stop` draw. Default: `workers`.
         encodes_beside: Whether pictures that are drawn in the calling thread are encoded and written in another one,
@@ -92,6 +94,7 @@ class RunWriter:
         info: dict,
         strict: bool = False,
         views: Views | None = None,
+        fit: RunFit | None = None,
         workers: int = 0,
         workers_at_end: int | None = None,
         encodes_beside: bool = False,
@@ -105,7 +108,9 @@ class RunWriter:
         self.is_finished = True  # nothing was drawn since the last finish()
         self._log = log if is_main_process() else None
         self._views = views or Views(style)
-        self._needs_whole_run = views is None and (style.normalize == 'run' or info.get('reduction') == PCA)
+        self._fit = fit
+        self._needs_components = needs_components(style, info.get('reduction'))
+        self._needs_whole_run = views is None and (style.normalize == 'run' or self._needs_components)
         self._workers = Workers(0 if strict else workers, self._receive)
         self._encoder = Workers(1 if encodes_beside and not strict else 0, _note_written)
         self._workers_at_end = workers if workers_at_end is None else workers_at_end
@@ -124,7 +129,7 @@ class RunWriter:
 
     @property
     def _saves_maps(self) -> bool:
-        return self._needs_whole_run or not {'maps', 'raw'}.isdisjoint(self.style.save)
+        return self._needs_whole_run or not {'maps', 'raw', EMBEDDINGS}.isdisjoint(self.style.save)
 
     def write(self, *snapshots: Snapshot) -> None:
         """Draw and write everything that the style asks for, now, in the background or later.
@@ -339,7 +344,7 @@ class RunWriter:
         pending, self.outcome.pending = self.outcome.pending, []
         pending_of_all_ranks = sum(all_gather_object(pending), []) if in_run else pending
         if pending_of_all_ranks:
-            views = views_of_run(self.style, pending_of_all_ranks, self.info.get('reduction'))
+            views = self._views_of(pending_of_all_ranks)
             tasks = (partial(self._draw_saved, list(paths), views) for _, paths in groupby(pending, osp.dirname))
             self._draw_at_end(tasks, len(pending))
         self.draw_postponed(shows_progress=True)
@@ -369,6 +374,12 @@ class RunWriter:
             picture = field_picture(field, self.style)
             _note_written(self._write_picture(outcome, field.snapshot, picture, {}))
             self.run_folder.record([field_entry(field, [f'{field.snapshot.key}/{picture.name}'])])
+
+    def _views_of(self, paths: Sequence[str]) -> Views:
+        """What draws a whole run, given by its maps files; finds its principal components, if they are needed."""
+        if self._needs_components:
+            self._fit = fit_run(self.style, paths, self.run_folder.out_dir)
+        return views_with(self.style, paths, self._fit.components if self.info.get('reduction') == PCA else None)
 
     def stop(self) -> None:
         """Draw what was postponed, and wait until everything is written.
@@ -526,6 +537,7 @@ class RunWriter:
             outcome.pending.append(maps_path)
             self._record(snapshot, placed, {}, shared_files)
         else:
+            shared_files += self._save_embeddings(outcome, snapshot)
             self._draw(outcome, snapshot, self._views, placed, shared_files)
 
     def _is_finished(self, snapshot: Snapshot) -> bool:
@@ -539,6 +551,7 @@ class RunWriter:
             image = images.setdefault(snapshot.path, lru_cache(maxsize=None)(snapshot.image))
             snapshot = replace(snapshot, image=image)
         shared_files = [snapshot.maps_file] if snapshot.is_file else [snapshot.maps_file, snapshot.image_file]
+        shared_files += self._save_embeddings(outcome, snapshot)
         self._draw(outcome, snapshot, views, views.place(snapshot), shared_files)
 
     def _save_maps(self, outcome: Outcome, snapshot: Snapshot) -> list[str]:
@@ -554,6 +567,14 @@ class RunWriter:
             if level.raw is not None:
                 self._write_maps(outcome, snapshot, snapshot.raw_file(level), _npy(level.raw))
         return names
+
+    def _save_embeddings(self, outcome: Outcome, snapshot: Snapshot) -> list[str]:
+        """Save the embeddings of an image, if the style asks for them and it has features; return the file's name."""
+        data = dump_embeddings(snapshot, self._fit) if EMBEDDINGS in self.style.save else None
+        if data is None:
+            return []
+        self._write_maps(outcome, snapshot, snapshot.embeddings_file, data)
+        return [snapshot.embeddings_file]
 
     def _write_maps(self, outcome: Outcome, snapshot: Snapshot, name: str, data: bytes) -> None:
         self.run_folder.write(f'{snapshot.key}/{name}', data)

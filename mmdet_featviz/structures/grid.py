@@ -111,6 +111,19 @@ class Grid:
         row, column = (min(max(round(cell), used.start), used.stop - 1) for cell, used in zip(cells, self.window()))
         return row, column
 
+    def cell_at(self, x: float, y: float) -> tuple[int, int]:
+        """As :meth:`nearest_cell`, of a place that may not have one.
+
+        Raises:
+            ValueError: If the place is outside the image, or was cropped from the network's input.
+        """
+        height, width = self.placement.image_size
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise ValueError(f'({x}, {y}) is outside the image, which has {width}x{height} pixels')
+        if not self.placement.seen[min(int(y), height - 1), min(int(x), width - 1)]:
+            raise ValueError(f'the network did not see ({x}, {y}): the pipeline cropped it')
+        return self.nearest_cell(x, y)
+
     def visible(self, values: np.ndarray) -> np.ndarray:
         """The values visible in the image, of all values (rows, columns); padding is ignored.
 

@@ -27,7 +27,8 @@ class Level:
         picked: The channels chosen for channel pictures.
         pooled: The channels with the largest weights, for attention pictures.
         raw: (C, rows, columns), float16 or float32: the whole feature map.
-        compact: Leading principal components of the feature map, for pictures of principal components.
+        compact: Leading principal components of the feature map, from which those of a run are found.
+        embedding: (16, rows, columns) int8: the first principal components of the run, each cell with its own scale.
         offset: (vertical, horizontal) center of the first cell's receptive field, in pixels of the network's input;
             None if it is not known.
         score_of: For a map of probabilities, of what: the name of a class, ``the best class`` or ``an object``; None
@@ -46,6 +47,7 @@ class Level:
     pooled: ChannelMaps | None = None
     raw: np.ndarray | None = None
     compact: CompactFeatures | None = None
+    embedding: np.ndarray | None = None
     offset: tuple[float, float] | None = None
     score_of: str | None = None
     label: int | None = None
@@ -127,6 +129,11 @@ class Snapshot:
     def maps_file(self) -> str:
         """Name of the file of saved maps in the image's folder."""
         return f'maps{self.suffix}.npz'
+
+    @property
+    def embeddings_file(self) -> str:
+        """Name of the file of embeddings in the image's folder."""
+        return f'embeddings{self.suffix}.npz'
 
     @property
     def image_file(self) -> str:

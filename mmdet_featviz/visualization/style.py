@@ -27,7 +27,8 @@ BLENDS = ('alpha', 'fade', 'add')
 RECEPTIVE_FIELD = 'receptive_field'
 PICTURES = ('overlay', 'heatmap', 'panel', 'channels', 'overview', 'attention', 'scores', RECEPTIVE_FIELD)
 BOX_FEATURES = 'box_features'
-KINDS = (*PICTURES, 'maps', 'raw', BOX_FEATURES)
+EMBEDDINGS = 'embeddings'
+KINDS = (*PICTURES, 'maps', 'raw', BOX_FEATURES, EMBEDDINGS)
 CHANNEL_TILES = ('overlay', 'heatmap')
 FOREGROUNDS = ('component', 'boxes')
 SMALLEST_TILE = 32
@@ -67,8 +68,10 @@ class Style:
             activations of the channels without it), ``scores`` (what the head says at each cell, as the probability of
             the best class and of each of `classes`, over the image), ``receptive_field`` (theoretical and effective
             receptive field of each level, as the mean over the first 20 images of a test or validation, and a table),
-            ``maps`` (activation maps, to draw later), ``raw`` (whole feature maps, with ``maps``) and ``box_features``
-            (a vector per level for each box, of predictions with a score of at least `score_thr` and of ground truth).
+            ``maps`` (activation maps, to draw later), ``raw`` (whole feature maps, with ``maps``), ``box_features`` (a
+            vector per level for each box, of predictions with a score of at least `score_thr` and of ground truth) and
+            ``embeddings`` (the first 16 principal components of each cell over all images, in eight bits, to find
+            similar cells; written at the end, with ``maps``).
         tile_size: Longer side of the pictures on sheets in pixels, at least 32. None is 320, and 240 on sheets of
             channels.
         image_format: File format of pictures: ``jpg``, ``png`` or ``webp``.

@@ -20,7 +20,7 @@ from mmdet_featviz.capture.channel_selection import (
 from mmdet_featviz.structures.channel_maps import ChannelMaps
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import Placement
-from mmdet_featviz.structures.principal_components import PrincipalComponents
+from mmdet_featviz.structures.principal_components import COLORS, PrincipalComponents
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.box_drawing import BoxStyle
 from mmdet_featviz.visualization.charts import weight_chart
@@ -161,7 +161,7 @@ class Views:
         colors = components.units(level.compact)
         if self.style.foreground == 'boxes':
             colors[:, ~self.cells_in_boxes(placed.grid, snapshot)] = np.nan
-        return replace(placed, colors=colors, shares=components.shares)
+        return replace(placed, colors=colors, shares=components.shares[:COLORS])
 
     def cells_in_boxes(self, grid: Grid, snapshot: Snapshot) -> np.ndarray:
         """(rows, columns) bool: which cells are centered in a box of the kind that the style draws, or else in any."""

@@ -74,6 +74,8 @@ def test_similarity_is_the_cosine_to_the_cell_at_a_place(image):
         seen.similarity('neck_0', 97, 3)
     with pytest.raises(KeyError, match="no level 'neck_9'"):
         seen.similarity('neck_9', 3, 3)
+    with pytest.raises(ValueError, match='embeddings are of the images of a run'):
+        look(model, image, save='embeddings')
 
 
 def test_several_images_and_detectors_are_looked_at_one_after_the_other(image, tmp_path):

@@ -15,15 +15,17 @@ from mmdet_featviz import FeatureVisualizer, draw_figure, look
 from mmdet_featviz.capture.feature_compression import compress_features
 from mmdet_featviz.cli import main
 from mmdet_featviz.runs.component_fit import fit_components
+from mmdet_featviz.runs.embeddings_file import load_embeddings
 from mmdet_featviz.runs.maps_file import MapsError, load_snapshot, parse_snapshot
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.structures.boxes import Boxes
+from mmdet_featviz.structures.embedding import COSINE_ERROR, quantize
 from mmdet_featviz.structures.grid import Grid
 from mmdet_featviz.structures.placement import identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.style import Style
 
-LOOK = dict(save=('heatmap', 'raw', 'maps'), align='center', reduction='pca', layers=['backbone', 'neck'])
+LOOK = dict(save=('heatmap', 'raw', 'embeddings'), align='center', reduction='pca', layers=['backbone', 'neck'])
 
 
 @pytest.fixture(scope='module')
@@ -65,14 +67,17 @@ def test_pictures_are_those_of_a_singular_value_decomposition(run):
         found = fit_components(lambda: snapshots, Style(align='center'))[level.name]
         # More channels than are kept cost a little; all others are exact.
         accuracy = 1e-5 if level.channels <= 32 else 2e-3
-        np.testing.assert_allclose(np.abs((found.axes * axes[:3]).sum(1)), 1, atol=accuracy)
-        np.testing.assert_allclose(found.shares, singular[:3] ** 2 / (singular**2).sum(), rtol=100 * accuracy)
-        for axis in found.axes:
+        rank = np.count_nonzero(singular > 1e-3 * singular[0])
+        count = min(16, rank) if level.channels <= 32 else 3
+        np.testing.assert_allclose(np.abs((found.axes[:count] * axes[:count]).sum(1)), 1, atol=accuracy)
+        shares = singular[:count] ** 2 / (singular**2).sum()
+        np.testing.assert_allclose(found.shares[:count], shares, rtol=100 * accuracy)
+        for axis in found.axes[:count]:
             assert axis[np.abs(axis).argmax()] > 0
         for snapshot in snapshots:
             one = snapshot.levels[number]
             grid = Grid(one.values.shape, one.stride, snapshot.placement)
-            signs = np.sign((found.axes * axes[:3]).sum(1))
+            signs = np.sign((found.axes[:3] * axes[:3]).sum(1))
             scores = np.tensordot(axes[:3] * signs[:, None], one.raw.astype(np.float64) - mean[:, None, None], 1)
             deviations = singular[:3] / np.sqrt(len(everything))
             units = scores / (4 * deviations[:, None, None]) + 0.5
@@ -85,16 +90,19 @@ def test_a_resumed_run_and_rendering_draw_the_same(run, data, tmp_path):
     run_test(data, tmp_path / 'resumed', max_images=2)
     before = {name: (tmp_path / 'resumed' / name).read_bytes() for name in pictures(tmp_path / 'resumed')}
     run_test(data, tmp_path / 'resumed', resume=True)
-    main('render', [run.folder, '--out-dir', str(tmp_path / 'rendered')])
+    main('render', [run.folder, '--out-dir', str(tmp_path / 'rendered'), '--save', 'heatmap', 'embeddings'])
     main('render', [run.folder, '--out-dir', str(tmp_path / 'boxes'), '--foreground', 'boxes', '--score-thr', '2'])
-    names = [name for name in pictures(run.folder) if name.endswith('.png')]
-    assert len(names) == 27
+    kinds = '.png', 'embeddings.npz'
+    names = [name for name in pictures(run.folder) if name.endswith(kinds)]
+    assert len(names) == 27 + 3
     for name in names:
         expected = (Path(run.folder) / name).read_bytes()
         assert (tmp_path / 'resumed' / name).read_bytes() == expected
         assert (tmp_path / 'rendered' / name).read_bytes() == expected
     # Two images have other components than three.
-    assert any(before[name] != (tmp_path / 'resumed' / name).read_bytes() for name in before if name.endswith('.png'))
+    for kind in kinds:
+        changed = [name for name in before if before[name] != (tmp_path / 'resumed' / name).read_bytes()]
+        assert any(name.endswith(kind) for name in changed)
     box = np.zeros(3)
     for snapshot in run.snapshots():  # the only boxes that count are the ground truth, in the middle of each image
         height, width = snapshot.placement.image_size
@@ -160,10 +168,37 @@ def test_foreground():
             np.testing.assert_array_equal(np.isfinite(found.units(snapshots[0].levels[0].compact))[0], is_square)
 
 
+def test_embeddings_are_the_components_of_a_singular_value_decomposition(run):
+    snapshots = list(run.snapshots())
+    saved = [load_embeddings(f'{Path(path).parent}/embeddings.npz')[0] for path in run.paths]
+    for number, level in enumerate(snapshots[0].levels):
+        if level.channels > 32:  # some of these are lost
+            continue
+        cells = []
+        for snapshot in snapshots:
+            rows, columns = cells_over_image(level, snapshot)
+            cells.append(snapshot.levels[number].raw[:, :rows, :columns].reshape(level.channels, -1).T)
+        everything = np.concatenate(cells).astype(np.float64)
+        mean = everything.mean(0)
+        axes = np.linalg.svd(everything - mean, full_matrices=False)[2][:16]
+        for snapshot, embedded in zip(snapshots, saved):
+            one = embedded.levels[number]
+            assert one.embedding.shape == (16, *one.values.shape) and one.compact is None
+            scores = np.tensordot(axes, snapshot.levels[number].raw - mean[:, None, None], 1)
+            lengths = np.linalg.norm(scores, axis=0)
+            np.testing.assert_allclose(one.values, lengths, rtol=1e-4, atol=1e-4 * lengths.max())
+            codes = one.embedding / np.linalg.norm(one.embedding, axis=0)  # directions
+            signs = np.sign((codes[: len(axes)] * scores).sum((1, 2)))[:, None, None]
+            turned = (codes[: len(axes)] * signs * scores).sum(0) / lengths
+            assert turned.min() > 1 - COSINE_ERROR**2 / 8 - 1e-6  # the cosine of the angle whose sine is half the error
+
+
 def test_constant_and_missing_values():
     rng = np.random.default_rng(0)
     constant = fit_components(lambda: [snapshot_of(np.full((5, 4, 6), 1e3, np.float32))], Style())['neck_0']
     np.testing.assert_array_equal(constant.shares, 0)
+    compact = snapshot_of(np.full((5, 4, 6), 1e3, np.float32)).levels[0].compact
+    np.testing.assert_array_equal(constant.significant_scores(compact), 0)  # no direction, as all is rounding
     features = rng.normal(size=(2, 4, 6)).astype(np.float32)
     features[1, 2, 3], features[0, 0, 0] = np.nan, np.inf
     snapshot = snapshot_of(features)
@@ -171,8 +206,9 @@ def test_constant_and_missing_values():
     is_finite = np.isfinite(features).all(0)
     cells = features[:, is_finite].T.astype(np.float64)
     expected = np.linalg.svd(cells - cells.mean(0), full_matrices=False)[1] ** 2 / len(cells)
-    np.testing.assert_allclose(found.variances, [*expected, 0], rtol=1e-5)
+    np.testing.assert_allclose(found.variances[:3], [*expected, 0], rtol=1e-5)
     np.testing.assert_array_equal(np.isfinite(found.units(snapshot.levels[0].compact)).all(0), is_finite)
+    np.testing.assert_array_equal(quantize(found.significant_scores(snapshot.levels[0].compact)).any(0), is_finite)
     assert fit_components(lambda: [snapshot_of(np.full((2, 3, 3), np.nan, np.float32))], Style()) == {}
 
 
@@ -189,7 +225,10 @@ def test_compact_features_are_the_best_of_their_rank(shape):
     np.testing.assert_allclose(compact.basis @ compact.basis.T, np.eye(len(compact.basis)), atol=1e-5)
 
 
-def test_wrong_settings_and_files_are_errors(run):
+def test_wrong_settings_and_files_are_errors(run, data, tmp_path):
+    plain = run_test(data, tmp_path / 'plain', save='maps', reduction='max', max_images=1)
+    with pytest.raises(SystemExit, match='the run saved no features to embed: repeat it with --save embeddings'):
+        main('render', [plain.folder, '--out-dir', str(tmp_path / 'rendered'), '--save', 'embeddings'])
     with pytest.raises(ValueError, match="foreground='boxes' is for principal components: set reduction='pca'"):
         FeatureVisualizer(foreground='boxes')
     with pytest.raises(ValueError, match='the mean of passes has no features'):
@@ -203,3 +242,10 @@ def test_wrong_settings_and_files_are_errors(run):
     with pytest.raises(MapsError, match='its components of neck_0 are float32'):
         parse_snapshot(buffer.getvalue(), 'maps.npz')
     assert load_snapshot(run.paths[0]).levels[0].compact is not None
+    embeddings = Path(run.paths[0]).parent / 'embeddings.npz'
+    with np.load(embeddings) as archive:
+        arrays = {**archive, 'neck_0.embedding': archive['neck_0.embedding'][:, 1:]}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with pytest.raises(MapsError, match='the embedding of neck_0 is int8'):
+        parse_snapshot(buffer.getvalue(), 'embeddings.npz')

@@ -38,7 +38,7 @@ def test_two_ranks_write_the_same_as_one_process(project, tmp_path, options):
 
 
 def test_two_ranks_explain_and_score_the_same_as_one_process(project, tmp_path):
-    options = '--save', 'overlay', 'scores', 'maps', '--max-images', '3', '--explain', 'targets=top 2'
+    options = '--save', 'overlay', 'scores', 'maps', 'embeddings', '--max-images', '3', '--explain', 'targets=top 2'
     options += '--reduction', 'pca'  # of the images of both ranks
     for name, ranks in dict(one=None, two=2).items():
         done = test_project(project, '--featviz-dir', str(tmp_path / name), *options, ranks=ranks)
