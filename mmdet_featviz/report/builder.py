@@ -12,12 +12,14 @@ from typing import Iterator, Sequence
 import cv2
 from mmengine.logging import print_log
 
+from mmdet_featviz.capture.reductions import PCA
 from mmdet_featviz.evaluation.comparison_pictures import DIFFERENCE_COLORMAP
 from mmdet_featviz.evaluation.explanation_matching import match_explanations
 from mmdet_featviz.evaluation.level_matching import level_names, match_levels
 from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.report.box_map_data import box_map_data, box_map_summary
 from mmdet_featviz.report.box_table import read_boxes
+from mmdet_featviz.report.cell_files import CellFiles
 from mmdet_featviz.report.error_data import error_names, error_rows, error_summary, error_values, join_boxes
 from mmdet_featviz.report.error_tables import ErrorTables
 from mmdet_featviz.report.explanation_data import explanation_data
@@ -27,9 +29,10 @@ from mmdet_featviz.report.image_values import ImageFocus, box_values
 from mmdet_featviz.report.page_data import IMAGE_SIZE, box_rows, colormap_data, page_levels
 from mmdet_featviz.report.page_files import PAGE, PageFolder, SingleFile
 from mmdet_featviz.report.summary import summarize_runs
-from mmdet_featviz.runs.component_fit import Components, views_of_run
+from mmdet_featviz.runs.component_fit import Components, fit_run
 from mmdet_featviz.runs.explanation_files import explanation_name, saved_explanations
 from mmdet_featviz.runs.manifest import manifest_names, read_entries
+from mmdet_featviz.runs.maps_file import MapsError
 from mmdet_featviz.runs.percentiles import run_ranges
 from mmdet_featviz.runs.reader import Run, load_with_image
 from mmdet_featviz.runs.run_folder import COMPARED_REPORT, REPORT, check_apart
@@ -42,7 +45,7 @@ from mmdet_featviz.utils.messages import count_noun, first_names
 from mmdet_featviz.visualization.box_drawing import BoxStyle
 from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.sheets import shrink_to_tile
-from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.style import EMBEDDINGS, Style
 
 PAGE_COLORMAP = 'turbo'  # of runs with the default, jet, whose brightness rises and falls along the scale
 COLORMAPS = 'jet', PAGE_COLORMAP, 'viridis', 'magma', 'inferno', 'cividis', 'gray'
@@ -130,6 +133,8 @@ class Report:
         self._without_image: list[str] = []
         folder, count = _folder_of(self._runs, out_dir), sum(map(len, self._passes.values()))
         self._files = SingleFile(folder, count) if single_file else PageFolder(folder)
+        self._cells = CellFiles(self._files, self._aligns[0])
+        self._without_cells: list[str] = []
         self.page = ''  # path or URL, once it is written
 
     def write(self) -> None:
@@ -146,6 +151,7 @@ class Report:
             for key, plain_key, passes in zip(keys, plain_keys, self._passes.values())
             for image in self._write_image(key, passes, numbers)
         ]
+        self._cells.finish()
         self._shown = len(images)
         if self._boxes is not None:
             places = {image['key']: place for place, image in enumerate(images)}
@@ -160,10 +166,13 @@ class Report:
             parts.append(f'images of at most {self._image_size} pixels take {self._bytes / 1e6:.1f} MB')
         if isinstance(self._files, SingleFile):
             parts.append(f'one file of {self._files.bytes / 1e6:.1f} MB')
+        if self._cells.bytes:
+            parts.append(f'embeddings take {self._cells.bytes / 1e6:.1f} MB')
         remarks = {
             'skipped, maps not readable': self._skipped,
             'left out, errors not readable': [name for errors in self._errors for name in errors.unreadable],
             'shown without the original image, which cannot be read': self._without_image,
+            'without similarity, embeddings not readable': self._without_cells,
         }
         parts += [f'{len(names)} {remark} ({first_names(names)})' for remark, names in remarks.items() if names]
         return '; '.join(parts)
@@ -192,6 +201,8 @@ class Report:
             data = dict(self._pass_data(shots, image), resized=resized)
             files.append(self._files.add_data(number, data))
             self._files.record(snapshot.path, snapshot.key, files)
+            if EMBEDDINGS in self.style.save:
+                self._write_cells(number, snapshot, image_pass, image)
             written.append([number, image_pass.label])
             values.append(self._values(snapshot))
             found.append(self._found.rows(shots))
@@ -202,6 +213,16 @@ class Report:
             self._sizes[key] = last.placement.image_size[::-1]
             changes = dict(found=found) if len(self._runs) > 1 else {}
             yield dict(key=key, shots=written, values=values, thumb=image, **changes, **self._focus.add(last))
+
+    def _write_cells(self, number: int, snapshot: Snapshot, image_pass: ImagePass, image: int | None) -> None:
+        """Write the embeddings of a pass; the mean of passes has none."""
+        if snapshot.is_mean:
+            return
+        try:
+            self._cells.add(number, snapshot, image_pass.path, image)
+        except MapsError as error:
+            print_log(f'{error}. Its cells are not compared.', 'current', logging.WARNING)
+            self._without_cells.append(image_pass.name)
 
     def _values(self, snapshot: Snapshot) -> dict:
         """What the page sorts and filters a pass by: scores and numbers of its boxes, and its errors if it has some."""
@@ -281,7 +302,7 @@ class Report:
     def _components(self) -> list[Components | None]:
         """The principal components of each run, if it has these."""
         return [
-            views_of_run(style, run.paths, run.info.get('reduction')).components
+            fit_run(style, run.paths).components if run.info.get('reduction') == PCA else None
             for run, style in zip(self._runs, self._styles)
         ]
 
@@ -313,6 +334,7 @@ class Report:
             colormaps={name: colormap_data(name) for name in dict.fromkeys([*COLORMAPS, style.colormap])},
             errors=error_names(self._error_summary),
             boxes=_map_choices(self._box_summary),
+            cells=self._cells.index,
             ranges=[run_ranges(run_paths, align, style.border) for run_paths, align in zip(paths, self._aligns)],
             settings=dict(
                 colormap=PAGE_COLORMAP if style.colormap == Style.colormap else style.colormap,

@@ -40,27 +40,41 @@ def level_data(level: Level, placement: Placement, align: str, most: int = MAX_C
         image.
     """
     grid = Grid(level.values.shape, level.stride, placement, align, level.offset)
-    rows, columns = grid.window()
-    whole = level.values[rows, columns]
-    cells = _shrink(whole, most)
-    scales = [cells.shape[axis] / whole.shape[axis] for axis in (1, 0)]
-    to_window = np.diag([*scales, 1.0])
-    to_window[:2, 2] = [(0.5 - window.start) * scale - 0.5 for window, scale in zip((columns, rows), scales)]
-    to_cells = to_window @ grid.input_to_cells
-    height, width = placement.input_size
-    corners = to_cells @ np.array([[0, 0, 1], [width, height, 1]], np.float64).T
+    cells = _shrink(level.values[grid.window()], most)
     return dict(
         name=level.name,
         layer=level.layer,
         content=level.content,
         channels=0 if level.score_of is not None else level.channels,
         stride=level.stride_text,
-        rows=cells.shape[0],
-        columns=cells.shape[1],
         range=visible_range(level.values, grid),
-        matrix=(to_cells @ placement.matrix).ravel().tolist(),
-        bounds=corners[:2].T.ravel().tolist(),
         cells=_encode(cells),
+        **place_cells(grid, cells.shape),
+    )
+
+
+def place_cells(grid: Grid, size: tuple[int, int]) -> dict:
+    """Where the cells over an image are.
+
+    Args:
+        grid: All cells of the level.
+        size: Rows and columns that those over the image are shown as.
+
+    Returns:
+        ``rows``, ``columns``, ``matrix`` and ``bounds``, as in :func:`level_data`.
+    """
+    rows, columns = grid.window()
+    scales = size[1] / (columns.stop - columns.start), size[0] / (rows.stop - rows.start)
+    to_window = np.diag([*scales, 1.0])
+    to_window[:2, 2] = [(0.5 - window.start) * scale - 0.5 for window, scale in zip((columns, rows), scales)]
+    to_cells = to_window @ grid.input_to_cells
+    height, width = grid.placement.input_size
+    corners = to_cells @ np.array([[0, 0, 1], [width, height, 1]], np.float64).T
+    return dict(
+        rows=size[0],
+        columns=size[1],
+        matrix=(to_cells @ grid.placement.matrix).ravel().tolist(),
+        bounds=corners[:2].T.ravel().tolist(),
     )
 
 

@@ -11,7 +11,8 @@ from mmdet_featviz.report.page_template import DATA_PLACE, STATIC_FILES, page_co
 from mmdet_featviz.runs.run_folder import RunFolder
 
 PAGE = 'index.html'
-FUNCTIONS = {'data': 'shot', 'photos': 'photo', 'boxes': 'boxes'}  # of the page, which the files of a folder call
+# Of the page, which the files of a folder call.
+FUNCTIONS = {'data': 'shot', 'photos': 'photo', 'boxes': 'boxes', 'cells': 'cells'}
 MAX_BYTES = 300_000_000  # of one file: browsers read it as a whole before they show anything
 
 
@@ -38,6 +39,10 @@ class PageFolder:
     def add_boxes(self, data: Any) -> None:
         """Write the data of the map of boxes."""
         self._folder.record([dict(files=[self._add_script('boxes', 0, data)])])
+
+    def add_cells(self, number: int, entries: Any) -> None:
+        """Write a file of cells, which can be JSON."""
+        self._folder.record([dict(files=[self._add_script('cells', number, entries)])])
 
     def add_image(self, folder: str, number: int, jpeg: bytes) -> str:
         """Write an image to ``photos`` or ``thumbs``; returns the name of the file."""
@@ -95,17 +100,28 @@ class SingleFile:
             ValueError: If the file would become too large.
         """
         name = self._add_block('data', number, data)
-        if self.bytes > MAX_BYTES:
-            size = self.bytes / (number + 1) * self._passes
-            raise ValueError(
-                f'one file would have about {size / 1e6:.0f} MB, more than the {MAX_BYTES / 1e6:.0f} MB that browsers '
-                'open well: show fewer images (--max-images), or write a folder (without --single-file)'
-            )
+        self._check_size(self.bytes / (number + 1) * self._passes)
         return name
+
+    def _check_size(self, expected: float) -> None:
+        if self.bytes > MAX_BYTES:
+            raise ValueError(
+                f'one file would have about {expected / 1e6:.0f} MB, more than the {MAX_BYTES / 1e6:.0f} MB that '
+                'browsers open well: show fewer images (--max-images), or write a folder (without --single-file)'
+            )
 
     def add_boxes(self, data: Any) -> None:
         """Add the data of the map of boxes."""
         self._add_block('boxes', 0, data)
+
+    def add_cells(self, number: int, entries: Any) -> None:
+        """Add a file of cells.
+
+        Raises:
+            ValueError: If the file would become too large.
+        """
+        self._add_block('cells', number, entries)
+        self._check_size(self.bytes)
 
     def add_image(self, folder: str, number: int, jpeg: bytes) -> str:
         """Add an image."""

@@ -3,7 +3,7 @@
 /* Controls: the fields and buttons that show and change the settings. The id of a field is the name of its setting. */
 const controls = (() => {
   const FIELDS = ['level', 'colormap', 'range', 'alpha', 'threshold', 'score', 'all', 'pred', 'truth', 'labels', 'common',
-    'difference',
+    'difference', 'similarity',
     'search', 'class', 'type', 'size', 'mechanism', 'marked', 'sort', 'maplevel', 'mapcolor'];
 
   /**
@@ -36,6 +36,8 @@ const controls = (() => {
       dom.find(name).disabled = run.runs.length < 2;
       dom.find(name).parentElement.hidden = run.runs.length < 2;
     });
+    dom.find('similarity').disabled = !similarity.isKnown();
+    dom.find('similarity').parentElement.hidden = !similarity.isKnown();
     dom.find('truth').disabled = !orders.hasTruth(run);
     dom.find('filters').hidden = !run.errors;
     dom.find('gallery').classList.toggle('filtered', run.errors !== null);

@@ -197,5 +197,5 @@ const heat = (() => {
     return new Uint32Array(rgba.buffer);
   }
 
-  return { decode, draw, drawDifference, tableOf, valueAt };
+  return { decode, draw, drawDifference, isSeparable, locate, tableOf, valueAt };
 })();

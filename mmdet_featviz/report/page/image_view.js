@@ -29,12 +29,14 @@ const imageView = (() => {
    * @param shot - the data of a shot, from store.shot()
    * @param chosen - the settings
    * @param missing - sentences on what the settings name and is not there
+   * @param similar - what similarity.find() found, shown in place of the level; null if nothing
    * @returns the large pictures, as picture.ofMatch() returns them; none with all levels
    */
-  function show(shot, chosen, missing) {
+  function show(shot, chosen, missing, similar) {
     const all = matches.of(shot);
     const why = chosen.all ? null : explanations.find(shot, chosen.why);
-    const match = why || all.find(([first]) => first.name === chosen.level) || all[0];
+    const instead = why || (similar && [similar.level, ...shot.sides.slice(1).map(() => null)]);
+    const match = instead || all.find(([first]) => first.name === chosen.level) || all[0];
     const groups = (chosen.all ? all : [match].filter(Boolean)).map((one) => ({ match: one, made: picturesOf(one, shot, chosen) }));
     pictures = groups.flatMap(({ made }) => made);
     placed = [];
@@ -44,9 +46,10 @@ const imageView = (() => {
       : pictures.map((one) => figureOf(one, shot))));
     pictures.forEach((one) => { if (one.bar) one.frame.after(one.bar.bar); });
     layOut();
-    dom.find('notes').textContent = [...missing, ...notesOn(shot, match, why ? match[0].name : chosen.level)].join(' ');
+    dom.find('notes').textContent = [...missing, ...notesOn(shot, match, instead ? match[0].name : chosen.level)].join(' ');
     explanations.show(shot, chosen.all ? '' : chosen.why);
-    if (!chosen.all && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
+    if (!chosen.all && !chosen.similarity && pictures.length) explanations.connect(pictures[0], shot, chosen.why);
+    if (similar && !why) similarCells.outline(pictures[0], similar);
     if (!chosen.all) pictures.forEach(hover.connect);
     boxPanel.watch(large(), shot.sides);
     boxLabels.watch(large());
@@ -111,7 +114,8 @@ const imageView = (() => {
   }
 
   /** What the values of a map are. */
-  function unitOf({ explains, channels }) {
+  function unitOf({ explains, isSimilarity, channels }) {
+    if (isSimilarity) return 'cosine';
     if (explains) return 'evidence, in no unit';
     return channels ? 'activation, in no unit' : 'probability';
   }

@@ -4,7 +4,7 @@
 const keys = (() => {
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const ZOOMS = { '+': 1, '=': 1, '-': -1, 0: 0 };
-  const FLIPS = { a: 'all', p: 'pred', g: 'truth', l: 'labels', d: 'difference' };
+  const FLIPS = { a: 'all', p: 'pred', g: 'truth', l: 'labels', d: 'difference', s: 'similarity' };
 
   /**
    * Listen to keys.

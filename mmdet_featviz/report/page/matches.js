@@ -25,6 +25,7 @@ const matches = (() => {
     const levels = (one) => numbers.map((at) => one[at]).filter(Boolean);
     const spans = (some) => some.flatMap(levels).map((level) => level.range);
     const [low, high] = union(spans([match]));
+    if (match[0].isSimilarity) return match[0].range;
     if (kind === 'max' || match[0].explains) return [0, Math.max(high, 0)]; // empty if all values are negative
     if (kind === 'percentile') return union(levels(match).map((level) => level.percentiles));
     if (kind === 'layer') return union(spans(of(shot).filter(([first]) => first.layer === match[0].layer)));

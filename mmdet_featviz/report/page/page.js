@@ -14,7 +14,9 @@ const featviz = (() => {
   let image = null; // on view, one of run.images
   let shot = null; // its data, null until loaded
   let wanted = null; // index of the box to select when the image is there
+  let similar = null; // what similarity.find() found at the chosen place
   let missing = []; // sentences on what the settings name and is not there
+  let comparison = 0; // counts the comparisons, for the same purpose as the next
   let turn = 0; // counts the images opened, so that data which arrives too late is dropped
 
   /** Begin. `data` is what the Python side writes about the run. */
@@ -25,6 +27,7 @@ const featviz = (() => {
     sortings = orders.of(run);
     counts.start(run);
     errors.start(run);
+    similarity.start(run);
     const choices = settings.choices(run);
     address.start({ defaults: settings.defaults(run), choices, onWrite: gallery.relink, onChange: set });
     chosen = address.read();
@@ -45,7 +48,8 @@ const featviz = (() => {
     errorTable.start(run, showBoxes);
     boxMap.start(run, colormaps, openBox);
     typeLegend.start((type) => set({ type }));
-    readout.start(boxPanel.select);
+    readout.start((mark) => (chosen.similarity ? set({ at: similarity.textOf(mark) }) : boxPanel.select(mark)));
+    similarCells.start(({ key }, spot) => set({ image: key, at: similarity.textOf(spot) }, true));
     strip.start({ run, onChoose: (label) => set({ shot: label }), onError: complain });
     keys.start({
       levels: () => shot && shot.sides[0].levels.map(({ name }) => name),
@@ -83,7 +87,11 @@ const featviz = (() => {
   function set(given, isStep = false) {
     // An explanation is of one pass over one image, and in place of a level.
     const isOther = ['image', 'shot', 'level', 'all'].some((name) => name in given && given[name] !== chosen[name]);
-    const changes = { ...(isOther && { why: '' }), ...directionOf(given), ...given };
+    // A place is one of an image, and an explanation is shown in place of what is similar to it.
+    const isElsewhere = given.similarity === false || given.why || ('image' in given && given.image !== chosen.image);
+    const changes = {
+      ...((isOther || given.at) && { why: '' }), ...(isElsewhere && { at: '' }), ...directionOf(given), ...given,
+    };
     const changed = Object.keys(changes).filter((name) => changes[name] !== chosen[name]);
     const has = (...names) => names.some((name) => changed.includes(name));
     if (!changed.length) return;
@@ -94,7 +102,7 @@ const featviz = (() => {
     if (has('search', 'class', 'size', 'mechanism', 'shot', 'score')) countErrors();
     showControls();
     if (has('image', 'shot')) open();
-    else if (has('level', 'all', 'why', 'difference')) build();
+    else if (has('level', 'all', 'why', 'difference', 'similarity', 'at')) refresh();
     else if (has('colormap', 'range', 'common', 'threshold')) paint();
     imageView.dress(chosen);
     boxMap.update(chosen);
@@ -182,7 +190,8 @@ const featviz = (() => {
       boxPanel.reset();
       if (before !== image) zoom.reset(shot.size);
       dom.find('trouble').hidden = true;
-      build();
+      await refresh();
+      if (mine !== turn) return;
       selectWanted();
       if (before !== null && before !== image) imageView.reveal();
       loadNeighbors();
@@ -199,11 +208,39 @@ const featviz = (() => {
       .forEach((one) => store.shot(one.shots[counts.placeOf(one, chosen.shot)][0]).catch(() => {}));
   }
 
+  /** Compare cells if a place is chosen, and show the image. */
+  async function refresh() {
+    const mine = ++comparison;
+    similar = null;
+    const isOn = shot !== null && chosen.similarity && !chosen.all && !chosen.why;
+    if (isOn && similarity.placeIn(shot.size, chosen)) {
+      const found = await similarity.find(shot, chosen).catch(complain);
+      if (mine !== comparison) return;
+      similar = found || null;
+    }
+    build();
+    if (similar) similarCells.search(chosen.level, otherImages(), similar).catch(complain);
+    else similarCells.say(isOn ? adviceOf(chosen) : '');
+  }
+
+  /** The other images, by the number of the shot that is shown of them. */
+  const otherImages = () => new Map(run.images.filter((one) => one !== image)
+    .map((one) => [one.shots[counts.placeOf(one, chosen.shot)][0], one]));
+
+  /** What to do to compare cells, or why they cannot be. */
+  function adviceOf({ level, at }) {
+    const size = similarity.megabytes(level);
+    if (!size) return `${level} has no embeddings to compare: choose another level.`;
+    const reason = at ? 'There is no cell at this place. ' : '';
+    return `${reason}Click on the picture, or press Enter at the mark, to see how similar all cells are to the one there. `
+      + `Embeddings of all images at ${level}: ${size.toFixed(1)} MB, read at the first click.`;
+  }
+
   /** Show the data of the image with the settings of now. */
   function build() {
     if (!shot) return; // its file is missing, or still being loaded
     dom.keepFocus(dom.find('pictures'), () => {
-      const large = imageView.show(shot, chosen, missing);
+      const large = imageView.show(shot, chosen, missing, similar);
       zoom.watch(large); // first, as a drag is no click
       readout.watch(large, matches.of(shot));
     }, imageView.current);
@@ -225,6 +262,7 @@ const featviz = (() => {
   /** Show no picture, so that the picture of another image does not stay below the name of this one. */
   function clear() {
     shot = null;
+    similarCells.say();
     imageView.clear();
     strip.clear();
     readout.reset(null);
@@ -248,5 +286,7 @@ const featviz = (() => {
     dom.find('trouble').hidden = false;
   }
 
-  return { run: start, shot: store.receive, photo: store.receivePhoto, boxes: store.receiveBoxes };
+  return {
+    run: start, shot: store.receive, photo: store.receivePhoto, boxes: store.receiveBoxes, cells: store.receiveCells,
+  };
 })();

@@ -98,7 +98,7 @@ const picture = (() => {
       heat.decode(level);
       const now = look();
       const fades = run.settings.blend === 'fade' && shot.photo !== null;
-      heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max', fades);
+      heat.draw(canvas, level, range(now), shot.size, now.table, now.threshold, now.range === 'max' && !level.isSimilarity, fades);
     }
     return { frame, stage, boxes: outlines, level, number, letter, size: shot.size, range, paint };
   }

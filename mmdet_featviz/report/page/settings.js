@@ -9,7 +9,7 @@
  * of images; `class` is the name of a class, '' for all, and so are `type` (also 'false'), `size` and `mechanism`, see
  * errors.js; `marked` leaves the marked ones, and the order descends if `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
  * threshold: how heat is drawn. score, pred, truth: lowest score of predictions, and which kinds of boxes are shown. labels: whether their
- * names are. common: whether runs share a range. difference: whether pictures of the differences to run A are shown.
+ * names are. similarity, at: whether a click compares cells, and the place that was clicked, see similarity.js. common: whether runs share a range. difference: whether pictures of the differences to run A are shown.
  * maplevel, mapcolor: the level of the map of boxes, and what its colors are.
  */
 const settings = (() => {
@@ -34,7 +34,7 @@ const settings = (() => {
       level: (run.levels.find(({ name }) => NECK.test(name)) || run.levels[0] || { name: '' }).name, all: false,
       colormap, range: hasFixedRange(run) ? 'fixed' : normalize,
       alpha, threshold: 0, score, pred: true, truth: true, labels: true,
-      common: run.comparable, difference: false,
+      common: run.comparable, difference: false, similarity: false, at: '',
       maplevel: run.boxes ? run.boxes.purest : '', mapcolor: 'class',
     };
   }

@@ -6,10 +6,11 @@
  *
  * A page opened from disk may not fetch files, nor save a picture that it drew from image files, but it may run scripts:
  * each file in data calls featviz.shot() with its number and data, and each in photos featviz.photo() with its number
- * and a JPEG file in base64. A page that is one file has the same data in it, as JSON in elements with these names.
+ * and a JPEG file in base64; those in cells call featviz.cells(), see similarity.js. A page that is one file has the same data in it, as JSON in elements with these names.
  */
 const store = (() => {
   const KEPT = 24; // files, in addition to those of one image
+  const CELL_FILES = 200; // of cells, of about a megabyte
 
   const name = (folder, number) => `${folder}/${String(number).padStart(6, '0')}`;
   const embedded = (folder, number) => dom.find(name(folder, number));
@@ -73,6 +74,9 @@ const store = (() => {
   const shots = loaderOf('data', (data, number) => ({ ...data, number }));
   const photos = loaderOf('photos', urlOf);
   const boxes = loaderOf('boxes', (data) => data);
+  const cells = loaderOf('cells', (entries) => entries.map((one) =>
+    ({ ...one, codes: Int8Array.from(atob(one.codes), (sign) => sign.charCodeAt(0)) })));
+  cells.keep(CELL_FILES);
 
   /** Make room for `count` shots of one image at once: the strip shows them all. */
   function keep(count) {
@@ -86,11 +90,11 @@ const store = (() => {
     return block ? urlOf(JSON.parse(block.textContent)) : `${name('thumbs', number)}.jpg`;
   }
 
-  // shot, photo, boxes: the data of a shot, the URL of an image, the map of boxes (number 0), as promises that are
-  // rejected if the file cannot be read. receive, receivePhoto, receiveBoxes: take them; the files call these as
-  // featviz.shot(), featviz.photo() and featviz.boxes().
+  // shot, photo, cells, boxes: the data of a shot, the URL of an image, the entries of a file of cells, the map of boxes
+  // (number 0), as promises that are rejected if the file cannot be read. receive, receivePhoto, receiveCells,
+  // receiveBoxes: take them; the files call these as featviz.shot(), featviz.photo(), featviz.cells() and featviz.boxes().
   return {
-    boxes: boxes.get, keep, photo: photos.get, receive: shots.receive, receiveBoxes: boxes.receive,
-    receivePhoto: photos.receive, shot: shots.get, thumb,
+    boxes: boxes.get, cells: cells.get, keep, photo: photos.get, receive: shots.receive, receiveBoxes: boxes.receive,
+    receiveCells: cells.receive, receivePhoto: photos.receive, shot: shots.get, thumb,
   };
 })();
