@@ -26,11 +26,15 @@ from mmdet_featviz.engine.hooks.featviz_hook import FeatVizHook
 from mmdet_featviz.runs.schedule import AUTO
 
 WORKERS = (0, 1, 2, AUTO)
+DRAWN_AT_END = {  # from principal components of all images
+    "save='embeddings'": dict(save=('overlay', 'embeddings')),
+    "reduction='pca'": dict(reduction='pca'),
+}
 DETECTORS = {'ATSS-R50': 'atss/atss_r50_fpn_1x_coco.py', 'YOLOX-nano': 'yolox/yolox_nano_8xb8-300e_coco.py'}
 
 
 def measure_test(args: argparse.Namespace) -> dict[str, dict]:
-    """Time the tests of detectors: with each setting of `workers`, without the hook, and the floor.
+    """Time the tests of detectors: with each setting of `workers`, with components, without the hook, and the floor.
 
     The floor is what drawing cannot avoid: decode each image, encode the same pictures, write them.
 
@@ -39,7 +43,8 @@ def measure_test(args: argparse.Namespace) -> dict[str, dict]:
 
     Returns:
         ``seconds``: median elapsed and processor seconds by detector and way; ``ratios`` of a test with the hook to one
-        without, and of the processor time that the hook adds to that of the floor.
+        without, of a test with components to one that only draws, and of the processor time that the hook adds to that
+        of the floor.
     """
     result: dict[str, dict] = dict(seconds={}, ratios={})
     for detector in args.detectors:
@@ -54,9 +59,13 @@ def ratios_of(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Compare a test with the hook to one without.
 
     Args:
-        seconds: Elapsed and processor seconds of ``without``, ``floor``, and each setting of `workers`.
+        seconds: Elapsed and processor seconds of ``without``, ``floor``, each setting of `workers`, and those of
+            `DRAWN_AT_END`.
     """
     ratios = {}
+    for way in seconds.keys() & DRAWN_AT_END.keys():
+        for index, suffix in enumerate(('', ', processor')):
+            ratios[f'{way} / workers={AUTO}{suffix}'] = seconds[way][index] / seconds[f'workers={AUTO}'][index]
     for way in seconds.keys() - {'without', 'floor'}:
         ratios[f'{way} / without'] = seconds[way][0] / seconds['without'][0]
         ratios[f'{way} / without, processor'] = seconds[way][1] / seconds['without'][1]
@@ -72,8 +81,8 @@ def _ways(detector: str, folder: Path, args: argparse.Namespace) -> dict[str, Ca
     runner = build_runner(detector, folder / 'data', folder / 'work', images, args.checkpoint)
     numbers = itertools.count()
 
-    def test(workers: int | str) -> Path:
-        hook = FeatVizHook(out_dir=str(folder / f'out_{next(numbers)}'), workers=workers)
+    def test(workers: int | str, **options: Any) -> Path:
+        hook = FeatVizHook(out_dir=str(folder / f'out_{next(numbers)}'), workers=workers, **options)
         runner.register_hook(hook)
         runner.test()
         runner.hooks.remove(hook)
@@ -92,6 +101,7 @@ def _ways(detector: str, folder: Path, args: argparse.Namespace) -> dict[str, Ca
             (out / name).write_bytes(cv2.imencode('.jpg', picture)[1])
 
     tests = {f'workers={workers}': partial(test, workers) for workers in WORKERS}
+    tests.update({name: partial(test, AUTO, **options) for name, options in DRAWN_AT_END.items()})
     return {'without': runner.test, **tests, 'floor': floor}
 
 

@@ -3,8 +3,8 @@
 Parts:
   draw    nine heatmaps of one image, compared with mmengine's Visualizer.draw_featmap, a recipe published in many
           blogs, and a lower bound: decode the image, read each feature map, encode and write nine pictures
-  test    a whole test including its end, with each setting of workers and without the hook, and a lower bound: decode
-          each image, encode the same pictures, write them
+  test    a whole test including its end, with each setting of workers, with embeddings, with principal components and
+          without the hook, and a lower bound: decode each image, encode the same pictures, write them
   memory  the peak memory, and whether it grows with the number of images (Linux only)
   growth  how the time grows with levels, channels and image size
   explain ten boxes of ATSS-R50 at 800x1333 explained by odam, compared with a plain test step; the forward passes per

@@ -21,6 +21,14 @@ def test_ratios_are_those_of_the_hook_to_none_and_of_what_it_adds_to_the_floor()
         'workers=auto / without, processor': pytest.approx(1.225),
         'workers=auto - without / floor, processor': pytest.approx(1.8),
     }
+    components = {"save='embeddings'": [5.0, 9.8], "reduction='pca'": [2.5, 9.8]}
+    added = {name: ratio for name, ratio in ratios_of({**seconds, **components}).items() if '/ workers=auto' in name}
+    assert added == {
+        "reduction='pca' / workers=auto": 1,
+        "reduction='pca' / workers=auto, processor": pytest.approx(2),
+        "save='embeddings' / workers=auto": 2,
+        "save='embeddings' / workers=auto, processor": pytest.approx(2),
+    }
     bounded = {f'{detector} {name}' for detector in DETECTORS for name in ratios} & TARGETS.keys()
     assert bounded == {
         'ATSS-R50 workers=auto / without',
