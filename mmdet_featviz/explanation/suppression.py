@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager
-from typing import Any, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Iterator, Sequence
 
 import torch
+from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
 from mmdet.models.roi_heads.base_roi_head import BaseRoIHead
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from mmdet_featviz.explanation.replacement import replace
 
 # Most candidates of each level that become boxes at all (pairs of a cell and a class, the highest scores first).
 CANDIDATES_OF_LEVEL = 10_000
@@ -47,15 +50,27 @@ def without_suppression(model: nn.Module, limited: bool = True) -> Iterator[None
 
 @contextmanager
 def boxes_only(model: nn.Module) -> Iterator[None]:
-    """Within the context, two-stage detectors predict no masks: the boxes come first and do not depend on them."""
-    heads = [(part, part.mask_head) for part in model.modules() if isinstance(part, BaseRoIHead) and part.with_mask]
-    try:
-        for part, _ in heads:
-            part.mask_head = None
+    """Within the context, detectors predict no masks where the boxes come first and do not depend on them.
+
+    These are two-stage detectors, and single-stage ones with a head for boxes, such as CondInst: they would make a mask
+    of the size of the image for each of thousands of candidates. Panoptic detectors need their masks.
+    """
+    with ExitStack() as undo:
+        for part in [] if hasattr(model, 'panoptic_fusion_head') else model.modules():
+            if isinstance(part, BaseRoIHead) and part.with_mask:
+                undo.callback(setattr, part, 'mask_head', part.mask_head)
+                part.mask_head = None
+            elif isinstance(part, SingleStageInstanceSegmentor) and part.with_bbox and part.with_mask:
+                replace(part.mask_head, 'predict', _without_masks, undo)
         yield
-    finally:
-        for part, mask_head in heads:
-            part.mask_head = mask_head
+
+
+def _without_masks(features: Any, samples: Sequence[Any], rescale: bool, results_list: list, **_: Any) -> list:
+    """What the mask heads of single-stage detectors predict, without the masks: they bring the boxes to the image."""
+    for sample, results in zip(samples, results_list):
+        if rescale and len(results.bboxes):
+            results.bboxes /= results.bboxes.new_tensor(sample.metainfo['scale_factor']).repeat((1, 2))
+    return results_list
 
 
 class _AtMostAll(TorchFunctionMode):

@@ -5,16 +5,18 @@ import sys
 import threading
 import types
 
+import cv2
+import numpy as np
 import pytest
 import torch
-from conftest import resnet_detector
+from conftest import noise, resnet_detector
 from explained import narrow_retinanet, small_detr, state_of, with_config, write_image
 from mmdet.models import utils as mmdet_utils
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
 from mmdet_featviz import explain
-from mmdet_featviz.apis.inference import build_pipeline
+from mmdet_featviz.apis.inference import batch_of_one, build_pipeline
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.differentiable import differentiable, gradients_of
 
@@ -95,11 +97,19 @@ def test_yolact_which_copies_its_boxes(tmp_path):
     protos = dict(proto_channels=(8, None, 4), proto_kernel_sizes=(3, -2, 1), num_protos=4)
     config['mask_head'] = dict(type='YOLACTProtonet', num_classes=2, in_channels=16, with_seg_branch=False, **protos)
     config['test_cfg'] = ConfigDict(config['test_cfg'], iou_thr=0.5, top_k=20, mask_thr=0.5, mask_thr_binary=0.5)
-    model, image = with_config(MODELS.build(config)), write_image(tmp_path)
-    before = state_of(model)
-    for one in explain(model, image, targets='top 3'):
-        assert one.heatmap.max() > 0
+    model, image = with_config(MODELS.build(config)), str(tmp_path / 'large.png')
+    cv2.imwrite(image, noise(96, 131))  # of another size than the input: the mask head brings the boxes to the image
+    with torch.no_grad():
+        (sample,) = model.test_step(batch_of_one(build_pipeline(model), image))
+    before, made = state_of(model), []
+    model.mask_head.register_forward_hook(lambda *call: made.append(call))
+    explained = explain(model, image, targets='top 3')
+    model.mask_head._forward_hooks.clear()
+    assert not made
     assert state_of(model) == before
+    for one, box in zip(explained, sample.pred_instances.bboxes.numpy()):
+        assert one.heatmap.max() > 0
+        np.testing.assert_array_equal(one.bbox, box)
 
 
 def test_threads_explain_one_after_the_other(tmp_path):

@@ -104,6 +104,14 @@ def test_masks_are_not_predicted_and_the_head_comes_back():
     assert 'roi_head.mask_head' in dict(model.named_modules())
 
 
+def test_a_panoptic_detector_keeps_its_masks():
+    """It makes its only result of them, which has no boxes: that is said, instead of an error of its fusion."""
+    config = get_config('mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py').model
+    model = MODELS.build(dict(config, backbone=dict(config.backbone, init_cfg=None)))
+    with boxes_only(model):
+        assert model.roi_head.with_mask
+
+
 def test_an_explanation_predicts_no_masks(tmp_path):
     config = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model
     config.backbone.update(depth=18, init_cfg=None)
