@@ -17,7 +17,7 @@ from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.structures.grid import ALIGNMENTS
-from mmdet_featviz.visualization.style import Style
+from mmdet_featviz.visualization.style import BOX_OPTIONS, Style
 
 USAGE = '(RUN RUN [RUN ...] | --config-a CONFIG --images IMAGE ...) --out-dir DIR [options]'
 EXAMPLES = """
@@ -28,18 +28,7 @@ examples:
   featviz compare --config-a my_config.py --checkpoint-a before.pth --checkpoint-b after.pth \\
       --images images/ --out-dir compared
 """
-LOOK_OPTIONS = (
-    'colormap',
-    'alpha',
-    'blend',
-    'boxes',
-    'score_thr',
-    'classes',
-    'labels',
-    'line_width',
-    'font_size',
-    'image_format',
-)
+LOOK_OPTIONS = ('colormap', 'alpha', 'blend', *BOX_OPTIONS, 'image_format')
 CAPTURE_OPTIONS = ('layers', 'layer_type', 'reduction', 'interval', 'max_images')
 
 

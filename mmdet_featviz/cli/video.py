@@ -18,7 +18,7 @@ from mmdet_featviz.cli.loading import load_detector
 from mmdet_featviz.cli.options import add_detector_options, add_drawing_options
 from mmdet_featviz.cli.ranks import exit_on_sigterm
 from mmdet_featviz.utils.messages import count_noun
-from mmdet_featviz.visualization.style import COLOR_OPTIONS, Style
+from mmdet_featviz.visualization.style import BOX_OPTIONS, COLOR_OPTIONS, Style
 
 USAGE = 'VIDEO CONFIG [CHECKPOINT] --out FILE [options]'
 EXAMPLES = """
@@ -34,12 +34,7 @@ DRAWING_OPTIONS = (  # a video has no run folder, so the others have no meaning
     'reduction',
     *COLOR_OPTIONS,
     'align',
-    'boxes',
-    'score_thr',
-    'classes',
-    'labels',
-    'line_width',
-    'font_size',
+    *BOX_OPTIONS,
     'colorbar',
     'explain',
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine import fileio
 
+from mmdet_featviz.runs.manifest import image_facts
 from mmdet_featviz.runs.maps_file import FORMAT, cast, check_floats, errors_of, load_arrays, require
 from mmdet_featviz.structures.box_features import BoxFeatures
 from mmdet_featviz.structures.boxes import Boxes
@@ -83,10 +84,7 @@ class SavedFeatures:
 def box_features_entry(snapshot: Snapshot, features: BoxFeatures) -> dict[str, Any]:
     """Return the manifest entry of an image's box features."""
     return {
-        'image': snapshot.path,
-        'key': snapshot.key,
-        'folder': snapshot.folder,
-        'position': snapshot.position,
+        **image_facts(snapshot),
         'pass': snapshot.augmentation,
         'boxes': len(features.boxes),
         'vectors': {name: values.shape[1] for name, values in features.vectors.items()},

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 
 from mmdet_featviz.explanation.explanation import LOOK, Explanation
 from mmdet_featviz.explanation.targets import PARTS, Target
+from mmdet_featviz.runs.manifest import image_facts
 from mmdet_featviz.runs.maps_file import dump_snapshot, errors_of, parse_maps, require
 from mmdet_featviz.runs.reader import Run, add_image
 from mmdet_featviz.structures.snapshot import Snapshot
@@ -59,10 +60,7 @@ def explanation_entry(explanation: Explanation) -> dict[str, Any]:
     """Return the manifest entry of an explanation; its list `files` is still empty."""
     target, snapshot = explanation.target, explanation.snapshot
     return {
-        'image': snapshot.path,
-        'key': snapshot.key,
-        'folder': snapshot.folder,
-        'position': snapshot.position,
+        **image_facts(snapshot),
         'pass': snapshot.augmentation,
         'method': explanation.method,
         'of': target.of,

@@ -22,6 +22,11 @@ TRAINING_FOLDER = re.compile(r'(epoch|iter)_\d')
 IS_PART = re.compile(r'manifest\.rank\d+\.jsonl')
 
 
+def image_facts(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what the manifest entry of anything says of its image."""
+    return dict(image=snapshot.path, key=snapshot.key, folder=snapshot.folder, position=snapshot.position)
+
+
 def level_entry(
     snapshot: Snapshot, placed: PlacedLevel, names: Sequence[str], incomplete: bool = False
 ) -> dict[str, Any]:
@@ -36,10 +41,7 @@ def level_entry(
     level = placed.level
     vertical, horizontal = level.stride
     entry = dict(
-        image=snapshot.path,
-        key=snapshot.key,
-        folder=snapshot.folder,
-        position=snapshot.position,
+        **image_facts(snapshot),
         augmentation=snapshot.augmentation,
         layer=level.layer,
         level=level.level,

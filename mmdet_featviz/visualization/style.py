@@ -173,4 +173,5 @@ def _as_texts(classes: Any) -> Any:
 
 
 COLOR_OPTIONS = ('normalize', 'percentiles', 'border', 'colormap', 'alpha', 'blend', 'interpolation')
+BOX_OPTIONS = ('boxes', 'score_thr', 'classes', 'labels', 'line_width', 'font_size')
 STYLE_OPTIONS = tuple(field.name for field in fields(Style))

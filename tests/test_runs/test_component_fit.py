@@ -54,14 +54,20 @@ def cells_over_image(level, snapshot):
     return int(np.ceil(height / level.stride[0] - 1e-6)), level.values.shape[1]
 
 
+def features_over_images(snapshots, number):
+    """Features (cells, C) of a level, of the cells of all images, in float64."""
+    cells = []
+    for snapshot in snapshots:
+        level = snapshot.levels[number]
+        rows, columns = cells_over_image(level, snapshot)
+        cells.append(level.raw[:, :rows, :columns].reshape(level.channels, -1).T)
+    return np.concatenate(cells).astype(np.float64)
+
+
 def test_pictures_are_those_of_a_singular_value_decomposition(run):
     snapshots = list(run.snapshots())
     for number, level in enumerate(snapshots[0].levels):
-        cells = []
-        for snapshot in snapshots:
-            rows, columns = cells_over_image(level, snapshot)
-            cells.append(snapshot.levels[number].raw[:, :rows, :columns].reshape(level.channels, -1).T)
-        everything = np.concatenate(cells).astype(np.float64)
+        everything = features_over_images(snapshots, number)
         mean = everything.mean(0)
         _, singular, axes = np.linalg.svd(everything - mean, full_matrices=False)
         found = fit_components(lambda: snapshots, Style(align='center'))[level.name]
@@ -174,11 +180,7 @@ def test_embeddings_are_the_components_of_a_singular_value_decomposition(run):
     for number, level in enumerate(snapshots[0].levels):
         if level.channels > 32:  # some of these are lost
             continue
-        cells = []
-        for snapshot in snapshots:
-            rows, columns = cells_over_image(level, snapshot)
-            cells.append(snapshot.levels[number].raw[:, :rows, :columns].reshape(level.channels, -1).T)
-        everything = np.concatenate(cells).astype(np.float64)
+        everything = features_over_images(snapshots, number)
         mean = everything.mean(0)
         axes = np.linalg.svd(everything - mean, full_matrices=False)[2][:16]
         for snapshot, embedded in zip(snapshots, saved):
