@@ -33,7 +33,7 @@ def test_two_ranks_write_the_same_as_one_process(project, tmp_path, options):
         return
     again = test_project(project, '--featviz-dir', str(tmp_path / 'two'), ranks=2)
     assert again.returncode != 0
-    assert again.stderr.count('FileExistsError: ') >= 2  # on each rank
+    assert 'FileExistsError: ' in again.stderr  # of the rank that fails first: the launcher then ends the other
     assert same_files(tmp_path / 'one', tmp_path / 'two')
 
 
@@ -83,9 +83,10 @@ def test_no_gloo_thread_outlives_the_command(tmp_path):
             'import atexit, glob\n'
             'def left():\n'
             "    names = [open(name).read() for name in glob.glob('/proc/self/task/*/comm')]\n"
-            "    print('threads of gloo left:', sum('gloo_runloop' in name for name in names), flush=True)\n"
+            "    with open('left_' + os.environ['RANK'], 'w') as file:\n"
+            "        file.write(str(sum('gloo_runloop' in name for name in names)))\n"
             'atexit.register(left)\n'
         )
     done = test_project(tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count('threads of gloo left: 0') == 2
+    assert [(tmp_path / f'left_{rank}').read_text() for rank in range(2)] == ['0', '0']
