@@ -112,7 +112,8 @@ class DiskStorage:
             ValueError: If a subfolder is a link that leads out of the folder.
         """
         path = self._own_path(name)
-        os.makedirs(osp.dirname(path), exist_ok=True)
+        if not osp.isdir(osp.dirname(path)):
+            os.makedirs(osp.dirname(path), exist_ok=True)
         writer = f'{os.getpid()}.{threading.get_ident()}.{next(_write_count)}'  # no two writers share a file
         temporary = osp.join(osp.dirname(path), f'.{osp.basename(path)}.{writer}.part')
         try:

@@ -592,7 +592,8 @@ class RunWriter:
         files: dict[str, list[str]] = {}  # level name: its pictures
         encoder = Workers(0, _note_written) if is_worker() else self._encoder
         try:
-            for picture in views.draw(snapshot, placed):
+            is_done_with = not encoder.count and self._log is None  # when the next one is drawn
+            for picture in views.draw(snapshot, placed, reuse=is_done_with):
                 encoder.submit(self._write_picture, outcome, snapshot, picture, files)
             encoder.drain()
         except BaseException:

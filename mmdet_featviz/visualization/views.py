@@ -170,8 +170,14 @@ class Views:
         style = BoxStyle(self.style.boxes or 'both', self.style.score_thr, snapshot.dataset_meta)
         return grid.centers_inside(style.select(snapshot.boxes).corners)
 
-    def draw(self, snapshot: Snapshot, placed: Sequence[PlacedLevel]) -> Iterator[Picture]:
+    def draw(self, snapshot: Snapshot, placed: Sequence[PlacedLevel], reuse: bool = False) -> Iterator[Picture]:
         """Draw all pictures that the style selects, one at a time.
+
+        Args:
+            snapshot: The snapshot.
+            placed: Its levels, laid over the image.
+            reuse: Whether the pixels of a picture are done with when the next one is asked for, which is then drawn in
+                the same memory. Fresh memory for each picture takes about as long as its interpolation.
 
         Raises:
             ImageError: If the image is needed and cannot be read, after all pictures that do not need it.
@@ -183,7 +189,7 @@ class Views:
             except ImageError as reason:  # still draw the pictures that do not need the image
                 kinds, error = kinds - self._kinds_with_image, reason
         if kinds & {'overlay', 'scores', 'heatmap', 'panel', 'overview'}:
-            yield from self._level_pictures(snapshot, placed, image, kinds)
+            yield from self._level_pictures(snapshot, placed, image, kinds, reuse)
         if 'channels' in kinds:
             for placed_level in placed:
                 yield from self._channel_pictures(placed_level, image, snapshot.suffix)
@@ -198,19 +204,26 @@ class Views:
         return {'overlay', 'scores', 'panel', 'overview'} | channels
 
     def _level_pictures(
-        self, snapshot: Snapshot, placed: Sequence[PlacedLevel], image: np.ndarray | None, kinds: set[str]
+        self,
+        snapshot: Snapshot,
+        placed: Sequence[PlacedLevel],
+        image: np.ndarray | None,
+        kinds: set[str],
+        reuse: bool,
     ) -> Iterator[Picture]:
         suffix, ending = snapshot.suffix, self.style.image_format
         rows, pages = {}, _Pages(f'overview{{}}{suffix}.{ending}', len(placed))
+        size = *snapshot.placement.image_size, 3
+        overlays, heatmaps = (np.empty(size, np.uint8), np.empty(size, np.uint8)) if reuse else (None, None)
         for placed_level in placed:
             level, limits = placed_level.level, self.limits_of(placed_level, placed)
             if image is not None:
-                laid = self.paint_level(placed_level, limits, image)
+                laid = self.paint_level(placed_level, limits, image, overlays)
             if 'overlay' in kinds or (level.score_of is not None and 'scores' in kinds):
                 finished = self._with_colorbar(self.draw_boxes(laid, snapshot), placed_level, limits)
                 yield Picture(f'{level.name}{suffix}.{ending}', finished, [level.name])
             if 'heatmap' in kinds:
-                heat = self.paint_level(placed_level, limits)
+                heat = self.paint_level(placed_level, limits, out=heatmaps)
                 name = f'{level.name}{suffix}.heatmap.png'
                 yield Picture(name, self._with_colorbar(heat, placed_level, limits), [level.name])
             if {'panel', 'overview'} & kinds:
@@ -362,23 +375,28 @@ class Views:
         return self.paint_level(placed_level, self.limits_of(placed_level, placed), image)
 
     def paint_level(
-        self, placed_level: PlacedLevel, limits: tuple[float, float], image: np.ndarray | None = None
+        self,
+        placed_level: PlacedLevel,
+        limits: tuple[float, float],
+        image: np.ndarray | None = None,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """Draw the colored heatmap (height, width, 3) of a level, or lay it over an image.
 
-        Its principal components have colors of their own, whatever the limits are.
+        Its principal components have colors of their own, whatever the limits are. The picture is written to `out`, or
+        to a new array.
         """
         if placed_level.colors is None:
-            return self.paint(placed_level.level.values, placed_level.grid, limits, placed_level.seen, image)
-        picture = self._paint_colors(placed_level.colors, placed_level.grid)
+            return self.paint(placed_level.level.values, placed_level.grid, limits, placed_level.seen, image, out)
+        picture = self._paint_colors(placed_level.colors, placed_level.grid, out)
         if image is not None:
             gray = picture.max(2) if self.style.blend == 'fade' else None
             overlay(image, picture, self.style.alpha, self.style.blend, picture, gray)
         return hatch_unseen(picture, placed_level.seen, image, 0.5 if image is None else self.style.alpha)
 
-    def _paint_colors(self, colors: np.ndarray, grid: Grid) -> np.ndarray:
+    def _paint_colors(self, colors: np.ndarray, grid: Grid, out: np.ndarray | None) -> np.ndarray:
         """The picture (height, width, 3), BGR, of the colors of cells (3, rows, columns), RGB, 0 to 1."""
-        picture = np.empty((*grid.placement.image_size, 3), np.uint8)
+        picture = _new_picture(grid) if out is None else out
         for channel, values in zip((2, 1, 0), colors):
             for rows, heat in grid.heatmap_blocks(to_unit(values, (0.0, 1.0)), self.style.interpolation):
                 picture[rows, :, channel] = quantize(heat)
@@ -391,14 +409,15 @@ class Views:
         limits: tuple[float, float],
         seen: np.ndarray,
         image: np.ndarray | None = None,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """Draw the colored heatmap (height, width, 3) of the values of cells (rows, columns), or lay it over an image.
 
-        Pixels that are not `seen` (height, width) are hatched.
+        Pixels that are not `seen` (height, width) are hatched. The picture is written to `out`, or to a new array.
         """
         if self.style.normalize == 'max':  # as published code does: negative cells are 0, also to their neighbors
             values = np.maximum(values, 0)
-        picture = np.empty((*grid.placement.image_size, 3), np.uint8)
+        picture = _new_picture(grid) if out is None else out
         for rows, heat in grid.heatmap_blocks(to_unit(values, limits), self.style.interpolation):
             gray = quantize(heat)
             colors = cv2.applyColorMap(gray, self.style.table, picture[rows] if image is None else None)
@@ -454,6 +473,10 @@ class Views:
     @staticmethod
     def _range_text(limits: tuple[float, float]) -> list[str]:
         return [f'{limits[0]:.4g} to {limits[1]:.4g}']
+
+
+def _new_picture(grid: Grid) -> np.ndarray:
+    return np.empty((*grid.placement.image_size, 3), np.uint8)
 
 
 def variance_text(shares: Sequence[float]) -> str:

@@ -110,8 +110,8 @@ def test_what_was_written_is_recorded_where_drawing_and_encoding_both_fail(pool_
     saved = Run(str(tmp_path / 'run'))
     views_draw, encode = Views.draw, writing.encode_picture
 
-    def draw_two(self, *args):
-        drawn = views_draw(self, *args)
+    def draw_two(self, *args, **options):
+        drawn = views_draw(self, *args, **options)
         yield next(drawn)
         yield next(drawn)
         raise ValueError('the third picture')

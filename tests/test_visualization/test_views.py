@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 from conftest import noise
+from mmdet.structures import DetDataSample
 
+from mmdet_featviz.structures.boxes import collect_boxes
 from mmdet_featviz.structures.channel_maps import ChannelMaps
 from mmdet_featviz.structures.placement import Placement, identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
@@ -264,3 +266,20 @@ def test_the_range_of_a_layer_is_that_of_its_own_levels():
     found = [(picture.pixels.min(), picture.pixels.max()) for picture in pictures.values()]
     assert list(pictures) == ['neck_0.heatmap.png', 'neck_1.heatmap.png', 'backbone_0.heatmap.png']
     np.testing.assert_allclose(found, [(0, 127), (127, 255), (0, 255)], atol=1)
+
+
+@pytest.mark.parametrize('boxes', [None, 'pred'])
+def test_pictures_drawn_in_the_same_memory_are_those_drawn_in_memory_of_their_own(boxes):
+    levels = [level('neck', number, seed=number) for number in range(3)]
+    shot = snapshot(levels, boxes=collect_boxes(None, DetDataSample(), None))
+    style = Views(Style(save=('overlay', 'heatmap', 'panel', 'overview'), image_format='png', boxes=boxes))
+    placed = style.place(shot)
+    own = {picture.name: picture.pixels for picture in style.draw(shot, placed)}
+    kept = []
+    for picture in style.draw(shot, placed, reuse=True):
+        np.testing.assert_array_equal(picture.pixels, own.pop(picture.name))
+        kept.append(picture.pixels)
+    assert not own
+    if boxes is None:  # boxes are drawn on a copy
+        # Of three overlays, three heatmaps, a panel and an overview.
+        assert len({pixels.ctypes.data for pixels in kept}) == 1 + 1 + 2
