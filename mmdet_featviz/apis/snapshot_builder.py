@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -45,11 +45,15 @@ class SnapshotBuilder:
     Args:
         align: Where the value of a cell sits, as in :class:`mmdet_featviz.Style`; for the mean of passes.
         average_passes: Whether to add the mean of all passes.
+
+    Attributes:
+        decoded: Images that need not be read again, by path; as :func:`read_image` would return them.
     """
 
     def __init__(self, align: str, average_passes: bool = False) -> None:
         self.align = align
         self.average_passes = average_passes
+        self.decoded: Mapping[str, np.ndarray] = {}
         self._pass_counts = CompactTable()  # image key: number of passes, or of predictions of a detector
 
     def begin(self) -> None:
@@ -143,7 +147,9 @@ class SnapshotBuilder:
         image = rebuild = partial(rebuild_image, inputs, getattr(model, 'data_preprocessor', None), placement)
         is_file = path is not None and not training
         if is_file:
-            image = partial(read_image, path, placement.image_size, source.backend_args, rebuild)
+            read = partial(read_image, path, placement.image_size, source.backend_args, rebuild)
+            decoded = self.decoded.get(path)
+            image = read if decoded is None or decoded.shape[:2] != placement.image_size else lambda: decoded
         return Snapshot(
             key,
             path,

@@ -455,6 +455,15 @@ class FeatureVisualizer:
             self._test_number += 1
             self._has_test = False
 
+    def draw_on(self, decoded: Mapping[str, np.ndarray]) -> None:
+        """Draw on images that are decoded already.
+
+        Args:
+            decoded: {path: image}, BGR (height, width, 3), uint8, as it would be read from the file. It may change from
+                batch to batch; what it lacks is read.
+        """
+        self._builder.decoded = decoded
+
     @property
     def test_folder(self) -> str:
         """Subfolder for the pictures of the current test: none for the first one, ``test_2`` for the second."""

@@ -28,7 +28,7 @@ def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> N
     loop = getattr(runner, f'{stage}_loop')
     if loop is None:  # a training without validation
         return
-    datasets = list(_innermost(loop.dataloader.dataset))
+    datasets = list(innermost(loop.dataloader.dataset))
     if not sum(map(len, datasets)):
         raise ValueError(f'the {stage} data set is empty: check its ann_file, data_prefix and filter_cfg')
     begin_round(visualizer, runner, stage)
@@ -62,12 +62,12 @@ def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
     runner.logger.info(f'Feature maps: {visualizer.summary()}')
 
 
-def _innermost(dataset: Dataset) -> Iterator[Dataset]:
+def innermost(dataset: Dataset) -> Iterator[Dataset]:
     """Iterate over the data sets inside wrappers such as ConcatDataset and RepeatDataset."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     if all(isinstance(part, Dataset) for part in inner):
         for part in inner:
-            yield from _innermost(part)
+            yield from innermost(part)
     else:
         yield dataset
 

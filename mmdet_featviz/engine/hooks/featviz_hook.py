@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
+from contextlib import ExitStack
 from functools import wraps
 from typing import Any, Callable, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
 from mmdet_featviz.apis.snapshot_builder import numbered_folder
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.detector import predicting_branch, unwrap_detector
 from mmdet_featviz.capture.taps import Taps
+from mmdet_featviz.engine.decoded_images import decoded_images
 from mmdet_featviz.engine.run_setup import begin_round, open_for_run
 from mmdet_featviz.runs import early_exit
 
@@ -88,7 +90,7 @@ class FeatVizHook(MetricsHook):
         for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
             if isinstance(loop, BaseLoop) and loop not in self._guarded:
                 self._guarded.add(loop)
-                loop.run = _stopping_early(loop.run, self.visualizer)
+                loop.run = _watched(loop, self.visualizer)
 
     def before_train(self, runner: Runner) -> None:
         self._is_training = True
@@ -176,12 +178,19 @@ class FeatVizHook(MetricsHook):
                 self.visualizer.summarize_at_exit()
 
 
-def _stopping_early(run: Callable[[], Any], visualizer: FeatureVisualizer) -> Callable[[], Any]:
-    """Return ``run`` of a loop such that an error or an interruption in it also ends the drawing."""
+def _watched(loop: BaseLoop, visualizer: FeatureVisualizer) -> Callable[[], Any]:
+    """Return ``run`` of a loop such that an error or an interruption in it also ends the drawing.
+
+    While it runs, the visualizer draws on the images that the loop's data loader has decoded, where it can.
+    """
+    run = loop.run
 
     @wraps(run)
     def run_and_stop() -> Any:
-        with early_exit.stopping(visualizer):
+        with ExitStack() as stack:
+            stack.enter_context(early_exit.stopping(visualizer))
+            if isinstance(loop, (ValLoop, TestLoop)):
+                visualizer.draw_on(stack.enter_context(decoded_images(loop.dataloader)))
             return run()
 
     return run_and_stop
