@@ -15,12 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from mmdet_featviz.evaluation.detection_errors import FALSE_TYPES, MISSED
-from mmdet_featviz.evaluation.error_files import CSV
 from mmdet_featviz.evaluation.error_records import CONTRAST, SIDES
 from mmdet_featviz.evaluation.neighbor_purity import neighbor_purity, purest_level
 from mmdet_featviz.evaluation.saved_errors import table_rows
 from mmdet_featviz.report.box_table import read_boxes
-from mmdet_featviz.report.error_tables import ErrorTables
+from mmdet_featviz.report.error_tables import ErrorTables, tables_by_folder
 from mmdet_featviz.report.image_passes import ImagePass, passes_by_image
 from mmdet_featviz.report.page_data import IMAGE_SIZE, shrink_placement
 from mmdet_featviz.runs.component_fit import views_of_run
@@ -227,8 +226,9 @@ def _add_features(sample: dict[str, Any], known: _Described) -> None:
 
 def _error_rows(run: Run, folder: str) -> dict[str, list[dict]] | None:
     """The rows of the table of an evaluation by image; None without a table."""
-    store, name = get_storage(run.root), f'{folder}/{CSV}'.lstrip('/')
-    if name not in store.all_names():
+    store = get_storage(run.root)
+    name = tables_by_folder(store.all_names()).get(folder)
+    if name is None:
         return None
     rows: dict[str, dict[tuple, dict]] = {}
     try:

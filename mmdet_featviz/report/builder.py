@@ -20,7 +20,14 @@ from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.report.box_map_data import box_map_data, box_map_summary
 from mmdet_featviz.report.box_table import read_boxes
 from mmdet_featviz.report.cell_files import CellFiles
-from mmdet_featviz.report.error_data import error_names, error_rows, error_summary, error_values, join_boxes
+from mmdet_featviz.report.error_data import (
+    contrast_rows,
+    error_names,
+    error_rows,
+    error_summary,
+    error_values,
+    join_boxes,
+)
 from mmdet_featviz.report.error_tables import ErrorTables
 from mmdet_featviz.report.explanation_data import explanation_data
 from mmdet_featviz.report.found_objects import FoundObjects
@@ -126,6 +133,7 @@ class Report:
         self._shown = 0  # number of images
         self._errors = [ErrorTables(one) for one in self._runs]
         self._error_summary = error_summary(self._errors[0])
+        self._contrasts: dict[int, list] = {}  # by number of the pass: those of its objects by level
         self._boxes = read_boxes(run, self._errors[0])
         self._box_summary = None if self._boxes is None else box_map_summary(self._boxes)
         self._sizes: dict[str, tuple[int, int]] = {}  # (width, height) of each image on the page, by its key there
@@ -157,6 +165,8 @@ class Report:
             places = {image['key']: place for place, image in enumerate(images)}
             of_passes = {one: places[key] for one, key in zip(self._passes, keys) if key in places}
             self._files.add_boxes(box_map_data(self._boxes, of_passes, [self._sizes[key] for key in places]))
+        if self._contrast_levels:
+            self._files.add_contrasts(dict(levels=self._contrast_levels, passes=self._contrasts))
         self.page = self._files.finish(self._index_data(images), **self._template_values())
 
     def summary(self) -> str:
@@ -204,7 +214,7 @@ class Report:
             if EMBEDDINGS in self.style.save:
                 self._write_cells(number, snapshot, image_pass, image)
             written.append([number, image_pass.label])
-            values.append(self._values(snapshot))
+            values.append(self._values(snapshot, number))
             found.append(self._found.rows(shots))
             # The focus is that of the last epoch and its first pass: the mean over passes is not a pass.
             if last is None or not snapshot.augmentation:
@@ -224,11 +234,16 @@ class Report:
             print_log(f'{error}. Its cells are not compared.', 'current', logging.WARNING)
             self._without_cells.append(image_pass.name)
 
-    def _values(self, snapshot: Snapshot) -> dict:
+    @property
+    def _contrast_levels(self) -> list[str]:
+        return self._error_summary['levels'] if self._error_summary else []
+
+    def _values(self, snapshot: Snapshot, number: int) -> dict:
         """What the page sorts and filters a pass by: scores and numbers of its boxes, and its errors if it has some."""
         record = self._errors[0].of(snapshot)
         if record is None:
             return box_values(snapshot.boxes)
+        self._contrasts[number] = contrast_rows(record, self._contrast_levels)
         return dict(box_values(join_boxes(snapshot.boxes, record).boxes), errors=error_values(record))
 
     def _write_original(self, key: str, snapshot: Snapshot, number: int, files: list[str]) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
@@ -128,12 +128,19 @@ def error_rows(record: ErrorRecord, joined: JoinedBoxes) -> list[dict | None]:
     return rows
 
 
+def contrast_rows(record: ErrorRecord, levels: Sequence[str]) -> list[list[float | None]]:
+    """The contrast of each ground-truth box at each level, in the order of :func:`error_values`; None if not known."""
+    unknown = np.full(len(record.errors.truth), np.nan)
+    values = [record.contrasts.get(level, unknown).tolist() for level in levels]
+    return [list(map(rounded, row)) for row in zip(*values)]
+
+
 def error_summary(errors: ErrorTables) -> dict | None:
     """The contrasts of found and missed objects over the data set; None for a run without errors.
 
     Returns:
-        ``evaluation``, whose they are; ``rows``: ``{level: {size: ContrastRow}}``; ``sizes``; ``sentences``, and
-        ``note``, how to read them.
+        ``evaluation``, whose they are; ``levels``, that contrasts were measured at; ``rows``: ``{level: {size:
+        ContrastRow}}``; ``sizes``; ``sentences``, and ``note``, how to read them.
     """
     if not errors.latest:
         return None
@@ -143,6 +150,7 @@ def error_summary(errors: ErrorTables) -> dict | None:
         rows[row.level][row.size] = row
     return dict(
         evaluation=errors.evaluation,
+        levels=list(rows),
         rows={level: of_level for level, of_level in rows.items() if of_level},
         sizes=[size for size in ALL_SIZES if any(size in of_level for of_level in rows.values())],
         sentences=[sentence.replace('`', '') for sentence in contrast_findings(compared)],

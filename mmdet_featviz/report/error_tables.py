@@ -38,7 +38,7 @@ class ErrorTables:
         self.latest: list[ErrorRecord] = []
         self.evaluation = ''
         store, names = get_storage(run.root), class_names(run.info.get('dataset_meta'))
-        tables = _tables(run.evaluation_files)
+        tables = tables_by_folder(run.evaluation_files)
         for folder in order_by_time(folder or TEST for folder in tables):
             key = '' if folder == TEST else folder
             try:
@@ -62,7 +62,10 @@ class ErrorTables:
         return None if records is None or path is None else records.get(path) or ErrorRecord(path, NO_ERRORS)
 
 
-def _tables(names: Sequence[str]) -> dict[str, str]:
-    """{folder: name of its table}; of several metrics the shortest name, which is that without a prefix of its own."""
+def tables_by_folder(names: Sequence[str]) -> dict[str, str]:
+    """The tables of errors among files of a run: {folder of the evaluation: name}.
+
+    Of several metrics it is the shortest name, which is that without a prefix of its own.
+    """
     matches = filter(None, map(TABLE.fullmatch, sorted(names, key=len, reverse=True)))
     return {match.group(1) or '': match.group() for match in matches}

@@ -12,7 +12,7 @@ from mmdet_featviz.runs.run_folder import RunFolder
 
 PAGE = 'index.html'
 # Of the page, which the files of a folder call.
-FUNCTIONS = {'data': 'shot', 'photos': 'photo', 'boxes': 'boxes', 'cells': 'cells'}
+FUNCTIONS = {'data': 'shot', 'photos': 'photo', 'boxes': 'boxes', 'contrasts': 'contrasts', 'cells': 'cells'}
 MAX_BYTES = 300_000_000  # of one file: browsers read it as a whole before they show anything
 
 
@@ -38,11 +38,19 @@ class PageFolder:
 
     def add_boxes(self, data: Any) -> None:
         """Write the data of the map of boxes."""
-        self._folder.record([dict(files=[self._add_script('boxes', 0, data)])])
+        self._add_part('boxes', 0, data)
+
+    def add_contrasts(self, data: Any) -> None:
+        """Write the contrasts of objects."""
+        self._add_part('contrasts', 0, data)
 
     def add_cells(self, number: int, entries: Any) -> None:
         """Write a file of cells, which can be JSON."""
-        self._folder.record([dict(files=[self._add_script('cells', number, entries)])])
+        self._add_part('cells', number, entries)
+
+    def _add_part(self, folder: str, number: int, value: Any) -> None:
+        """Write data that is of no single image."""
+        self._folder.record([dict(files=[self._add_script(folder, number, value)])])
 
     def add_image(self, folder: str, number: int, jpeg: bytes) -> str:
         """Write an image to ``photos`` or ``thumbs``; returns the name of the file."""
@@ -113,6 +121,10 @@ class SingleFile:
     def add_boxes(self, data: Any) -> None:
         """Add the data of the map of boxes."""
         self._add_block('boxes', 0, data)
+
+    def add_contrasts(self, data: Any) -> None:
+        """Add the contrasts of objects."""
+        self._add_block('contrasts', 0, data)
 
     def add_cells(self, number: int, entries: Any) -> None:
         """Add a file of cells.

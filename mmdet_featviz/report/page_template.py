@@ -42,6 +42,7 @@ SCRIPTS = (  # in the order in which the page loads them
     'zoom.js',
     'readout.js',
     'error_table.js',
+    'contrast_table.js',
     'box_map.js',
     'keys.js',
     'page.js',

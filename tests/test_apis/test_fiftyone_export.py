@@ -10,6 +10,7 @@ import pytest
 from commands import featviz
 from figure_runs import BOXES, CORNERS, META, SIZE, save_figure_run
 
+from mmdet_featviz.apis.fiftyone_export import export_fiftyone
 from mmdet_featviz.evaluation.detection_errors import find_errors
 from mmdet_featviz.evaluation.error_records import ErrorRecord, MissedObject, errors_csv
 from mmdet_featviz.runs.reader import Run
@@ -96,6 +97,14 @@ def test_without_errors_the_boxes_are_those_of_the_run(run, tmp_path):
     assert [label['label'] for label in sample['ground_truth']['detections']] == ['star']
     assert [label['confidence'] for label in sample['predictions']['detections']] == pytest.approx([0.4, 0.9])
     assert not {'missed_objects', 'error'} & {*sample, *sample['predictions']['detections'][0]}
+
+
+def test_the_table_of_a_metric_with_a_prefix_is_read_too(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / 'other')
+    (other / 'errors.csv').rename(other / 'errors_low.csv')
+    export_fiftyone(str(other), str(tmp_path / 'out'))
+    sample = json.loads((tmp_path / 'out' / 'samples.json').read_text())['samples'][0]
+    assert (sample['missed_objects'], sample['false_predictions']) == (1, 1)
 
 
 def test_what_cannot_be_exported_is_an_error_that_says_what_to_do(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -168,6 +169,85 @@ def test_the_table_counts_by_class_and_mechanism_and_shows_what_is_clicked(page,
     }
     assert page.js("return document.activeElement === document.querySelector('#error-tables tbody button')")
     assert -1 <= page.js("return document.getElementById('viewer').getBoundingClientRect().top") < 100
+
+
+def fitting_contrasts(rows, score, **filters):
+    """Row by row: of each level of the table that fits the filters the cells of all sizes, as the page writes them."""
+    levels = [name for name in rows[NAMES[0]][0] if name.startswith('contrast ')]
+    mechanism = filters.pop('mechanism', '')
+    values = {}  # (level, size, type): contrasts of each image
+    for of_image in rows.values():
+        scores = {row['number']: float(row['score']) for row in of_image if row['kind'] == 'prediction'}
+        objects = [row for row in of_image if row['kind'] == 'ground truth']
+        for level, size, type_ in itertools.product(levels, ('all', 'small', 'medium', 'large'), ('found', 'missed')):
+            chosen = [
+                float(row[level])
+                for row in objects
+                if row[level]
+                and size in ('all', row['size'])
+                and type_ == ('found' if row['match'] and scores[row['match']] >= score else 'missed')
+                and all(row[name] == value for name, value in filters.items())
+                and (type_ == 'found' or mechanism in ('', row['mechanism']))
+            ]
+            values.setdefault((level, size, type_), []).append(chosen)
+    lines = []
+    for level in levels:
+        lines.append([level[len('contrast ') :]])
+        for size in ('all', 'small', 'medium', 'large'):
+            parts = [values[level, size, type_] for type_ in ('found', 'missed')]
+            means = [np.mean(np.concatenate(part)) if any(part) else None for part in parts]
+            counts = [sum(map(len, part)) for part in parts]
+            lines[-1] += ['–' if mean is None else f'{mean:.3f} ({count})' for mean, count in zip(means, counts)]
+            if None in means:
+                lines[-1].append('–')
+                continue
+            text = f'{means[0] - means[1]:.3f}'
+            if all(sum(map(bool, part)) >= 5 for part in parts):
+                # How the difference would change with the weight of each image.
+                slopes = []
+                for image in range(len(NAMES)):
+                    weights = np.ones(len(NAMES))
+                    changed = []
+                    for weights[image] in (1 - 1e-6, 1 + 1e-6):
+                        totals = [np.dot(weights, [sum(one) for one in part]) for part in parts]
+                        numbers = [np.dot(weights, [len(one) for one in part]) for part in parts]
+                        changed.append(totals[0] / numbers[0] - totals[1] / numbers[1])
+                    slopes.append((changed[1] - changed[0]) / 2e-6)
+                reach = 1.96 * np.std(slopes, ddof=1) * len(NAMES) ** 0.5
+                text += f' [{means[0] - means[1] - reach:.3f}, {means[0] - means[1] + reach:.3f}]'
+            lines[-1].append(text)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ('filters', 'score'),
+    [({}, 0.4), ({'class': 'dog'}, 0.3), ({'size': 'medium', 'mechanism': 'background'}, 0.5)],
+)
+def test_contrasts_follow_the_filters(page, rows, filters, score):
+    page.open()
+    page.find('#errors summary').click()
+    page.wait("!document.getElementById('all-contrasts').hidden")
+    for name, value in filters.items():
+        page.choose(name, value)
+    page.js(SLIDE, score)
+    page.wait("document.querySelector('#fitting-contrasts table') !== null")
+    expected = fitting_contrasts(rows, score, **filters)
+    assert any('[' in text for line in expected for text in line) is (not filters)
+    page.wait(
+        "document.querySelector('#fitting-contrasts tbody').rows[0].cells[1].textContent === arguments[0]",
+        expected[0][1],
+    )
+    lines = page.js(
+        "return [...document.querySelectorAll('#fitting-contrasts tbody tr')].map((line) => "
+        '[...line.cells].map((cell) => cell.textContent))'
+    )
+    assert lines == expected
+    assert page.js("return document.getElementById('all-contrasts').hidden")
+    for name in filters:
+        page.choose(name, '')
+    page.js(SLIDE, 0.3)
+    page.wait("document.getElementById('fitting-contrasts').hidden && !document.getElementById('all-contrasts').hidden")
+    assert page.errors() == []
 
 
 def test_a_clicked_number_opens_an_image_with_these_boxes(page, rows):

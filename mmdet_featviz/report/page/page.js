@@ -4,7 +4,7 @@
  * Page: joins the other scripts. It has the settings, the image on view and its data, and passes them on.
  *
  * The Python side calls featviz.run(data) in data/index.js, with the run and its list of images, and
- * featviz.shot(number, data), featviz.photo(number, jpeg) and featviz.boxes(0, data) in the other files, see store.js.
+ * featviz.shot(number, data), featviz.photo(number, jpeg) and so on in the other files, see store.js.
  */
 const featviz = (() => {
   let run = null;
@@ -46,6 +46,7 @@ const featviz = (() => {
     explanations.start(explain);
     boxPanel.start(run, explain);
     errorTable.start(run, showBoxes);
+    contrastTable.start(run, complain);
     boxMap.start(run, colormaps, openBox);
     typeLegend.start((type) => set({ type }));
     readout.start((mark) => (chosen.similarity ? set({ at: similarity.textOf(mark) }) : boxPanel.select(mark)));
@@ -142,7 +143,12 @@ const featviz = (() => {
     dom.find('meaning').textContent = order().meaning;
   }
 
-  const countErrors = () => errorTable.update(orders.search(run, chosen), chosen);
+  /** Count and compare the errors of the images that the search finds. */
+  function countErrors() {
+    const images = orders.search(run, chosen);
+    errorTable.update(images, chosen);
+    contrastTable.update(images, run, chosen);
+  }
 
   const showControls = () => controls.show(chosen, gallery.ends());
 
@@ -288,5 +294,6 @@ const featviz = (() => {
 
   return {
     run: start, shot: store.receive, photo: store.receivePhoto, boxes: store.receiveBoxes, cells: store.receiveCells,
+    contrasts: store.receiveContrasts,
   };
 })();

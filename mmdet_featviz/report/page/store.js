@@ -74,6 +74,7 @@ const store = (() => {
   const shots = loaderOf('data', (data, number) => ({ ...data, number }));
   const photos = loaderOf('photos', urlOf);
   const boxes = loaderOf('boxes', (data) => data);
+  const contrasts = loaderOf('contrasts', (data) => data);
   const cells = loaderOf('cells', (entries) => entries.map((one) =>
     ({ ...one, codes: Int8Array.from(atob(one.codes), (sign) => sign.charCodeAt(0)) })));
   cells.keep(CELL_FILES);
@@ -90,11 +91,12 @@ const store = (() => {
     return block ? urlOf(JSON.parse(block.textContent)) : `${name('thumbs', number)}.jpg`;
   }
 
-  // shot, photo, cells, boxes: the data of a shot, the URL of an image, the entries of a file of cells, the map of boxes
-  // (number 0), as promises that are rejected if the file cannot be read. receive, receivePhoto, receiveCells,
-  // receiveBoxes: take them; the files call these as featviz.shot(), featviz.photo(), featviz.cells() and featviz.boxes().
+  // shot, photo, cells, boxes, contrasts: the data of a shot, the URL of an image, the entries of a file of cells, the map
+  // of boxes and the contrasts of objects (both number 0), as promises that are rejected if the file cannot be read.
+  // receive, receivePhoto and so on take them; the files call these as featviz.shot(), featviz.photo() and so on.
   return {
-    boxes: boxes.get, cells: cells.get, keep, photo: photos.get, receive: shots.receive, receiveBoxes: boxes.receive,
-    receiveCells: cells.receive, receivePhoto: photos.receive, shot: shots.get, thumb,
+    boxes: boxes.get, cells: cells.get, contrasts: contrasts.get, keep, photo: photos.get, receive: shots.receive,
+    receiveBoxes: boxes.receive, receiveCells: cells.receive, receiveContrasts: contrasts.receive,
+    receivePhoto: photos.receive, shot: shots.get, thumb,
   };
 })();
