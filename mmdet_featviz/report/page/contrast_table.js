@@ -18,7 +18,7 @@ const contrastTable = (() => {
   /** Begin. `run` is the run; `onError` is called with an error if the contrasts cannot be read. */
   function start(run, onError) {
     if (!place) return;
-    [sizes, complain] = [['all', ...run.errors.sizes], onError];
+    [sizes, complain] = [run.errors.sizes, onError];
     details.addEventListener('toggle', () => show());
   }
 
@@ -60,9 +60,13 @@ const contrastTable = (() => {
   }
 
   function tableOf(images, levels) {
-    const heads = sizes.flatMap((size) => [`found, ${size}`, `missed, ${size}`, 'difference']);
-    const rows = levels.map((level, number) => [level, ...sizes.flatMap((size) => cellsOf(images, number, size))]);
-    return tables.make('Contrast of found and missed objects that fit the search, the filters and the score', ['level', ...heads], rows);
+    const present = new Set(images.flatMap((objects) => objects.map(({ size }) => size)));
+    const shown = sizes.filter((size) => present.has(size));
+    if (shown.length !== 1) shown.unshift('all');
+    const heads = shown.flatMap((size) => [`found, ${size}`, `missed, ${size}`, 'difference']);
+    const rows = levels.map((level, number) => [level, ...shown.flatMap((size) => cellsOf(images, number, size))]);
+    const title = 'Contrast of found and missed objects that fit the search, the filters and the score';
+    return tables.make(title, ['level', ...heads], rows);
   }
 
   const sum = (numbers) => numbers.reduce((total, one) => total + one, 0);
