@@ -70,6 +70,8 @@ def test_orders_by_errors(page, rows, run):
     assert found == pytest.approx([precision[name] for name in page.names()], rel=1e-3, abs=1e-6)
     page.open('sort=missed&down=1&score=0.62')  # as the address had it
     assert page.names() == ranked(missed)
+    page.choose('sort', 'run')  # which begins with the first image again
+    assert page.names() == list(NAMES)
     assert page.errors() == []
 
 

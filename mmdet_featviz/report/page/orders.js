@@ -17,9 +17,9 @@ const orders = (() => {
     const when = run.images.some(({ shots }) => shots.some(([, label]) => EPOCH.test(label))) ? ', last epoch' : '';
     const from = 'predictions with the score of the slider or a higher one';
     const found = [
-      { id: 'run', label: 'order of the data set', of: (image) => image.position, meaning: '' },
+      { id: 'run', label: 'order of the data set', of: (image) => image.position, down: false, meaning: '' },
       ...errorOrders.of(run),
-      { id: 'name', label: 'name', of: (image) => image.key, meaning: '' },
+      { id: 'name', label: 'name', of: (image) => image.key, down: false, meaning: '' },
       {
         id: 'detections', label: 'number of detections', of: counted('detections'), settings: ofBoxes,
         meaning: `Number of ${from}.`,
