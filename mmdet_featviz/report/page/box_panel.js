@@ -1,9 +1,9 @@
 'use strict';
 
 /*
- * Box panel: what is known of the box at the mark, see readout.js: its type, if it has one, match, mechanism, contrasts and explanation.
- * Of several boxes the smallest; with two runs, one of each. The box it is matched with and the candidate are marked in
- * the picture.
+ * Box panel: what is known of the box at the mark, see readout.js: its type, if it has one, match, mechanism, contrasts
+ * and explanation. Of several boxes the smallest; with two runs, one of each. The box it is matched with and the candidate
+ * are marked in the picture.
  */
 const boxPanel = (() => {
   const place = dom.find('box');

@@ -4,12 +4,15 @@
  * Settings: what the user can choose, by name. A set of settings is a plain object with a value for each name, and is
  * called `chosen` where it is passed to a function.
  *
- * image, shot: key of the image, label of its epoch or pass ('' is the last one). why: the explanation that is shown
- * in place of the level, '' if none is. search, class, type, size, mechanism, marked, sort, down: the list
- * of images; `class` is the name of a class, '' for all, and so are `type` (also 'false'), `size` and `mechanism`, see
- * errors.js; `marked` leaves the marked ones, and the order descends if `down`. level, all: the level, or all levels side by side. colormap, range, alpha,
- * threshold: how heat is drawn. score, pred, truth: lowest score of predictions, and which kinds of boxes are shown. labels: whether their
- * names are. similarity, at: whether a click compares cells, and the place that was clicked, see similarity.js. common: whether runs share a range. difference: whether pictures of the differences to run A are shown.
+ * image, shot: key of the image, label of its epoch or pass ('' is the last one).
+ * search, class, type, size, mechanism, marked, sort, down: the list of images. `class` is the name of a class, '' for
+ * all, and so are `type` (also 'false'), `size` and `mechanism`, see errors.js; `marked` leaves the marked images, and the
+ * order descends if `down`.
+ * level, all, why: the level, or all levels side by side; the explanation that is shown in place of it, '' if none is.
+ * colormap, range, alpha, threshold: how heat is drawn.
+ * score, pred, truth, labels: lowest score of predictions; which kinds of boxes are shown, and whether their names are.
+ * common, difference: whether runs share a range, and whether pictures of the differences to run A are shown.
+ * similarity, at: whether a click compares cells, and the place that was clicked, see similarity.js.
  * maplevel, mapcolor: the level of the map of boxes, and what its colors are.
  */
 const settings = (() => {

@@ -6,7 +6,8 @@
  *
  * A page opened from disk may not fetch files, nor save a picture that it drew from image files, but it may run scripts:
  * each file in data calls featviz.shot() with its number and data, and each in photos featviz.photo() with its number
- * and a JPEG file in base64; those in cells call featviz.cells(), see similarity.js. A page that is one file has the same data in it, as JSON in elements with these names.
+ * and a JPEG file in base64, and so on. A page that is one file has the same data in it, as JSON in elements with these
+ * names.
  */
 const store = (() => {
   const KEPT = 24; // files, in addition to those of one image
