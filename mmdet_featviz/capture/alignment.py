@@ -13,7 +13,8 @@ import math
 import operator
 import threading
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import product
 from typing import Any, Callable, Container, Iterator, Mapping, NamedTuple, Sequence
 from weakref import WeakKeyDictionary
@@ -32,6 +33,8 @@ LARGEST_INPUT = 512 * 512  # pixels: more would take long
 PIXEL = 2.0**-100  # weight of a pixel: products of weights may grow by 68 powers of ten before they exceed float32
 STRAIGHT = 1 / 16  # largest mean distance of cells from the line through them, as a share of its length
 DECIMALS = 2  # of offsets and strides, in pixels
+DENOMINATOR = 12  # the largest of a stride: a level that is resampled by 3/4 has a stride such as 16/3 pixels
+STRIP = 128  # the other side of the inputs that show one axis of a level whose stride depends on the size of the input
 
 
 class Axis(NamedTuple):
@@ -41,9 +44,18 @@ class Axis(NamedTuple):
     offset: float
 
     def fits(self, cells: int, pixels: int) -> bool:
-        """Whether this many cells are inside an input of this many pixels, with a margin of half a cell and a 16th."""
+        """Whether this many cells cover an input of this many pixels, with a margin of half a cell and a 16th.
+
+        The last cell may be as far from the end as the first one from the start, and a cell.
+        """
         last, tolerance = self.offset + (cells - 1) * self.stride, self.stride / 2 + pixels / 16
-        return self.stride > 0 and self.offset >= -tolerance and last <= pixels + tolerance
+        is_inside = self.offset >= -tolerance and last <= pixels + tolerance
+        return self.stride > 0 and is_inside and pixels - last <= abs(self.offset) + self.stride + tolerance
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the stride is a whole number of pixels, as strided layers have it for any input."""
+        return self.stride == int(self.stride)
 
 
 class Axes(NamedTuple):
@@ -60,11 +72,13 @@ class _Centers:
     Attributes:
         axes: By the name of the level; None for cells that have no place.
         unreached: Levels that the skeleton did not reach, so that nothing is known about them.
+        resampled: Levels that are resampled to a size, or with aligned corners, by name and size of the input.
     """
 
     weights: int
     axes: dict[str, Axes | None]
     unreached: set[str]
+    resampled: dict[tuple[str, tuple[int, int]], Axes] = field(default_factory=dict)
 
 
 _known: WeakKeyDictionary = WeakKeyDictionary()  # detector: _Centers, which all who draw or measure it share
@@ -124,7 +138,8 @@ class CenterFinder:
         return [activation for activation in maps if all(activation is not query for query in queries)]
 
     def _placed(self, activation: ActivationMap, pixels: Sequence[int]) -> ActivationMap:
-        axes = _known[self._model].axes.get(activation.name)
+        known, pixels = _known[self._model], tuple(pixels)
+        axes = known.resampled.get((activation.name, pixels), known.axes.get(activation.name))
         if axes is None:
             return activation
         cells = activation.values.shape[1:]
@@ -147,6 +162,22 @@ class CenterFinder:
             if wanted:
                 known.axes.update(self._probe(pass_, input_size, mode, wanted))
         known.unreached.update(levels.keys() - known.axes.keys())
+        self._find_resampled(pass_, known, levels)
+
+    def _find_resampled(self, pass_: Pass, known: _Centers, levels: Mapping[str, ActivationMap]) -> None:
+        """Find the centers of levels whose stride depends on the size of the input, one axis after the other."""
+        height, width = size = tuple(pass_.inputs.shape[2:])
+        wanted = {
+            name: level
+            for name, level in levels.items()
+            if (name, size) not in known.resampled and _is_resampled(known.axes.get(name), level, size)
+        }
+        known.resampled.update({(name, size): known.axes[name] for name in wanted})  # where nothing else is found
+        for mode in ('tensor', 'predict') if wanted else ():
+            down, across = (self._probe(pass_, strip, mode, wanted) for strip in ((height, STRIP), (STRIP, width)))
+            for name in {name for name in wanted if down.get(name) and across.get(name)}:
+                known.resampled[name, size] = Axes(down[name].vertical, across[name].horizontal)
+                del wanted[name]
 
     def _probe(
         self, pass_: Pass, size: tuple[int, int], mode: str, wanted: dict[str, ActivationMap]
@@ -211,6 +242,14 @@ def _input_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     if all(map(operator.ge, size, SMALL_INPUT)) and pixels <= 2 * small:  # as SSD300, which needs it
         return [size]
     return [SMALL_INPUT, size] if pixels <= LARGEST_INPUT else [SMALL_INPUT]
+
+
+def _is_resampled(axes: Axes | None, level: ActivationMap, size: tuple[int, int]) -> bool:
+    """Whether centers that were found in another input are not those in an input of this size."""
+    cells = level.values.shape[1:]
+    return axes is not None and not all(
+        n == 1 or (axis.is_whole and axis.fits(n, pixels)) for axis, n, pixels in zip(axes, cells, size)
+    )
 
 
 def _two_cells(size: tuple[int, int], levels: Mapping[str, ActivationMap]) -> tuple[int, int]:
@@ -303,8 +342,16 @@ def _line_through(positions: np.ndarray) -> Axis:
     index = np.arange(len(positions))
     first, second = np.triu_indices(len(positions), 1)
     slopes = (positions[second] - positions[first]) / (second - first)
-    stride = round(float(np.median(slopes)), DECIMALS) if len(slopes) else 0.0
+    stride = _fraction(float(np.median(slopes))) if len(slopes) else 0.0
     return Axis(stride, round(float(np.percentile(positions - stride * index, (25, 75)).mean()), DECIMALS))
+
+
+def _fraction(stride: float) -> float:
+    """The fraction with a small denominator that is meant by a stride with rounding errors, or else its decimals."""
+    if not math.isfinite(stride):
+        return stride
+    fraction = float(Fraction(stride).limit_denominator(DENOMINATOR))
+    return fraction if abs(fraction - stride) < 10**-DECIMALS / 2 else round(stride, DECIMALS)
 
 
 def _places(axis: Axis, cells: int) -> np.ndarray:

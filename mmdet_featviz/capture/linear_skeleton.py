@@ -194,7 +194,8 @@ def _expanded(values: Tensor, other: Any) -> Tensor:
 
 
 @rule('relu', 'relu6', 'leaky_relu', 'prelu', 'rrelu', 'elu', 'celu', 'selu', 'silu', 'gelu', 'mish', 'hardswish')
-@rule('softplus', 'hardtanh', 'threshold', 'softsign', 'logsigmoid', 'abs', 'neg', 'normalize', 'local_response_norm')
+@rule('softplus', 'hardtanh', 'threshold', 'softsign', 'log_sigmoid', 'hardshrink', 'softshrink', 'tanhshrink')
+@rule('abs', 'neg', 'normalize', 'local_response_norm')
 @rule('dropout', 'dropout2d', 'feature_dropout', 'alpha_dropout', 'feature_alpha_dropout')
 @rule('square', 'pow', 'sqrt', 'rsqrt', 'exp', 'log', 'reciprocal')
 @rule('to', 'type', 'float', 'double', 'half', 'bfloat16', 'type_as')  # shares keep their precision
@@ -385,7 +386,27 @@ def conv2d(
     return share(F.conv2d(continued, _weight(weight, values), None, stride, 0, dilation, groups))
 
 
-@rule('conv1d', 'conv3d', 'conv_transpose1d', 'conv_transpose2d', 'conv_transpose3d')
+@rule('conv_transpose2d')
+def conv_transpose2d(
+    func: Callable,
+    values: Any,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Share:
+    kernel, step, extra = weight.shape[2:], _pair(stride), _pair(output_padding)
+    down, across = (-(-(d * (k - 1) + e) // s) for d, k, e, s in zip(_pair(dilation), kernel, extra, step))
+    continued = _continue(plain(values), (across, across, down, down))
+    cut = [side + cells * s for side, cells, s in zip(_pair(padding), (down, across), step)]  # also what was continued
+    weight = _weight(weight, values)
+    return share(F.conv_transpose2d(continued, weight, None, stride, cut, output_padding, groups, dilation))
+
+
+@rule('conv1d', 'conv3d', 'conv_transpose1d', 'conv_transpose3d')
 def convolve(func: Callable, values: Any, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any) -> Share:
     return share(func(plain(values), _weight(weight, values), None, *args, **kwargs))
 
@@ -401,7 +422,14 @@ def max_pool(
     ceil_mode: bool = False,
     **kwargs: Any,
 ) -> Share:
-    return avg_pool(func, values, kernel_size, stride, padding, ceil_mode)
+    window = tuple((size - 1) * step + 1 for size, step in zip(_pair(kernel_size), _pair(dilation)))
+    return avg_pool(func, values, window, stride or kernel_size, padding, ceil_mode)
+
+
+@rule('max_pool2d_with_indices')
+def max_pool_with_indices(func: Callable, values: Share, *args: Any, **kwargs: Any) -> tuple[Share, Tensor]:
+    pooled = max_pool(func, values, *args, **kwargs)
+    return pooled, torch.zeros_like(plain(pooled), dtype=torch.long)
 
 
 @rule('avg_pool2d')

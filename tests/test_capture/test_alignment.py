@@ -93,6 +93,29 @@ class Merging(nn.Module):
         return self.reduce(x).permute(0, 3, 1, 2)
 
 
+class ResNetD(nn.Module):
+    """A strided residual block with a pooled shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Sequential(conv(size=1), nn.ReLU(), conv(stride=2))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False), conv(size=1))
+
+    def forward(self, x):
+        return self.block(x) + self.shortcut(x)
+
+
+class Call(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 class Focus(nn.Module):
     """Space to depth."""
 
@@ -127,6 +150,46 @@ NETS = {  # name: parts, strides and offsets of their outputs
         lambda: [conv(3), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, ceil_mode=True)],
         (1, 2, 4),
         (0.5, 1, 2),
+    ),
+    'causal': (
+        lambda: [
+            nn.Sequential(nn.ZeroPad2d((2, 0, 2, 0)), nn.Conv2d(3, 4, 3)),
+            nn.Sequential(nn.ReflectionPad2d((2, 0, 2, 0)), nn.Conv2d(4, 4, 3, 2)),
+        ],
+        (1, 2),
+        (-0.5, -1.5),
+    ),
+    'even': (
+        lambda: [nn.Conv2d(3, 4, 2), nn.Conv2d(4, 4, 4, 2, 1), nn.Conv2d(4, 4, 4, padding='same')],
+        (1, 2, 2),
+        (1, 1.5, 2.5),
+    ),
+    'dilated pools': (
+        lambda: [conv(3), nn.MaxPool2d(3, 2, 1, dilation=2), nn.MaxPool2d(2, 2, dilation=3)],
+        (1, 2, 4),
+        (0.5, 1.5, 4.5),
+    ),
+    'pool with indices': (
+        lambda: [conv(3), Call(lambda x: F.max_pool2d(x, 2, return_indices=True)[0])],
+        (1, 2),
+        (0.5, 1),
+    ),
+    'rare activations': (
+        lambda: [nn.Sequential(conv(3, 3, 2), nn.LogSigmoid(), nn.Softshrink(0), nn.Hardshrink(0), nn.Softplus())],
+        (2,),
+        (0.5,),
+    ),
+    'resnet d': (lambda: [stem(), ResNetD(), ResNetD()], (4, 8, 16), (0.5, 1.5, 3.5)),
+    'output padding': (
+        lambda: [stem(), conv(stride=2), nn.ConvTranspose2d(4, 4, 3, 2, 1, 1), nn.ConvTranspose2d(4, 4, 2, 2)],
+        (4, 8, 4, 2),
+        (0.5, 0.5, 0.5, -0.5),
+    ),
+    'thirds': (lambda: [conv(3, 3, 4), nn.ConvTranspose2d(4, 4, 5, 3, 1, 2)], (4, 4 / 3), (0.5, -0.83)),
+    'resampled': (
+        lambda: [conv(3, 3, 2), Call(lambda x: F.interpolate(x, scale_factor=1.5, mode='bilinear'))],
+        (2, 4 / 3),
+        (0.5, 0.17),
     ),
 }
 
@@ -417,3 +480,32 @@ def test_shapes_are_computed_as_usual():
 
     (level,) = levels_of(Detector(Split()), torch.zeros(1, 3, *SIZE))
     assert level.offset == (4, 4)
+
+
+def distances_from_spots(model, size, level):
+    """(vertical, horizontal): how far the heat of spots all over the image is from them, on average, in pixels."""
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    placement, distances = identity_placement(size, size), []
+    for top, left in [(90, size[1] - 90), (size[0] - 90, 90), (size[0] - 95, size[1] - 95)]:
+        spot = np.exp(-((x - left) ** 2 + (y - top) ** 2) / 2 / SPREAD**2)
+        found = levels_of(model, torch.tensor(spot, dtype=torch.float32).expand(1, 3, -1, -1))[level]
+        grid = Grid(tuple(found.values.shape[1:]), found.stride, placement, 'auto', found.offset)
+        heat = np.clip(grid.heatmap(found.values[0].numpy()).astype(np.float64) - 1e-3, 0, None)
+        distances.append([abs((heat * axis).sum() / heat.sum() - at) for axis, at in ((y, top), (x, left))])
+    return np.mean(distances, 0)
+
+
+@pytest.mark.parametrize('size', [(256, 320), (608, 800), (800, 608)])
+def test_a_level_with_aligned_corners_has_another_stride_for_each_size(size):
+    upsample = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True)
+    model = detector([stem(), conv(stride=2), upsample])
+    assert distances_from_spots(model, size, 2).max() <= 0.75
+    cells = [n // 8 for n in size]
+    expected = [8 * (n - 1) / (2 * n - 1) for n in cells]
+    np.testing.assert_allclose(levels_of(model, torch.zeros(1, 3, *size))[2].stride, expected, atol=0.01)
+
+
+def test_a_level_of_a_fixed_size_is_not_drawn_in_a_corner():
+    """30 x 40 cells, however large the input is: those of a small input would not cover a large one."""
+    model = detector([conv(3, 3, 2), Call(lambda x: F.interpolate(x, size=(30, 40), mode='bilinear'))])
+    assert distances_from_spots(model, (600, 800), 1).max() <= 20 / 16
