@@ -37,9 +37,10 @@ from mmdet_featviz.structures import placement as placements
 
 PICTURE = (384, 512)  # height, width
 PATCH = 32  # side, in pixels
-# Centers (x, y) of the patch; none is the mirror image of another. The second is elsewhere in the cells of coarse
-# levels, and its patch has another texture.
-PLACES = [(110, 110), (174, 174)]
+# Centers (x, y) of the patch; none is the mirror image of another. Each is elsewhere in the cells of coarse levels, and
+# its patch has another texture: a level of stride 4 finds a single texture up to half a cell beside its center.
+PLACES = [(110, 110), (174, 174), (190, 206), (126, 190), (133, 201), (150, 114)]
+MOVED = 2  # places from which the patch is moved; the others have one move each
 TEXTURE = 4  # pixels per color: a patch of one color would be visible only at its edges, or at one of them
 BACKGROUND = 110  # gray level
 MOVES = [(0, 0), (256, 0), (0, 128)]  # whole cells of stride 128
@@ -173,27 +174,27 @@ def level_placements(
     """
     plain = np.full((*PICTURE, 3), BACKGROUND, np.uint8)
     _, before = _run_with_features(model, pack(plain), layers)
-    shifts = []  # for each image, {name: (x, y)} of all levels in cells
+    shifts: dict[str, list[list[np.ndarray]]] = {}  # for each level and place, (x, y) in cells for each move
     for number, (x, y) in enumerate(PLACES):
-        for right, down in MOVES:
+        moves = MOVES if number < MOVED else [MOVES[number % len(MOVES)]]
+        for index, (right, down) in enumerate(moves):
             center = (x + right, y + down)
             pass_, after = _run_with_features(model, pack(add_patch(plain, center, number)), layers)
-            shifts.append(
-                {one.name: _shift(one, before[one.name], after[one.name], pass_, center) for one in pass_.maps}
-            )
-    return [
-        _placement_of(model, activation, np.array([shift[activation.name] for shift in shifts]), pass_.maps)
-        for activation in pass_.maps
-    ]
+            for one in pass_.maps:
+                places = shifts.setdefault(one.name, [])
+                if not index:
+                    places.append([])
+                places[-1].append(_shift(one, before[one.name], after[one.name], pass_, center))
+    return [_placement_of(model, one, shifts[one.name], pass_.maps) for one in pass_.maps]
 
 
 def _placement_of(
-    model: nn.Module, activation: ActivationMap, shifts: np.ndarray, maps: Sequence[ActivationMap]
+    model: nn.Module, activation: ActivationMap, shifts: Sequence[Sequence[np.ndarray]], maps: Sequence[ActivationMap]
 ) -> LevelPlacement:
-    """Judge the shifts (places * moves, 2) of one of the levels of a pass."""
-    by_place = shifts.reshape(len(PLACES), len(MOVES), 2)
-    moved = np.abs(by_place - by_place.mean(1, keepdims=True)).max()
-    offset = np.abs(by_place.mean((0, 1))).max()
+    """Judge the shifts of one of the levels of a pass: (x, y) for each place and move."""
+    means = [np.mean(of_place, axis=0) for of_place in shifts]
+    moved = np.max([np.abs(of_place - mean).max() for of_place, mean in zip(shifts, means)])
+    offset = np.abs(np.mean(means, axis=0)).max()
     allowed = max(1, (1 + _feeding_stride(model, activation, maps) / max(activation.stride)) / 2)
     verdict = verdict_of(max(moved, offset), allowed, _looks_far(model, activation.layer, maps))
     rounded = (round(float(figure), 2) for figure in (moved, offset, allowed))
