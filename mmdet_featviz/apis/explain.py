@@ -129,13 +129,23 @@ def snapshots_of(
 
 
 def batch_of(model: nn.Module, image: Any) -> dict[str, list]:
-    """Return a batch of one image, which is given as in :func:`mmdet_featviz.explain`."""
+    """Return a batch of one image, which is given as in :func:`mmdet_featviz.explain`.
+
+    Raises:
+        ImageError: If the image is a file that cannot be read.
+        ValueError: If it cannot be used otherwise.
+    """
     if isinstance(image, Mapping):
         if not {'inputs', 'data_samples'} <= image.keys() or not isinstance(image['data_samples'], BaseDataElement):
             raise ValueError("a sample must be one item of a data set, with 'inputs' and 'data_samples'")
         return {key: [value] for key, value in image.items()}
     image = check_image(image)
-    return batch_of_one(build_pipeline(model, isinstance(image, np.ndarray)), image)
+    try:
+        return batch_of_one(build_pipeline(model, isinstance(image, np.ndarray)), image)
+    except Exception as error:  # mmcv's loading and the file backends raise errors of many types
+        if isinstance(image, str) and is_unreadable(image):
+            raise ImageError(f'{image} cannot be read ({error})') from error
+        raise
 
 
 def explain_images(
@@ -163,9 +173,9 @@ def explain_images(
     def explain_one(image: str) -> dict[int, list[Explanation]]:
         try:
             return dict(enumerate(explain_batch(model, batch_of(model, load(image)), keys=keys, **options, **style)))
-        except NoTargetError:
+        except (NoTargetError, ImageError):
             raise
-        except Exception as error:  # mmcv's loading and the file backends raise errors of many types
+        except Exception as error:  # of a data set's transforms
             if is_unreadable(image):
                 raise ImageError(f'{image} cannot be read ({error})') from error
             raise

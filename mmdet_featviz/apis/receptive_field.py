@@ -37,6 +37,7 @@ def receptive_fields(
     Raises:
         ValueError: If there is no image or it cannot be used, `at` is outside an image, a layer does not exist or
             returns no feature map, or no gradient reaches the image.
+        ImageError: If an image file cannot be read.
         TypeError: If the model is no detector.
 
     Example:

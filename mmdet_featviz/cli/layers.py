@@ -103,14 +103,17 @@ def _list_fields(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     images, root = find_images(args.image)
     out_dir, layers, overwrite = args.out_dir, args.layers, args.overwrite
     del args.out_dir, args.layers, args.overwrite  # options of the drawing otherwise
+    try:
+        folder = None if out_dir is None else RunFolder(out_dir, overwrite)
+    except (OSError, ValueError) as error:  # before anything is measured
+        raise SystemExit(str(error)) from error
     _, model = load_detector(args)
     try:
         fields = receptive_fields(model, images, layers, args.at)
         print(field_table(field_facts(fields, len(images))))
         note = f'mean over {count_noun(len(images), "image")}; pixels of the input'
         print(f'{args.weights}: {note}' if args.weights else note)
-        if out_dir is not None:
-            folder = RunFolder(out_dir, overwrite)
+        if folder is not None:
             folder.take(
                 dict(version=__version__, receptive_fields=dict(images=images, at=args.at), **run_info_of(args))
             )

@@ -85,6 +85,7 @@ def test_receptive_fields_are_listed_and_drawn(tmp_path):
     assert len(list((tmp_path / 'fields' / '0').glob('backbone_*.receptive_field.jpg'))) == 4
     done = featviz(*command, cwd=tmp_path)
     assert done.returncode == 1 and 'overwrite' in done.stderr
+    assert 'level' not in done.stdout  # refused before anything is measured
 
 
 def test_receptive_fields_need_an_image_and_their_options_need_them(tmp_path):

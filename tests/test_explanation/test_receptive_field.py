@@ -17,6 +17,7 @@ from mmdet_featviz import receptive_fields
 from mmdet_featviz.capture.activation_map import ActivationMap, Pass
 from mmdet_featviz.explanation.field_measurement import _Sum
 from mmdet_featviz.explanation.receptive_field import CellField, effective_size, theoretical_fields
+from mmdet_featviz.visualization.images import ImageError
 
 
 class Chain(nn.Module):
@@ -224,8 +225,12 @@ def test_nothing_of_the_detector_changes():
     assert state_of(model) == before
 
 
-def test_bad_arguments_and_layers_without_gradients():
+def test_bad_arguments_and_layers_without_gradients(tmp_path):
     model, image = narrow_retinanet(), noise(64, 96)
+    (tmp_path / 'broken.jpg').write_text('no image')
+    for name in ('broken.jpg', 'missing.jpg'):
+        with pytest.raises(ImageError, match=f'{name} cannot be read'):
+            receptive_fields(model, [image, tmp_path / name], layers='backbone.conv1')
     with pytest.raises(ValueError, match='at least one image'):
         receptive_fields(model, [])
     forward = model.neck.forward
