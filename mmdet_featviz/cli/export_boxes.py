@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from mmdet_featviz.apis.box_export import export_boxes
+from mmdet_featviz.cli.exporting import add_export_arguments, print_export
 
 USAGE = 'RUN --out-dir DIR [options]'
 EXAMPLES = """
@@ -17,13 +18,8 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('run', metavar='RUN', help='Folder of a run with --save box_features.')
-    parser.add_argument('--out-dir', required=True, metavar='DIR', help='Folder for the files.')
-    parser.add_argument('--overwrite', action='store_true', help='Replace an earlier export in DIR.')
+    add_export_arguments(parser, 'Folder of a run with --save box_features.', 'Folder for the files.')
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    try:
-        print(export_boxes(args.run, args.out_dir, args.overwrite))
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+    print_export(export_boxes, args)

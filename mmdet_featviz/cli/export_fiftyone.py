@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from mmdet_featviz.apis.fiftyone_export import export_fiftyone
+from mmdet_featviz.cli.exporting import add_export_arguments, print_export
 
 USAGE = 'RUN --out-dir DIR [options]'
 EXAMPLES = """
@@ -17,13 +18,8 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('run', metavar='RUN', help='Folder of a run that saved maps (--save maps).')
-    parser.add_argument('--out-dir', required=True, metavar='DIR', help='Folder of the data set.')
-    parser.add_argument('--overwrite', action='store_true', help='Replace an earlier export in DIR.')
+    add_export_arguments(parser, 'Folder of a run that saved maps (--save maps).', 'Folder of the data set.')
 
 
 def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    try:
-        print(export_fiftyone(args.run, args.out_dir, args.overwrite))
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+    print_export(export_fiftyone, args)
