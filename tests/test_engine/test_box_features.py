@@ -149,6 +149,28 @@ def test_a_two_stage_detector_has_the_vectors_of_its_own_head(tmp_path):
     }
 
 
+def test_a_cascade_has_the_vectors_of_its_last_head():
+    """The head's two fully connected layers are computed here in float64, on RoIAlign of the level for the size."""
+    cfg = Config.fromfile('configs/demo/faster_rcnn_shapes.py').model
+    cfg.type, cfg.train_cfg = 'CascadeRCNN', None
+    cfg.roi_head.update(type='CascadeRoIHead', num_stages=3, stage_loss_weights=[1, 0.5, 0.25])
+    cfg.roi_head.bbox_head = [cfg.roi_head.bbox_head] * 3
+    model = MODELS.build(cfg).eval()
+    inputs = torch.rand(1, 3, 192, 256, generator=torch.Generator().manual_seed(0))
+    corners = [[3.0, 5, 40, 30], [10.0, 10, 200, 180]]  # for strides 4 and 8
+    with torch.no_grad():
+        levels = model.neck(model.backbone(inputs))
+    passed = kept_pass(dict(neck=KeptFeatures(levels)), inputs)
+    found = box_features(model, passed, 0, boxes_at(*corners), identity_placement((192, 256), (192, 256)), 0.3)
+    for own, corner, level, stride in zip(found.vectors['roi_head.bbox_head'], corners, levels, (4, 8)):
+        vector = RoIAlign((7, 7), 1 / stride, 2)(level, torch.tensor([[0, *corner]])).flatten().numpy()
+        for layer in model.roi_head.bbox_head[2].shared_fcs:
+            weight, bias = (part.detach().numpy().astype(np.float64) for part in (layer.weight, layer.bias))
+            vector = np.maximum(weight @ vector + bias, 0)
+        np.testing.assert_allclose(own, vector, rtol=1e-4, atol=1e-6)
+        assert vector.any()
+
+
 def test_boxes_of_any_placement_and_boxes_that_the_network_did_not_see():
     turned = np.array([[0, -0.5, 40], [0.5, 0, 0], [0, 0, 1]])  # a quarter turn, halved: x becomes y
     corners = np.array([[10.0, 20, 30, 60], [10, -90, 30, -80], [-1000, 20, 1000, 60]])

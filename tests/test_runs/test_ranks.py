@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import manifest, pictures, same_files, test_project, write_project
 
+from mmdet_featviz.runs.box_features_file import load_box_features
 from mmdet_featviz.runs.explanation_files import saved_explanations
 from mmdet_featviz.runs.manifest import read_entries
 from mmdet_featviz.runs.reader import Run
@@ -38,13 +39,16 @@ def test_two_ranks_write_the_same_as_one_process(project, tmp_path, options):
 
 
 def test_two_ranks_explain_and_score_the_same_as_one_process(project, tmp_path):
-    options = '--save', 'overlay', 'scores', 'maps', 'embeddings', '--max-images', '3', '--explain', 'targets=top 2'
+    save = '--save', 'overlay', 'scores', 'maps', 'embeddings', 'box_features'
+    options = *save, '--max-images', '3', '--score-thr', '0.005', '--explain', 'targets=top 2'
     options += '--reduction', 'pca'  # of the images of both ranks
     for name, ranks in dict(one=None, two=2).items():
         done = test_project(project, '--featviz-dir', str(tmp_path / name), *options, ranks=ranks)
         assert done.returncode == 0, done.stderr
     assert same_files(tmp_path / 'one', tmp_path / 'two')  # pictures, saved maps and manifest
     assert any('/bbox_head.merged_scores.' in name for name in pictures(tmp_path / 'two'))
+    kept = [load_box_features(saved.path) for saved in Run(str(tmp_path / 'two')).box_features]
+    assert len(kept) == 3 and all({True, False} == set(one.boxes.are_truth.tolist()) for one in kept)
     explanations = {}
     for name in ('one', 'two'):
         run = Run(str(tmp_path / name))
