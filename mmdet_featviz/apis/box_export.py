@@ -10,6 +10,7 @@ from typing import Any, Iterable, Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from mmdet_featviz.apis.box_sprite import draw_box_sprite
 from mmdet_featviz.evaluation.error_records import SIDES
 from mmdet_featviz.evaluation.neighbor_purity import NEIGHBORS, Purity, neighbor_purity
 from mmdet_featviz.report.box_table import BoxTable, read_boxes
@@ -19,9 +20,11 @@ from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.structures.boxes import class_names, label_name
 from mmdet_featviz.utils.file_names import safe_name
 from mmdet_featviz.utils.messages import count_noun
+from mmdet_featviz.visualization.encoding import encode_picture
 
 FACTS = ('image', 'kind', 'number', 'class', 'score', *SIDES, 'type')
 PROJECTOR = 'projector'  # folder of the files for it
+SPRITE = 'sprite.png'
 FORMULA = ('=', '+', '-', '@', '\t', '\r')  # spreadsheets run a text that begins so
 
 
@@ -30,7 +33,7 @@ def export_boxes(folder: str, out_dir: str, overwrite: bool = False) -> str:
 
     A table per level has a row for each box, with the columns of `FACTS` and the numbers of its vector. ``purity.csv``
     and ``purity.md`` have what :func:`neighbor_purity` returns. ``projector`` is a log folder for TensorBoard; its
-    files can also be loaded at projector.tensorflow.org.
+    files can also be loaded at projector.tensorflow.org. It has the crops of the boxes if the run saved maps.
 
     Args:
         folder: Folder of a run that saved ``box_features``.
@@ -53,11 +56,14 @@ def export_boxes(folder: str, out_dir: str, overwrite: bool = False) -> str:
     target = RunFolder(out_dir, overwrite)
     facts = list(_facts(table, names))
     rows = neighbor_purity(table.vectors, table.boxes, table.images)
-    files = {'purity.csv': _purity_csv(rows, names), 'purity.md': purity_markdown(rows)}
+    files: dict[str, str | bytes] = {'purity.csv': _purity_csv(rows, names), 'purity.md': purity_markdown(rows)}
     files[f'{PROJECTOR}/metadata.tsv'] = '\n'.join('\t'.join(map(_plain, row)) for row in [FACTS, *facts]) + '\n'
-    files[f'{PROJECTOR}/projector_config.pbtxt'] = _projector_config(list(table.vectors))
-    for name, text in files.items():
-        _write(target, name, text)
+    sprite = draw_box_sprite(run, table)
+    if sprite is not None:
+        files[f'{PROJECTOR}/{SPRITE}'] = encode_picture(sprite[0], SPRITE).tobytes()
+    files[f'{PROJECTOR}/projector_config.pbtxt'] = _projector_config(list(table.vectors), sprite and sprite[1])
+    for name, content in files.items():
+        _write(target, name, content)
     for level, vectors in tqdm(table.vectors.items(), unit='level', leave=False, disable=None):
         rows_csv, tensors = _level_texts(facts, vectors)
         _write(target, f'{safe_name(level)}.csv', rows_csv)
@@ -150,15 +156,16 @@ def _tensors(level: str) -> str:
     return f'{safe_name(level)}.tensors.tsv'
 
 
-def _projector_config(levels: Sequence[str]) -> str:
-    """The content of the file that TensorBoard looks for."""
+def _projector_config(levels: Sequence[str], crop: int | None) -> str:
+    """The content of the file that TensorBoard looks for; `crop` is the side of a crop of the sprite in pixels."""
+    sprite = '' if crop is None else f'  sprite {{ image_path: "{SPRITE}"{2 * f" single_image_dim: {crop}"} }}\n'
     return ''.join(
         f'embeddings {{\n  tensor_name: {json.dumps(level)}\n  tensor_path: {json.dumps(_tensors(level))}\n'
-        '  metadata_path: "metadata.tsv"\n}\n'
+        f'  metadata_path: "metadata.tsv"\n{sprite}}}\n'
         for level in levels
     )
 
 
-def _write(target: RunFolder, name: str, text: str) -> None:
+def _write(target: RunFolder, name: str, content: str | bytes) -> None:
     target.record([dict(files=[name])])
-    target.write(name, text.encode('utf-8', 'surrogateescape'))
+    target.write(name, content if isinstance(content, bytes) else content.encode('utf-8', 'surrogateescape'))

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from box_runs import CLASSES, LEVELS, write_box_run
+from conftest import read
 
+from mmdet_featviz.apis import box_sprite
 from mmdet_featviz.apis.box_export import export_boxes
 from mmdet_featviz.apis.fiftyone_export import export_fiftyone
 from mmdet_featviz.cli import main
@@ -71,6 +74,35 @@ def test_hostile_names_of_classes_stay_in_their_cells(run, tmp_path):
     config = (tmp_path / 'out' / 'projector' / 'projector_config.pbtxt').read_text()
     assert config.count('embeddings {') == 2 and 'tensor_path: "neck_0.tensors.tsv"' in config
     assert CLASSES[0] == '=1+1'
+
+
+def test_the_sprite_has_the_crops_of_all_boxes_row_by_row(tmp_path, monkeypatch):
+    """Of 24 boxes five are in a row; an image that is gone leaves its crops gray."""
+    monkeypatch.setattr(box_sprite, 'LARGEST', 103)  # so that a crop has 20 pixels
+    run = write_box_run(tmp_path / 'run', 6)
+    images = {str(number): read(tmp_path / 'run images' / f'{number}.png') for number in range(6)}
+    (tmp_path / 'run images' / '3.png').unlink()
+    export_boxes(str(run.folder), str(tmp_path / 'out'))
+    folder = tmp_path / 'out' / 'projector'
+    sprite, rows = read(folder / 'sprite.png').astype(float), read_csv(tmp_path / 'out' / 'neck_0.csv')
+    assert sprite.shape == (100, 100, 3) and len(rows) == 24
+    for number, row in enumerate(rows):
+        tile = sprite[number // 5 * 20 :, number % 5 * 20 :][:20, :20]
+        key = Path(row['image']).stem
+        if key == '3':
+            assert (tile == 128).all()
+            continue
+        left, top, right, bottom = (float(row[side]) for side in ('left', 'top', 'right', 'bottom'))
+        part = images[key][int(top) : math.ceil(bottom), int(left) : math.ceil(right)].astype(float)
+        beside, above = ((20 - min(20, round(20 * part.shape[k] / part.shape[1 - k]))) // 2 for k in (1, 0))
+        assert (tile[:, : max(beside - 1, 0)] == 128).all() and (tile[: max(above - 1, 0)] == 128).all()
+        shown = tile[above : 20 - above, beside : 20 - beside]
+        half = len(part) // 2, len(shown) // 2
+        for of_image, of_sprite in ((part[: half[0]], shown[: half[1]]), (part[half[0] :], shown[half[1] :])):
+            np.testing.assert_allclose(of_sprite.mean((0, 1)), of_image.mean((0, 1)), atol=6)
+    assert (sprite[80:, 80:] == 128).all()  # no 25th box
+    config = (folder / 'projector_config.pbtxt').read_text()
+    assert config.count('sprite { image_path: "sprite.png" single_image_dim: 20 single_image_dim: 20 }') == 2
 
 
 def test_many_boxes_are_thinned_evenly_and_damaged_files_left_out(run, tmp_path):
