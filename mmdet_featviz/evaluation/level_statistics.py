@@ -34,7 +34,8 @@ class LevelStatistics:
         largest_rank: The largest rank that this many cells and channels can have.
         edge_energy: Share of the squared values that is in the outermost cells of the images.
         edge_cells: Share of the cells that these are.
-        not_finite: Share of the values that are NaN or infinite. Their cells count for nothing else.
+        not_finite: Share of the values that are NaN or infinite. They count for nothing else; where the effective rank
+            is found, they are the mean of their channel in the first image.
     """
 
     name: str
@@ -96,8 +97,8 @@ class LevelSums:
 
     def __init__(self, name: str, stride: tuple[float, float], channels: int) -> None:
         self.name, self.stride, self.channels = name, stride, channels
-        self._values = self._not_finite = self._cells = self._edge_cells = 0
-        self._low, self._high = np.inf, -np.inf
+        self._values = self._finite = self._cells = self._edge_cells = 0
+        self._low, self._high, self._total = np.inf, -np.inf, 0.0
         self._fires = np.zeros(channels, bool)
         self._origin = np.zeros(channels)
         self._sum, self._products = np.zeros(channels), np.zeros((channels, channels))
@@ -114,21 +115,21 @@ class LevelSums:
         cells, is_edge = features[:, covers].astype(np.float64), is_edge[covers]
         finite = np.isfinite(cells)
         self._values += cells.size
-        self._not_finite += int(cells.size - finite.sum())
-        whole = finite.all(0)
-        cells, is_edge = cells[:, whole], is_edge[whole]
-        if not cells.size:
+        self._finite += int(finite.sum())
+        if not finite.any():
             return
         if not self._cells:
-            self._origin = cells.mean(1)
+            self._origin = np.where(finite, cells, 0).sum(1) / finite.sum(1).clip(1)
         self._cells += cells.shape[1]
         self._edge_cells += int(is_edge.sum())
-        self._low, self._high = min(self._low, cells.min()), max(self._high, cells.max())
-        self._fires |= (cells > 0).any(1)
-        energy = np.square(cells).sum(0)
+        values = cells[finite]
+        self._low, self._high = min(self._low, values.min()), max(self._high, values.max())
+        self._total += values.sum()
+        energy = np.square(np.where(finite, cells, 0)).sum(0)
         self._energy += energy.sum()
         self._edge_energy += energy[is_edge].sum()
-        shifted = cells - self._origin[:, None]
+        self._fires |= (np.where(finite, cells, 0) > 0).any(1)
+        shifted = np.where(finite, cells, self._origin[:, None]) - self._origin[:, None]
         self._sum += shifted.sum(1)
         self._products += shifted @ shifted.T
 
@@ -144,13 +145,13 @@ class LevelSums:
             self.channels,
             float(self._low) if self._cells else 0.0,
             float(self._high) if self._cells else 0.0,
-            float((self._origin + shift).mean()),
+            self._total / max(self._finite, 1),
             float(1 - self._fires.mean()),
             0.0 if is_constant else effective_rank(np.sqrt(variances)),
             min(self.channels, max(self._cells - 1, 1)),
             float(self._edge_energy / self._energy) if self._energy else 0.0,
             self._edge_cells / count,
-            self._not_finite / max(self._values, 1),
+            1 - self._finite / self._values if self._values else 0.0,
         )
 
 

@@ -74,12 +74,17 @@ def test_figures_are_those_of_all_cells_without_padding():
 
 def remarks_on(features):
     """What is said on a level (C, rows, columns)."""
+    return statistics_of(features).remarks
+
+
+def statistics_of(features):
+    """The figures of a level (C, rows, columns), of two images that are the same."""
     size = tuple(8 * length for length in features.shape[1:])
     level = Level('neck', 4, len(features), (8.0, 8.0), features[0], raw=features.astype(np.float32))
     statistics = RunStatistics()
     for key in 'ab':
         statistics.add(Snapshot(key, None, 0, identity_placement(size, size), [level]))
-    return statistics.levels()[0].remarks
+    return statistics.levels()[0]
 
 
 def test_what_is_unusual_is_said_in_one_sentence():
@@ -99,11 +104,36 @@ def test_what_is_unusual_is_said_in_one_sentence():
     broken[3, 4, 5] = np.nan
     (remark,) = remarks_on(broken)
     assert remark.startswith('0.006% of the values of neck_4 are not finite: ')
+    broken[:4] = np.nan  # whole channels say nothing of the others
+    (remark,) = remarks_on(broken)
+    assert remark.startswith('10% of the values of neck_4 are not finite: ')
     assert remarks_on(np.full((40, 20, 20), 7.3)) == [
         'neck_4 is constant: it sees nothing of the image. Weights may be missing, or a layer before it dead.'
     ]
     assert remarks_on(np.zeros((40, 20, 20)))[0].startswith('neck_4 is constant')
     assert remarks_on(np.full((4, 2, 2), np.inf)) == ['No value of neck_4 is finite: the training may have diverged.']
+
+
+def test_values_that_are_not_finite_count_for_nothing_else():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(6, 9, 9)) + 1
+    features[0], features[1, 2, 3], features[2, 0, 0] = np.nan, np.inf, -np.inf
+    features[3] = -np.abs(features[3])
+    found = statistics_of(features)
+    finite = features[np.isfinite(features)]
+    edge = np.ones((9, 9), bool)
+    edge[1:-1, 1:-1] = False
+    at_edge = features[:, edge]
+    energy = (at_edge[np.isfinite(at_edge)] ** 2).sum() / (finite**2).sum()
+    expected = dict(low=finite.min(), high=finite.max(), mean=finite.mean(), dead=2 / 6, edge_energy=energy)
+    filled = features.reshape(6, -1)[1:].copy()
+    for channel in filled:
+        channel[~np.isfinite(channel)] = channel[np.isfinite(channel)].mean()
+    singular = np.linalg.svd(filled - filled.mean(1, keepdims=True), compute_uv=False)
+    shares = singular / singular.sum()
+    expected.update(not_finite=83 / features.size, effective_rank=np.prod(shares**-shares), edge_cells=32 / 81)
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(found, name), value, rtol=1e-6, err_msg=name)
 
 
 def test_a_report_has_the_statistics_of_the_first_images(pool_model, tmp_path, monkeypatch):
