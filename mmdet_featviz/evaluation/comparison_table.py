@@ -21,6 +21,9 @@ LATEX_SIGNS = {
     '\\': r'\textbackslash{}',
     '~': r'\textasciitilde{}',
     '^': r'\textasciicircum{}',
+    '<': r'\textless{}',  # these three are other letters in LaTeX's default font encoding
+    '>': r'\textgreater{}',
+    '|': r'\textbar{}',
     **{sign: f'\\{sign}' for sign in '&%$#_{}'},
 }
 
@@ -101,7 +104,8 @@ def latex_table(data: dict[str, Any], names: Sequence[str]) -> str:
 
 def escape_latex(text: str) -> str:
     """The text such that LaTeX prints it as it is."""
-    return re.sub(r'[\\~^&%$#_{}]', lambda sign: LATEX_SIGNS[sign[0]], text)
+    signs = f'[{re.escape("".join(LATEX_SIGNS))}]'
+    return re.sub(signs, lambda sign: LATEX_SIGNS[sign[0]], ' '.join(text.split()))
 
 
 def _correlation_heads(names: Sequence[str]) -> list[str]:

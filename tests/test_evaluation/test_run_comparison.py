@@ -19,6 +19,7 @@ from mmdet.registry import MODELS
 
 from mmdet_featviz import FeatureVisualizer, Style
 from mmdet_featviz.evaluation import run_comparison
+from mmdet_featviz.evaluation.comparison_table import escape_latex
 from mmdet_featviz.evaluation.heat_measures import heat_on_image
 from mmdet_featviz.evaluation.run_comparison import RunComparison
 from mmdet_featviz.runs.reader import Run
@@ -371,6 +372,11 @@ def test_three_runs_are_compared_with_the_first(tmp_path):
     assert '| neck_1 | - | neck_1 | 8 | - (0) | 1.000 (1) |' in table
     assert read(tmp_path / 'out' / '1' / 'compare.jpg').shape[1] > 4 * 320
     assert {file for entry in manifest(tmp_path / 'out') for file in entry['files']} == {'1/compare.jpg', *TABLES}
+
+
+def test_latex_prints_each_sign_of_a_name():
+    assert escape_latex('<50%> of\na|d ü') == r'\textless{}50\%\textgreater{} of a\textbar{}d ü'
+    assert escape_latex('\\_~{}$#&^') == r'\textbackslash{}\_\textasciitilde{}\{\}\$\#\&\textasciicircum{}'
 
 
 def test_epochs_of_one_training_are_compared(tmp_path):
