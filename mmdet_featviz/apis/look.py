@@ -213,9 +213,12 @@ OPTIONS_OF_RUNS = (
     'explain',
     'image_format',
     'maps_dtype',
+    'channels',
     'channel_tiles',
     'channel_files',
+    'attention_channels',
 )
+SHOWN = ('overlay', 'heatmap', 'panel', 'scores')  # entries of save that a look can show
 
 
 def look(
@@ -256,6 +259,7 @@ def look(
 
 def _look_once(detector: nn.Module, image: str | np.ndarray, options: dict) -> Look:
     visualizer = _make_visualizer(**options)
+    _check_effects(visualizer.style, options)
     visualizer.taps = visualizer.make_taps(detector)
     snapshot = take_snapshot(detector, image, visualizer)
     if not snapshot.levels:
@@ -308,3 +312,15 @@ def _make_visualizer(reduction: str | Reduction | None = None, **options: Any) -
     if callable(reduction):
         visualizer.reduction = reduction
     return visualizer
+
+
+def _check_effects(style: Style, options: dict) -> None:
+    """Raise TypeError for options that have no effect on a look, or none without others."""
+    unused = [kind for kind in style.save if kind not in SHOWN]
+    if unused:
+        raise TypeError(f'look() writes no files: save={", ".join(unused)} would have no effect')
+    lone = [name for name in ('score_thr', 'classes') if name in options]
+    if lone and style.boxes is None and style.foreground != 'boxes' and 'scores' not in style.save:
+        raise TypeError(f"{', '.join(lone)} would have no effect: set boxes='pred', or save='scores'")
+    if 'percentiles' in options and style.normalize != 'percentile':
+        raise TypeError("percentiles would have no effect: set normalize='percentile'")

@@ -198,6 +198,14 @@ def test_options_without_effect(image):
         look(model, image, out_dir='out', max_images=3)
     with pytest.raises(ValueError, match="normalize='run' needs a run of several images"):
         look(model, image, normalize='run')
+    with pytest.raises(TypeError, match='channels would have no effect'):
+        look(model, image, channels='first 4')
+    with pytest.raises(TypeError, match='writes no files: save=maps, channels would have no effect'):
+        look(model, image, save=('panel', 'maps', 'channels'))
+    with pytest.raises(TypeError, match="score_thr, classes would have no effect: set boxes='pred', or save='scores'"):
+        look(model, image, score_thr=0.5, classes=[0])
+    with pytest.raises(TypeError, match="percentiles would have no effect: set normalize='percentile'"):
+        look(model, image, percentiles=(5, 95))
 
 
 def test_a_look_explains_detections_in_its_colors(image):
