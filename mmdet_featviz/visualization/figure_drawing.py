@@ -60,9 +60,10 @@ def draw_figure_rows(rows: Sequence[FigureRow], columns: Sequence[str], look: Fi
     drawing = _FigureDrawing(layout)
     for name, tile in zip(layout.columns, layout.tiles[0]):
         drawing.text(name, (tile.left + tile.right) / 2, layout.top - look.pixels(SMALL_GAP), va='bottom')
-    for number, (row, areas) in enumerate(zip(rows, layout.tiles)):
+    for number, (row, name, areas) in enumerate(zip(rows, layout.names, layout.tiles)):
         middle = (areas[0].top + areas[0].bottom) / 2
-        drawing.text(row.name, layout.text_height(row.name) / 2, middle, va='center', rotation=90)
+        left = areas[0].left - look.pixels(SMALL_GAP) - layout.text_height(name) / 2
+        drawing.text(name, left, middle, va='center', rotation=90)
         for column, (tile, area) in enumerate(zip(row.tiles, areas)):
             drawing.tile(tile, row, area, layout.limits.get((number, column)))
     for bar in layout.bars():

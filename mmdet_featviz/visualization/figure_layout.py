@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Callable, Hashable, Sequence
+from typing import Any, Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 from matplotlib import font_manager
@@ -155,6 +155,10 @@ def _sharing(cell: tuple[int, int], share: str) -> Hashable:
     return {'tile': cell, 'row': cell[0], 'column': cell[1], 'figure': None}[share]
 
 
+def _tile_height(row: FigureRow, width: int) -> int:
+    return max(1, round(width * row.crop.height / row.crop.width))
+
+
 def _tick_distance(ticks: Sequence[tuple[float, str]], limits: tuple[float, float], length: int) -> float:
     """Distance of two ticks of a bar of a length; of a single one, the length."""
     if len(ticks) < 2:
@@ -174,7 +178,8 @@ class FigureLayout:
         limits: {(row, column): range of values} of the tiles with heat.
         width: Width of the figure.
         height: Height of the figure.
-        columns: Names of the columns, broken into lines.
+        names: Names of the rows, broken into lines.
+        columns: The same of the columns.
         top: Upper end of the tiles.
         tiles: The area of each tile, for each row.
 
@@ -188,17 +193,13 @@ class FigureLayout:
         self.width = look.pixels(look.width)
         self._count = len(columns)
         self._has_bars = look.colorbar and bool(self.limits)
-        names = max(self.text_height(row.name) for row in rows)
-        self._left = names + look.pixels(SMALL_GAP) if names else 0
-        tile_width = self._tile_width()
+        tile_width = self._break_names()
         self.columns = [self._wrap(name, tile_width) for name in columns]
         names = max(map(self.text_height, self.columns))
         self.top = bottom = names + look.pixels(SMALL_GAP) if names else 0
         self.tiles: list[list[Area]] = []
         for row in rows:
-            height = max(1, round(tile_width * row.crop.height / row.crop.width))
-            self._check_width(row.name, height)
-            lefts = self._lefts(tile_width)
+            height, lefts = _tile_height(row, tile_width), self._lefts(tile_width)
             self.tiles.append([Area(left, bottom, left + tile_width, bottom + height) for left in lefts])
             bottom += height + look.pixels(GAP)
         self.height = bottom - look.pixels(GAP)
@@ -250,24 +251,43 @@ class FigureLayout:
     def _renderer(self) -> Any:
         return FigureCanvasAgg(Figure(dpi=self.look.dpi)).get_renderer()
 
+    def _break_names(self) -> int:
+        """Break the names of the rows, each line of which makes all tiles smaller; return the width of the tiles."""
+        self.names, room = [row.name for row in self.rows], -1
+        while room < (needed := max(map(self.text_height, self.names))):
+            room = needed
+            self._left = room + self.look.pixels(SMALL_GAP) if room else 0
+            width = self._tile_width()
+            self.names = [self._wrap(row.name, _tile_height(row, width)) for row in self.rows]
+        return width
+
     def _wrap(self, name: str, width: int) -> str:
-        """Break a name at blanks, so that it fits a width.
+        """Break a name at blanks, and a long word after a dot, underscore, slash or dash, so that it fits a width.
 
         Raises:
-            ValueError: If a word does not.
+            ValueError: If a part does not.
         """
         lines = []
         for paragraph in name.split('\n'):
             lines.append('')
-            for word in paragraph.split():
-                longer = f'{lines[-1]} {word}'.strip()
-                if lines[-1] and self.text_width(longer, self.look.font_size) > width:
-                    lines.append(word)
+            for part in self._parts(paragraph, width):
+                longer = lines[-1] + part
+                if lines[-1] and self.text_width(longer.rstrip(), self.look.font_size) > width:
+                    lines.append(part)
                 else:
                     lines[-1] = longer
+        lines = [line.strip() for line in lines]
         wrapped = '\n'.join(lines)
         self._check_width(wrapped, width)
         return wrapped
+
+    def _parts(self, paragraph: str, width: int) -> Iterator[str]:
+        """Where a paragraph can be broken: its words, and the parts of those that are wider than a line."""
+        for word in re.findall(r'(?:\\.|\$[^$]*\$|\S)+', paragraph):  # blanks in a formula separate no words
+            is_long = self.text_width(word, self.look.font_size) > width and not is_math_text(word)
+            *parts, last = re.findall(r'.+?(?:[._/-]+|$)', word) if is_long else [word]
+            yield from parts
+            yield f'{last} '
 
     def _check_width(self, name: str, width: int) -> None:
         for line in name.split('\n'):
