@@ -142,6 +142,20 @@ def test_marks_have_the_colors_of_class_type_and_score(run, page):
     assert not page.errors()
 
 
+def test_the_size_of_the_map_is_not_read_for_each_box(page):
+    """Reading it may lay out the page anew: with thousands of boxes the pointer would be slow."""
+    open_map(page)
+    reads = page.js(
+        'const map = document.getElementById("map"); let reads = 0;'
+        'const width = map.clientWidth, { left, top } = map.getBoundingClientRect();'
+        'Object.defineProperty(map, "clientWidth", { get() { reads += 1; return width; }, configurable: true });'
+        'map.dispatchEvent(new PointerEvent("pointermove", { clientX: left + width / 2, clientY: top + width / 2 }));'
+        'map.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));'
+        'delete map.clientWidth; return reads;'
+    )
+    assert 0 < reads < 10
+
+
 def test_the_pointer_shows_the_crop_and_a_click_opens_the_image_with_the_box(run, page):
     from selenium.webdriver import ActionChains
 

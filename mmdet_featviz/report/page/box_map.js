@@ -26,6 +26,7 @@ const boxMap = (() => {
   let data = null; // null until loaded
   let boxes = []; // as errors.js has them, and with { at, label }
   let shown = []; // those that fit the settings
+  let placed = {}; // what places() found last
   let current = null; // the box at the mark
   let turn = 0; // counts the boxes at the mark, so that an image that arrives too late is dropped
 
@@ -115,11 +116,21 @@ const boxMap = (() => {
     return `rgb(${rgba.join(' ')})`;
   }
 
-  /** Where a box is on the canvas, in pixels of the page. */
+  /** Where all boxes are on the canvas, { x, y } in pixels of the page; found again when level or size change. */
+  function places() {
+    const level = levelOf();
+    const { clientWidth: width, clientHeight: height } = canvas; // once, as reading them for each box takes long
+    if (placed.level !== level || placed.width !== width || placed.height !== height) {
+      const [x, y] = [width, height].map((length, axis) => level.points[axis].map((step) => EDGE + step / STEPS * (length - 2 * EDGE)));
+      placed = { level, width, height, x, y };
+    }
+    return placed;
+  }
+
+  /** Where a box is on the canvas. */
   function placeOf({ at }) {
-    const [columns, rows] = levelOf().points;
-    const place = (step, length) => EDGE + step / STEPS * (length - 2 * EDGE);
-    return { x: place(columns[at], canvas.clientWidth), y: place(rows[at], canvas.clientHeight) };
+    const { x, y } = places();
+    return { x: x[at], y: y[at] };
   }
 
   function draw() {
@@ -129,11 +140,16 @@ const boxMap = (() => {
     const context = canvas.getContext('2d');
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.globalAlpha = shown.length > 2000 ? 0.7 : 1;
+    const { x, y } = places();
     shown.forEach((box) => {
-      const { x, y } = placeOf(box);
-      context.fillStyle = context.strokeStyle = colorOf(box);
-      if (box.isTruth) context.strokeRect(x - MARK / 2 + 0.5, y - MARK / 2 + 0.5, MARK - 1, MARK - 1);
-      else context.fillRect(x - MARK / 2, y - MARK / 2, MARK, MARK);
+      const [left, top] = [x[box.at] - MARK / 2, y[box.at] - MARK / 2];
+      if (box.isTruth) {
+        context.strokeStyle = colorOf(box);
+        context.strokeRect(left + 0.5, top + 0.5, MARK - 1, MARK - 1);
+      } else {
+        context.fillStyle = colorOf(box);
+        context.fillRect(left, top, MARK, MARK);
+      }
     });
     if (current) putDot();
   }
@@ -142,10 +158,10 @@ const boxMap = (() => {
   function nearest({ clientX, clientY }) {
     if (!data || !data.levels.length) return null;
     const { left, top } = canvas.getBoundingClientRect();
+    const { x, y } = places();
     let [best, least] = [null, REACH];
     shown.forEach((box) => {
-      const { x, y } = placeOf(box);
-      const distance = Math.hypot(x - clientX + left, y - clientY + top);
+      const distance = Math.hypot(x[box.at] - clientX + left, y[box.at] - clientY + top);
       if (distance < least) [best, least] = [box, distance];
     });
     return best;
@@ -164,11 +180,12 @@ const boxMap = (() => {
   function neighbor([across, down]) {
     if (!data || !data.levels.length) return null;
     const from = current ? placeOf(current) : { x: canvas.clientWidth / 2, y: canvas.clientHeight / 2 };
+    const { x, y } = places();
     let [best, least] = [null, Infinity];
     shown.forEach((box) => {
-      const { x, y } = placeOf(box);
-      const [along, aside] = [(x - from.x) * across + (y - from.y) * down, Math.abs((x - from.x) * down + (y - from.y) * across)];
-      const distance = current ? along + 2 * aside : Math.hypot(x - from.x, y - from.y);
+      const [right, below] = [x[box.at] - from.x, y[box.at] - from.y];
+      const [along, aside] = [right * across + below * down, Math.abs(right * down + below * across)];
+      const distance = current ? along + 2 * aside : Math.hypot(right, below);
       if ((current ? along > 0 && aside <= along : true) && distance < least) [best, least] = [box, distance];
     });
     return best;
