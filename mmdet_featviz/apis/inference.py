@@ -48,10 +48,12 @@ def check_image(image: Any) -> str | np.ndarray:
     """Return an image that was given as a path, a URL or an array.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, or has values of another range.
     """
     if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or not image.size):
         raise ValueError(f'image must be an array (H, W, 3), BGR, but has the shape {image.shape}')
+    if isinstance(image, np.ndarray) and image.dtype.kind == 'f' and 0 < image.max() <= 1:
+        raise ValueError('image must have values from 0 to 255, as OpenCV reads it, but has none above 1')
     if not isinstance(image, (str, os.PathLike, np.ndarray)):
         raise ValueError(f'image must be a path or an array, not {image!r} (cv2.imread returns None on failure)')
     return os.fspath(image) if isinstance(image, os.PathLike) else image

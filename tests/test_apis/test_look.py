@@ -192,6 +192,13 @@ def test_what_is_no_detector_of_init_detector(image, model):
         look(model, image)
 
 
+def test_an_image_from_zero_to_one_is_not_taken_for_a_black_one():
+    noisy = noise(64, 96) / 255
+    with pytest.raises(ValueError, match='image must have values from 0 to 255, as OpenCV reads it'):
+        look(detector(pool_detector((8,))), noisy)
+    look(detector(pool_detector((8,))), 255 * noisy)
+
+
 def test_options_without_effect(image):
     model = detector(pool_detector((8,)))
     with pytest.raises(TypeError, match='writes no files, so out_dir, max_images would have no effect'):
