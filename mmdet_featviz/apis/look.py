@@ -21,7 +21,7 @@ from mmdet_featviz.runs.component_fit import fit_components
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 from mmdet_featviz.visualization.encoding import ENCODINGS, encode_picture
-from mmdet_featviz.visualization.style import EMBEDDINGS, RECEPTIVE_FIELD, Style
+from mmdet_featviz.visualization.style import BOX_FEATURES, EMBEDDINGS, RECEPTIVE_FIELD, Style
 from mmdet_featviz.visualization.value_ranges import finite_heat
 from mmdet_featviz.visualization.views import PlacedLevel, Views
 
@@ -213,12 +213,9 @@ OPTIONS_OF_RUNS = (
     'explain',
     'image_format',
     'maps_dtype',
-    'channels',
     'channel_tiles',
     'channel_files',
-    'attention_channels',
 )
-SHOWN = ('overlay', 'heatmap', 'panel', 'scores')  # entries of save that a look can show
 
 
 def look(
@@ -316,11 +313,19 @@ def _make_visualizer(reduction: str | Reduction | None = None, **options: Any) -
 
 def _check_effects(style: Style, options: dict) -> None:
     """Raise TypeError for options that have no effect on a look, or none without others."""
-    unused = [kind for kind in style.save if kind not in SHOWN]
+    unused = [kind for kind in ('maps', BOX_FEATURES) if kind in style.save]
     if unused:
         raise TypeError(f'look() writes no files: save={", ".join(unused)} would have no effect')
-    lone = [name for name in ('score_thr', 'classes') if name in options]
-    if lone and style.boxes is None and style.foreground != 'boxes' and 'scores' not in style.save:
-        raise TypeError(f"{', '.join(lone)} would have no effect: set boxes='pred', or save='scores'")
-    if 'percentiles' in options and style.normalize != 'percentile':
-        raise TypeError("percentiles would have no effect: set normalize='percentile'")
+    needs = {
+        "set boxes='pred', or save='scores'": (
+            ('score_thr', 'classes'),
+            style.boxes is not None or style.foreground == 'boxes' or 'scores' in style.save,
+        ),
+        "set normalize='percentile'": (('percentiles',), style.normalize == 'percentile'),
+        "set save='channels'": (('channels',), 'channels' in style.save),
+        "set save='attention'": (('attention_channels',), 'attention' in style.save),
+    }
+    for advice, (names, has_effect) in needs.items():
+        lone = [name for name in names if name in options]
+        if lone and not has_effect:
+            raise TypeError(f'{", ".join(lone)} would have no effect: {advice}')

@@ -205,10 +205,13 @@ def test_options_without_effect(image):
         look(model, image, out_dir='out', max_images=3)
     with pytest.raises(ValueError, match="normalize='run' needs a run of several images"):
         look(model, image, normalize='run')
-    with pytest.raises(TypeError, match='channels would have no effect'):
+    with pytest.raises(TypeError, match="channels would have no effect: set save='channels'"):
         look(model, image, channels='first 4')
-    with pytest.raises(TypeError, match='writes no files: save=maps, channels would have no effect'):
-        look(model, image, save=('panel', 'maps', 'channels'))
+    assert len(look(model, image, save='channels', channels='first 1').level('backbone_0').picked.maps) == 1
+    with pytest.raises(TypeError, match="attention_channels would have no effect: set save='attention'"):
+        look(model, image, attention_channels=4)
+    with pytest.raises(TypeError, match='writes no files: save=maps, box_features would have no effect'):
+        look(model, image, save=('panel', 'box_features', 'maps'))
     with pytest.raises(TypeError, match="score_thr, classes would have no effect: set boxes='pred', or save='scores'"):
         look(model, image, score_thr=0.5, classes=[0])
     with pytest.raises(TypeError, match="percentiles would have no effect: set normalize='percentile'"):
