@@ -150,6 +150,20 @@ def snapshot_of(features, key='a', boxes=None):
     return Snapshot(key, None, 0, identity_placement(size, size), [level], boxes=boxes)
 
 
+def test_many_channels_of_small_images_are_exact_and_those_of_large_ones_near():
+    """Values are rectified, as behind a ReLU; the variances of what is mixed fall slowly."""
+    rng, channels = np.random.default_rng(0), 256
+    mix = rng.normal(size=(channels, channels)) / np.arange(1, channels + 1) ** 0.7
+    for side, error in ((20, 1e-9), (60, 1e-5)):  # 0.2 and 1 million values
+        images = [np.maximum(mix @ rng.normal(size=(channels, side**2)), 0).astype(np.float32) for _ in range(3)]
+        snapshots = [snapshot_of(image.reshape(channels, side, side)) for image in images]
+        found = fit_components(lambda snapshots=snapshots: snapshots, Style())['neck_0']
+        cells = np.concatenate(images, axis=1).T.astype(np.float64)
+        axes = np.linalg.svd(cells - cells.mean(0), full_matrices=False)[2][:16]
+        cosines = np.abs((found.axes * axes).sum(1))
+        assert cosines.min() > 1 - error, (side, 1 - cosines.min())
+
+
 def test_foreground():
     """A bright square in the middle, whose own variance is in other channels than its difference from the rest."""
     rng = np.random.default_rng(0)
