@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Iterator, Sequence
 
 import torch
+from mmdet.models.dense_heads import yolact_head
 from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
 from mmdet.models.roi_heads.base_roi_head import BaseRoIHead
 from torch import Tensor, nn
@@ -41,7 +42,9 @@ def without_suppression(model: nn.Module, limited: bool = True) -> Iterator[None
     try:
         for head in heads.values():
             head.test_cfg = _open(head.test_cfg, limited)
-        with boxes_only(model), _AtMostAll():
+        with boxes_only(model), _AtMostAll(), ExitStack() as undo:
+            if any(isinstance(module, yolact_head.YOLACTHead) for module in model.modules()):
+                replace(yolact_head, 'fast_nms', _pairs, undo)
             yield
     finally:
         for name, head in heads.items():
@@ -73,6 +76,19 @@ def _without_masks(features: Any, samples: Sequence[Any], rescale: bool, results
     return results_list
 
 
+def _pairs(
+    boxes: Tensor, scores: Tensor, coefficients: Tensor, score_thr: float, iou_thr: float, top_k: int, max_num: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What YOLACT's fast NMS returns, without the suppression: all pairs of a box and a class, the best scores first.
+
+    No ``test_cfg`` can do that: the overlaps of all pairs would not fit in memory.
+    """
+    of_pairs = scores[:, :-1].flatten()  # the last is the background
+    pairs = of_pairs.topk(max_num).indices
+    rows, labels = pairs // (scores.shape[1] - 1), pairs % (scores.shape[1] - 1)
+    return torch.cat([boxes[rows], of_pairs[pairs][:, None]], 1), labels, coefficients[rows]
+
+
 class _AtMostAll(TorchFunctionMode):
     """Within this mode, ``topk`` returns all there are if there are fewer: query heads ask for as many as allowed."""
 
@@ -95,5 +111,7 @@ def _open(test_cfg: dict, limited: bool) -> dict:
     opened = copy.deepcopy(test_cfg)
     of_image, of_level = (CANDIDATES, CANDIDATES_OF_LEVEL) if limited else (NO_LIMIT, NO_LIMIT)
     changes = dict(nms=None, score_thr=0.0, min_bbox_size=-1, max_per_img=of_image, nms_pre=of_level)
+    if 'topk' in opened:  # CenterNet suppresses cells that are no local maximum
+        changes.update(topk=of_level, local_maximum_kernel=1)
     opened.update({key: value for key, value in changes.items() if key in opened})
     return opened

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from explained import narrow_retinanet, state_of, write_image
+from mmdet.models.dense_heads import yolact_head
 from mmdet.models.roi_heads.base_roi_head import BaseRoIHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
+from score_detectors import HEADS, make_batch, make_detector
 
 from mmdet_featviz import explain
 from mmdet_featviz.apis.inference import build_pipeline
@@ -142,3 +144,38 @@ def test_candidates_of_the_lowest_scores_are_left_out_unless_all_are_wanted(mode
     )
     assert len(few) == 20
     assert len(every) == 2 * sum(-(-64 // stride) * -(-96 // stride) for stride in (8, 16, 32, 64, 128))
+
+
+def candidates_of(model, batch):
+    (found,) = DetectorBatch(model, batch, suppressed=False).detections
+    return found
+
+
+def test_candidates_of_fast_nms():
+    """Each pair of an anchor and a class, with the softmax that the head's own output gives."""
+    model, batch = make_detector(HEADS['yolact'], top_k=5, iou_thr=0.1), make_batch()
+    found = candidates_of(model, batch)
+    assert yolact_head.fast_nms.__module__ == 'mmdet.models.layers.bbox_nms'
+    with torch.no_grad():
+        logits = model.bbox_head(model.extract_feat(model.data_preprocessor(batch)['inputs']))[0]
+    pairs = [level.permute(0, 2, 3, 1).reshape(-1, 3).softmax(1)[:, :2].flatten() for level in logits]
+    expected = torch.cat(pairs).sort(descending=True).values
+    torch.testing.assert_close(found.scores, expected)
+    assert sorted(set(found.labels.tolist())) == [0, 1]
+    (kept,) = DetectorBatch(model, batch).detections
+    assert 0 < len(kept) < len(found)
+    rows = {(*box, score, label) for *box, score, label in rows_of(found)}
+    assert {(*box, score, label) for *box, score, label in rows_of(kept)} <= rows
+
+
+def rows_of(found):
+    return torch.cat([found.bboxes, found.scores[:, None], found.labels[:, None].float()], 1).tolist()
+
+
+def test_candidates_of_centernet_need_not_be_local_maxima():
+    model, batch = make_detector(HEADS['centernet'], strides=(8,), topk=4, local_maximum_kernel=3), make_batch()
+    assert len(DetectorBatch(model, batch).detections[0]) == 4
+    found = candidates_of(model, batch)
+    with torch.no_grad():
+        (scores,) = model.bbox_head(model.extract_feat(model.data_preprocessor(batch)['inputs']))[0]
+    torch.testing.assert_close(found.scores, scores.flatten().sort(descending=True).values)
