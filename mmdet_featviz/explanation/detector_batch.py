@@ -21,6 +21,7 @@ from mmdet_featviz.explanation.decoder_record import DecoderRecord, recorded_dec
 from mmdet_featviz.explanation.detections import Detections, detections_of
 from mmdet_featviz.explanation.differentiable import differentiable, evaluation_mode
 from mmdet_featviz.explanation.gradient_taps import GradientTaps
+from mmdet_featviz.explanation.replacement import one_thread
 from mmdet_featviz.explanation.reused_features import reusing
 from mmdet_featviz.explanation.suppression import boxes_only, without_suppression
 
@@ -87,7 +88,7 @@ class DetectorBatch:
     @cached_property
     def _plain_pass(self) -> tuple[list[Detections], Pass]:
         taps = Taps(self.model, (), _no_map, find_centers=False, keep_features=True)
-        with nested_passes(), torch.no_grad(), taps, reusing(self.model, self._features, taps):
+        with one_thread, nested_passes(), torch.no_grad(), taps, reusing(self.model, self._features, taps):
             detections = self._predict(self.data)
         (pass_,) = taps.take()
         self._features.update(pass_.features)
@@ -157,7 +158,7 @@ class DetectorBatch:
     def _observed(self, layers: Sequence[str], gradients: bool) -> Iterator[TappedPass]:
         expected = self.detections  # before the taps are there, which would see this pass too
         taps = GradientTaps(self.model, layers, gradients)
-        with nested_passes(), taps:
+        with one_thread, nested_passes(), taps:
             with reusing(self.model, self._features, taps):
                 detections = self._predict(self.data)
             (pass_,) = taps.take()
@@ -172,7 +173,7 @@ class DetectorBatch:
 
     def _predict(self, data: Mapping[str, Any]) -> list[Detections]:
         devices = sorted({parameter.device.index for parameter in self.model.parameters() if parameter.is_cuda})
-        with ExitStack() as stack:
+        with one_thread, ExitStack() as stack:
             stack.enter_context(evaluation_mode(self.model))
             stack.enter_context(boxes_only(self.model))  # masks take time, and no explanation looks at them
             stack.enter_context(torch.random.fork_rng(devices))  # some detectors draw random numbers

@@ -5,20 +5,16 @@ Nothing of a head is computed again here: suppression only selects, so that each
 
 from __future__ import annotations
 
-import sys
-import threading
 from contextlib import ExitStack, contextmanager
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import torch
-from mmdet.models import utils as mmdet_utils
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmdet_featviz.explanation.replacement import replace
+from mmdet_featviz.explanation.replacement import one_thread, replace
 from mmdet_featviz.explanation.sparse_gradients import convolve, join
 
-_lock = threading.RLock()  # one explained pass at a time: the functions below are replaced for the whole process
 SCALES = 2.0**15, 2.0**7, 1.0
 
 
@@ -41,8 +37,8 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     - Gradients are off until the first of these layers has returned, so that nothing before it keeps memory. The taps
       turn them on. The flags of the weights stay as they are: some kernels of PyTorch are chosen by them, and the bits
       of the predictions would change.
-    - Dense heads select the outputs of an image by ``select_single_mlvl``, which cuts the graph. All modules that hold
-      this function, also those of other packages, get one that does not.
+    - Dense heads cut the graph when they select the outputs of an image, with ``detach()`` in ``predict_by_feat``.
+      There it keeps the graph.
     - Square roots have a finite gradient at 0.
     - Gradients of zero are not passed back: not to levels that did not find a box, nor by convolutions to cells that
       it does not depend on.
@@ -51,19 +47,12 @@ def differentiable(model: nn.Module) -> Iterator[None]:
 
     All of this is undone afterwards, also after an error.
     """
-    with _lock, ExitStack() as undo:
-        select = mmdet_utils.select_single_mlvl
-
-        def select_with_graph(mlvl_tensors: Any, batch_id: int, detach: bool = True) -> list:
-            return select(mlvl_tensors, batch_id, detach=False)
-
-        for module in list(sys.modules.values()):
-            # Not getattr: it would make lazy modules import their parts.
-            if getattr(module, '__dict__', {}).get('select_single_mlvl') is select:
-                replace(module, 'select_single_mlvl', select_with_graph, undo)
+    with one_thread, ExitStack() as undo:
         for module in model.modules():
             if getattr(module, 'with_cp', False):
                 replace(module, 'with_cp', False, undo)
+            if hasattr(module, 'predict_by_feat'):
+                replace(module, 'predict_by_feat', _Attached.within(module.predict_by_feat), undo)
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.no_grad())
         undo.enter_context(_KeptGraph())
@@ -87,6 +76,23 @@ class _KeptGraph(TorchFunctionMode):
         if func is Tensor.__deepcopy__ and args[0].grad_fn is not None:
             return args[0].clone()
         return func(*args, **(kwargs or {}))
+
+
+class _Attached(TorchFunctionMode):
+    """Within this mode, ``detach()`` keeps the graph."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is Tensor.detach and args[0].requires_grad else func(*args, **(kwargs or {}))
+
+    @classmethod
+    def within(cls, function: Callable) -> Callable:
+        """Return the function, which runs within this mode."""
+
+        def attached(*args: Any, **kwargs: Any) -> Any:
+            with cls():
+                return function(*args, **kwargs)
+
+        return attached
 
 
 class _Root(torch.autograd.Function):

@@ -85,7 +85,7 @@ class GradientTaps(Taps):
 
     def _on_output(self, layer: str, module: nn.Module, args: Any, output: Any) -> Tensor | None:
         super()._on_output(layer, module, args, output)
-        if self._gradients and self.tapped:
+        if self._gradients and self.tapped and self._current is not None:  # a pass of this thread
             torch.set_grad_enabled(True)  # from here on; the context of the pass restores the mode
         # The network goes on with a copy: an in-place operation such as ReLU after a norm would change the tensor here.
         return output.clone() if isinstance(output, Tensor) and output.requires_grad else None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from typing import Any
+
+# One thread at a time replaces parts of detectors, and predicts with them: several threads may share a detector.
+one_thread = threading.RLock()
 
 
 def replace(owner: Any, name: str, value: Any, undo: ExitStack) -> None:

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from mmdet_featviz.capture.kept_features import KeptCalls, KeptFeatures
 from mmdet_featviz.capture.layer_selection import modules_by_name
 from mmdet_featviz.capture.taps import Taps
-from mmdet_featviz.explanation.replacement import replace
+from mmdet_featviz.explanation.replacement import one_thread, replace
 from mmdet_featviz.explanation.sparse_gradients import convolve_known
-
-_lock = threading.RLock()  # one thread at a time replaces methods of a detector
 
 
 @contextmanager
@@ -48,7 +46,7 @@ def reusing(model: nn.Module, features: Mapping[str, KeptFeatures | KeptCalls], 
 
         return forward_or_kept
 
-    with _lock, ExitStack() as undo:
+    with one_thread, ExitStack() as undo:
         for path, kept in features.items():
             module = named[path]
             if isinstance(kept, KeptCalls):

@@ -1,9 +1,7 @@
 """Differentiable prediction: what is replaced while gradients are on, and the families that need it."""
 
 import copy
-import sys
 import threading
-import types
 
 import cv2
 import numpy as np
@@ -14,28 +12,35 @@ from explained import narrow_retinanet, small_detr, state_of, with_config, write
 from mmdet.models import utils as mmdet_utils
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
+from score_detectors import HEADS, make_batch, make_detector
 
 from mmdet_featviz import explain
 from mmdet_featviz.apis.inference import batch_of_one, build_pipeline
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.differentiable import differentiable, gradients_of
+from mmdet_featviz.explanation.replacement import one_thread
 
 
-def test_every_module_that_holds_the_function_gets_one_with_a_graph():
-    other = types.ModuleType('heads_of_another_package')
-    other.select_single_mlvl = mmdet_utils.select_single_mlvl
-    sys.modules[other.__name__] = other
-    original, level = mmdet_utils.select_single_mlvl, torch.ones(2, 3, requires_grad=True)
-    try:
-        with differentiable(torch.nn.Module()):
-            (selected,) = other.select_single_mlvl([level], 1)
-            with torch.enable_grad():
-                assert other.select_single_mlvl([level * 2], 1)[0].requires_grad
-            assert mmdet_utils.select_single_mlvl is not original
-        assert other.select_single_mlvl is mmdet_utils.select_single_mlvl is original
-        assert selected.shape == (3,)
-    finally:
-        del sys.modules[other.__name__]
+class CuttingHead(torch.nn.Module):
+    """Selects an output as mmdet's heads do, and cuts the graph outside of that, too."""
+
+    def predict_by_feat(self, levels):
+        return [mmdet_utils.select_single_mlvl(levels, 1)[0], levels[0][0].detach()]
+
+    def forward(self, levels):
+        return self.predict_by_feat([level * 2 for level in levels]), levels[0].detach()
+
+
+def test_heads_select_outputs_without_cutting_the_graph():
+    model, level = torch.nn.Sequential(CuttingHead()), torch.ones(2, 3, requires_grad=True)
+    with differentiable(model), torch.enable_grad():
+        selected, outside = model([level])
+    assert [one.requires_grad for one in (*selected, outside)] == [True, True, False]
+    (gradient,) = torch.autograd.grad(selected[0].sum(), level)
+    assert gradient.tolist() == [[0, 0, 0], [2, 2, 2]]
+    selected, _ = model([level])
+    assert not any(one.requires_grad for one in selected)
+    assert 'predict_by_feat' not in vars(model[0])
 
 
 def test_the_gradient_of_a_root_is_finite():
@@ -56,27 +61,6 @@ def test_paa_whose_gradient_would_be_nan(tmp_path):
     model, image = with_config(MODELS.build(config)), write_image(tmp_path)
     for one in explain(model, image, targets='top 3'):
         assert one.heatmap.max() > 0
-
-
-def test_a_head_that_cuts_the_graph_itself(tmp_path):
-    """SABL's head detaches its outputs before it predicts."""
-    config, strides = resnet_detector('RetinaNet'), (8, 16, 32, 64, 128)
-    config['bbox_head'] = dict(
-        type='SABLRetinaHead',
-        num_classes=2,
-        in_channels=16,
-        stacked_convs=1,
-        feat_channels=16,
-        approx_anchor_generator=dict(
-            type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3, ratios=[0.5, 1.0, 2.0], strides=strides
-        ),
-        square_anchor_generator=dict(type='AnchorGenerator', ratios=[1.0], scales=[4], strides=strides),
-        bbox_coder=dict(type='BucketingBBoxCoder', num_buckets=14, scale_factor=3.0),
-    )
-    model, image = with_config(MODELS.build(config)), write_image(tmp_path)
-    with pytest.raises(ValueError, match="the score that RetinaNet predicts carries no gradient: method='drise' needs"):
-        explain(model, image)
-    assert explain(model, image, 'drise', 'top 1', masks=8)[0].heatmap.max() > 0
 
 
 def test_a_copy_of_a_tensor_keeps_its_graph():
@@ -126,7 +110,6 @@ def test_threads_explain_one_after_the_other(tmp_path):
     for thread in threads:
         thread.join()
     assert all((maps[number] == expected).all() for number in range(2))
-    assert mmdet_utils.select_single_mlvl.__name__ == 'select_single_mlvl'
 
 
 @pytest.mark.parametrize('layer', ['neck', 'backbone', 'encoder'])
@@ -184,3 +167,80 @@ def test_gradients_are_exact_in_single_precision():
 def test_gradients_that_are_infinite_stay_so():
     values = torch.zeros(1, requires_grad=True)
     assert gradients_of([values.sqrt().sum()], [values])[0].tolist() == [float('inf')]
+
+
+@pytest.mark.parametrize('suppressed', [True, False])
+def test_threads_that_share_a_detector_wait(tmp_path, suppressed):
+    """While one predicts, another must not: it would see the changes that only the first needs."""
+    model, free = narrow_retinanet(), []
+    batch = batch_of_one(build_pipeline(model), write_image(tmp_path))
+
+    def note(*call):
+        def work():
+            free.append(one_thread.acquire(blocking=False))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    model.neck.register_forward_hook(note)
+    own = DetectorBatch(model, batch, suppressed=suppressed)
+    own.predict(batch['inputs'], batch['data_samples'])
+    with own.tapped_pass():
+        pass
+    with own.tapped_pass(gradients=False):
+        note()
+    explain(model, next(iter(tmp_path.iterdir())), 'ablationcam', 'top 1', layers='neck')
+    assert set(free) == {False}
+    assert one_thread.acquire(blocking=False)
+    one_thread.release()
+
+
+def test_a_pass_of_another_thread_gets_no_gradients(tmp_path):
+    """Whoever predicts with the detector at the same time gets plain tensors."""
+    model, found = narrow_retinanet(), []
+    own = DetectorBatch(model, batch_of_one(build_pipeline(model), write_image(tmp_path)))
+
+    def work():
+        with torch.no_grad():
+            found.extend(model.neck(model.backbone(torch.zeros(1, 3, 64, 96))))
+
+    with own.tapped_pass():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert len(found) == 5
+    assert not any(level.requires_grad for level in found)
+
+
+def test_a_head_that_cuts_the_graph_itself():
+    """SABL's head detaches its outputs before it selects boxes; here its graph is never cut, and in float64."""
+    model, batch = make_detector(HEADS['sabl']), make_batch()
+    own = DetectorBatch(model, batch, layers=['backbone'])
+    with own.tapped_pass() as graph:
+        score = graph.detections[0].scores.max()
+        gradients = torch.autograd.grad(score, [one.tensor for one in graph.taps.tapped], allow_unused=True)
+    exact = copy.deepcopy(model).double()
+    pixels = model.data_preprocessor(copy.deepcopy(batch))['inputs']
+    levels = [level.detach().requires_grad_() for level in exact.extract_feat(pixels.double())]
+    head, meta = exact.bbox_head, batch['data_samples'][0].metainfo
+    scores, boxes = head(levels)
+    results = head._predict_by_feat_single(
+        [level[0] for level in scores],
+        [level[0][0] for level in boxes],
+        [level[1][0] for level in boxes],
+        head.get_anchors([level.shape[2:] for level in scores], [meta], device='cpu')[0],
+        meta,
+        head.test_cfg,
+        rescale=False,
+        with_nms=False,
+    )
+    found = results.scores[(results.scores - score.item()).abs().argmin()]
+    assert found.item() == pytest.approx(score.item(), rel=1e-5)
+    expected = torch.autograd.grad(found, levels, allow_unused=True)
+    (level,) = (n for n, gradient in enumerate(expected) if gradient is not None and gradient.any())
+    for number, gradient in enumerate(gradients):
+        if number == level:
+            torch.testing.assert_close(gradient.double(), expected[level], rtol=1e-3, atol=1e-6)
+        else:
+            assert gradient is None or not gradient.any()
