@@ -15,6 +15,7 @@ from torch import nn
 from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.structures.boxes import class_names
 from mmdet_featviz.utils.image_path import image_path
+from mmdet_featviz.utils.messages import first_names
 
 
 def annotated_samples(model: nn.Module, annotations: str | None = None, root: str = '') -> Callable[[str], Any]:
@@ -27,7 +28,7 @@ def annotated_samples(model: nn.Module, annotations: str | None = None, root: st
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file names none of the detector's classes.
+        ValueError: If the file is not in COCO's format, or has none of the detector's classes.
     """
     dataset = annotated_dataset(model, annotations, root)
     paths = (image_path(dataset.get_data_info(index)) for index in range(len(dataset)))
@@ -47,7 +48,19 @@ def annotated_dataset(model: nn.Module, annotations: str | None = None, root: st
     cfg = _data_set_of(model, annotations, root)
     for part in _innermost(cfg):
         part.pipeline, part.test_mode = _with_boxes(get_test_pipeline_cfg(model.cfg)), True
-    return DATASETS.build(cfg)
+    return DATASETS.build(cfg) if annotations is None else _build_of_file(cfg, annotations)
+
+
+def _build_of_file(cfg: ConfigDict, annotations: str) -> BaseDataset:
+    try:
+        dataset = DATASETS.build(cfg)
+    except Exception as error:  # whatever mmdet or pycocotools meet in a file of another kind
+        what = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise ValueError(f"annotations {annotations} cannot be read as a file in COCO's format ({what})") from error
+    if not dataset.cat_ids:
+        classes = first_names(dataset.metainfo['classes'])
+        raise ValueError(f'annotations {annotations} have none of the classes of the detector: {classes}')
+    return dataset
 
 
 def _data_set_of(model: nn.Module, annotations: str | None, root: str) -> ConfigDict:

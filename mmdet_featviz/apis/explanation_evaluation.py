@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any, Iterator, Mapping, Sequence
 
@@ -17,7 +18,7 @@ from mmdet_featviz.evaluation.explanation_summary import mean_curves, summarize,
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.runs.manifest import read_entries
 from mmdet_featviz.runs.run_folder import RunFolder
-from mmdet_featviz.runs.run_info import read_run_info, to_json
+from mmdet_featviz.runs.run_info import read_run_info, to_json, weights_checksum
 from mmdet_featviz.runs.storage import get_storage
 from mmdet_featviz.structures.boxes import class_names
 from mmdet_featviz.utils.image_path import image_path
@@ -63,8 +64,9 @@ def evaluate_explanations(
     """
     protocol = protocol or Protocol()
     folder = RunFolder(os.fspath(out_dir), overwrite, resume)
-    settings = to_json(dict(**protocol.settings(), max_boxes=max_boxes))
-    info = dict(version=__version__, evaluation=settings, **(info or {}))
+    settings = json.loads(to_json(dict(**protocol.settings(), max_boxes=max_boxes)))
+    weights = weights_checksum(unwrap_detector(model))  # a checkpoint of the same name may have been written anew
+    info = dict(version=__version__, weights_crc32=weights, evaluation=settings, **(info or {}))
     if resume:
         _check_same(read_run_info(get_storage(folder.out_dir)), info, folder.out_dir)
     folder.take(info)
@@ -86,11 +88,14 @@ def _entries(out_dir: str) -> Iterator[dict[str, Any]]:
 
 
 def _check_same(before: dict, now: dict, out_dir: str) -> None:
-    for name, value in now.items():
-        if before and before.get(name) != value:
+    if before and 'evaluation' not in before:
+        raise ValueError(f'{out_dir!r} holds a run that evaluates no explanations: choose another folder')
+    old, new = ({**info.get('evaluation', {}), **info, 'evaluation': None} for info in (before, now))
+    for name in new if before else ():
+        if old.get(name) != new[name]:
             raise ValueError(
-                f'{out_dir!r} was evaluated with other settings ({name} was {before.get(name)} and is {value} now): '
-                'set overwrite=True (--overwrite) to replace it, or choose another folder'
+                f'{out_dir!r} was evaluated with other settings ({name} was {old.get(name)!r} and is {new[name]!r} '
+                'now): set overwrite=True (--overwrite) to replace it, or choose another folder'
             )
 
 

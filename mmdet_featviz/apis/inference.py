@@ -9,6 +9,7 @@ import os.path as osp
 from pathlib import Path
 from typing import Any, Sequence
 
+import cv2
 import numpy as np
 from mmcv import imfrombytes
 from mmcv.transforms import Compose
@@ -52,6 +53,8 @@ def check_image(image: Any) -> str | np.ndarray:
     """
     if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or not image.size):
         raise ValueError(f'image must be an array (H, W, 3), BGR, but has the shape {image.shape}')
+    if isinstance(image, np.ndarray) and image.dtype.kind not in 'biuf':
+        raise ValueError(f'image must be an array of numbers, but has the type {image.dtype}')
     if isinstance(image, np.ndarray) and image.dtype.kind == 'f' and 0 < image.max() <= 1:
         raise ValueError('image must have values from 0 to 255, as OpenCV reads it, but has none above 1')
     if not isinstance(image, (str, os.PathLike, np.ndarray)):
@@ -79,9 +82,17 @@ def batch_of_one(pipeline: Compose, image: str | np.ndarray) -> dict[str, list]:
     Args:
         pipeline: The test pipeline, see :func:`build_pipeline`.
         image: Path or URL of the image, or the image itself (H, W, 3), BGR.
+
+    Raises:
+        ValueError: If OpenCV cannot decode or resize the image.
     """
     info = dict(img=image, img_id=0) if isinstance(image, np.ndarray) else dict(img_path=image, img_id=0)
-    return {key: [value] for key, value in pipeline(info).items()}
+    try:
+        return {key: [value] for key, value in pipeline(info).items()}
+    except cv2.error as error:
+        what = f'an image of {image.shape[0]} x {image.shape[1]} pixels' if 'img' in info else image
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'the test pipeline of the detector cannot use {what} ({reason})') from error
 
 
 def find_images(source: str | os.PathLike) -> tuple[list[str], str]:

@@ -10,7 +10,6 @@ import os
 from dataclasses import asdict
 from typing import Any, Callable
 
-from mmengine.config import DictAction
 from torch import nn
 
 from mmdet_featviz.apis.annotated_samples import annotated_samples
@@ -18,7 +17,7 @@ from mmdet_featviz.apis.explain import explain_images
 from mmdet_featviz.apis.inference import find_images
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.cli.loading import load_detector, run_info_of
-from mmdet_featviz.cli.options import add_detector_options, add_drawing_options, drawing_options
+from mmdet_featviz.cli.options import KeyValueAction, add_detector_options, add_drawing_options, drawing_options
 from mmdet_featviz.cli.ranks import exit_on_sigterm
 from mmdet_featviz.explanation.explanation import LOOK
 from mmdet_featviz.explanation.request import ExplanationRequest
@@ -74,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--method-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValueAction,
         default={},
         metavar='KEY=VALUE',
         help='Arguments of the method, such as masks=500 of drise.',

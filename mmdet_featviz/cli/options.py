@@ -109,12 +109,22 @@ def add_runner_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, metavar='N', help='Set by the launcher.')
 
 
+class KeyValueAction(DictAction):
+    """Values as KEY=VALUE, which mmengine reads; others are an error of the command line."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        for value in values:
+            if '=' not in value:
+                parser.error(f'argument {option_string}: give KEY=VALUE, not {value!r}')
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValueAction,
         metavar='KEY=VALUE',
         help='Settings that override the config. Lists as key="[a,b]" or key=a,b, without spaces.',
     )

@@ -15,6 +15,7 @@ from mmdet_featviz.evaluation.explanation_measures import (
     blank_scores,
     discrimination,
     energy_in_box,
+    kept_score,
     perturbation_curves,
     pixel_order,
     pointing_game,
@@ -127,7 +128,8 @@ def score_explanations(
     for index, sample in enumerate(batch.data['data_samples']):
         found = batch.detections[index]
         chosen = [target for selection in selections for target in selection.choose(index, found, sample)[0]]
-        targets = list(dict.fromkeys(chosen))[:most]
+        # One without a score or an area has no curve.
+        targets = [target for target in dict.fromkeys(chosen) if kept_score(target, found) > 0][:most]
         most = None if most is None else most - len(targets)
         yield _score_image(batch, _scene(batch, index), targets, names, protocol) if targets else []
 

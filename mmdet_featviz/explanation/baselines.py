@@ -27,6 +27,7 @@ def random(batch: DetectorBatch, targets: Sequence[Target], cells: int = 16, see
         seed: Seed of the random numbers.
     """
     check_whole_number('cells', cells)
+    check_whole_number('seed', seed, least=0)
     return [[_level(smooth_noise(_size(batch, target), target_rng(batch, target, seed), cells))] for target in targets]
 
 

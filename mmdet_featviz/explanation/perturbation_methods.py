@@ -20,6 +20,7 @@ from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.explanation.detections import Detections, overlaps
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.gradient_methods import features_of, finite_heat, level_of
+from mmdet_featviz.explanation.replacement import one_thread
 from mmdet_featviz.explanation.targets import Target
 from mmdet_featviz.registry import EXPLAINERS
 from mmdet_featviz.structures.snapshot import Level
@@ -49,10 +50,11 @@ def drise(
         batch_size: Images per prediction.
         seed: Seed of the masks.
     """
-    _check_explains_scores('drise', targets)
+    _check_targets('drise', targets)
     for name, value in dict(masks=masks, cells=cells, batch_size=batch_size).items():
         check_whole_number(name, value)
     check_number('visible', visible, 0, 1)
+    check_whole_number('seed', seed, least=0)
     levels: dict[Target, list[Level]] = {}
     for image in sorted({target.image for target in targets}):
         own = [target for target in targets if target.image == image]
@@ -121,8 +123,8 @@ def hide(pixels: Tensor, mask: np.ndarray, color: Tensor) -> Tensor:
 
 def remains(target: Target, found: Detections) -> float:
     """The largest product of overlap and score among detections of the target's class; 0 without any."""
-    box = target.bbox if target.wanted is None else target.wanted
-    fit = overlaps(found.bboxes, found.bboxes.new_tensor(box)) * found.scores * (found.labels == target.label)
+    same_class = found.labels == target.label
+    fit = overlaps(found.bboxes, found.bboxes.new_tensor(_compared(target))) * found.scores * same_class
     return float(fit.nan_to_num(0).max()) if len(fit) else 0.0
 
 
@@ -135,7 +137,7 @@ def ablationcam(batch: DetectorBatch, targets: Sequence[Target], batch_size: int
     Args:
         batch_size: Images per prediction.
     """
-    _check_explains_scores('ablationcam', targets)
+    _check_targets('ablationcam', targets)
     check_whole_number('batch_size', batch_size)
     images = sorted({target.image for target in targets})
     with batch.tapped_pass(gradients=False) as observed:
@@ -163,7 +165,7 @@ def _lost(
     left, first = [], 0
     for size in _in_batches(level.channels, batch_size, f'channel of {level.name}'):
         channels = range(first, first + size)
-        with nested_passes(), _ChannelRemover(batch.model, batch.layers, number, channels):
+        with one_thread, nested_passes(), _ChannelRemover(batch.model, batch.layers, number, channels):
             found = batch.predict([pixels] * size, [sample] * size)
         left += [[remains(target, one) for target in targets] for one in found]
         first += size
@@ -203,6 +205,18 @@ def _in_batches(total: int, size: int, unit: str) -> Iterator[int]:
             progress.update(min(size, total - first))
 
 
-def _check_explains_scores(method: str, targets: Sequence[Target]) -> None:
+def _compared(target: Target) -> tuple[float, float, float, float]:
+    """The box that detections have to overlap."""
+    return target.bbox if target.wanted is None else target.wanted
+
+
+def _check_targets(method: str, targets: Sequence[Target]) -> None:
+    """Raise ValueError if the method cannot explain any of the targets."""
     if any(target.of != 'score' for target in targets):
         raise ValueError(f"{method} explains scores only: use of='score', or a method with gradients such as 'odam'")
+    corners = np.array([_compared(target) for target in targets])
+    if not (corners[:, 2:] > corners[:, :2]).all(1).any():
+        raise ValueError(
+            f'{method} looks for detections that overlap a box, but the boxes that the detector predicts have no area: '
+            "use a method with gradients such as 'odam'"
+        )

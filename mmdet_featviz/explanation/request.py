@@ -112,7 +112,8 @@ def get_explainer(name: str) -> Callable[..., list[list[Level]]]:
     Raises:
         ValueError: If no explainer of this name is registered.
     """
-    explainer = EXPLAINERS.get(name) if isinstance(name, str) else None
+    EXPLAINERS.import_from_location()
+    explainer = EXPLAINERS.module_dict.get(name) if isinstance(name, str) else None
     if explainer is None:
         names = sorted(EXPLAINERS.module_dict)
         close = difflib.get_close_matches(str(name), names, n=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 import torch
 
@@ -93,7 +93,7 @@ def parse_targets(targets: Any, of: str, names: Sequence[str] | None) -> list[Se
     Raises:
         TypeError, ValueError: If a target cannot be understood, or a class does not exist.
     """
-    targets = [targets] if isinstance(targets, (str, int)) else list(targets)
+    targets = [targets] if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable) else list(targets)
     if not targets:
         raise ValueError(f'targets is empty: give {FORMS}')
     selections, drawn = [], 0
@@ -133,7 +133,7 @@ def _step(text: str, names: Sequence[str]) -> Step:
             return lambda ranked, found, rows: (rows[: int(argument)], '')
         if verb == 'score' and math.isfinite(float(argument)):
             return lambda ranked, found, rows: _scoring(float(argument), found, rows)
-        if text.isdigit():
+        if text.isdecimal():  # not isdigit(): int() refuses a superscript
             return lambda ranked, found, rows: _numbered(int(text), ranked, rows)
     except ValueError:
         pass  # the number is none
@@ -187,7 +187,9 @@ def _drawn_chooser(words: Sequence[str], number: int, of: str, names: Sequence[s
     def choose(image: int, found: Detections, sample: Any) -> tuple[list[Target], str]:
         target = best_candidate(image, number, 'drawn box', found, box, label, of)
         of_class = '' if label is None else f' of the class {label_name(label, names)}'
-        return [target] if target else [], f'no candidate{of_class} overlaps the box {" ".join(words[:4])}'
+        return [target] if target else [], _why_none(
+            found, f'no candidate{of_class} overlaps the box {" ".join(words[:4])}'
+        )
 
     return choose
 
@@ -201,9 +203,16 @@ def _truth_chooser(of: str, names: Sequence[str]) -> Callable:
             best_candidate(image, number, 'ground truth', found, tuple(box), label, of)
             for number, (box, label) in enumerate(zip(corners_of(truth.bboxes).tolist(), truth.labels.tolist()))
         ]
-        return [target for target in targets if target], 'no candidate overlaps a ground-truth box of its class'
+        reason = 'no candidate overlaps a ground-truth box of its class'
+        return [target for target in targets if target], _why_none(found, reason)
 
     return choose
+
+
+def _why_none(found: Detections, otherwise: str) -> str:
+    """Why no candidate overlaps a box: of detectors that predict masks alone, such as SOLO, no box has an area."""
+    has_area = (found.bboxes[:, 2:] > found.bboxes[:, :2]).all(1).any()
+    return 'the boxes that the detector predicts have no area' if len(found) and not has_area else otherwise
 
 
 def best_candidate(

@@ -33,8 +33,8 @@ REPORT, COMPARED_REPORT = 'report', 'report_compared'  # folders of report pages
 
 
 _TAKEN = (
-    '{!r} holds the pictures of another run: set overwrite=True (--overwrite) to replace '
-    'them, resume=True (--resume of featviz test and image) to continue that run, or choose another out_dir'
+    '{!r} holds the pictures of another run: set overwrite=True (--overwrite) to replace them, resume=True (--resume '
+    'of featviz test, image and evaluate-explanations) to continue that run, or choose another out_dir'
 )
 
 

@@ -158,7 +158,7 @@ def find_label(name: str, names: Sequence[str] | None) -> int:
         return -1
     if name in names:
         return list(names).index(name)
-    if name.isdigit() and (not names or int(name) < len(names)):
+    if name.isdecimal() and (not names or int(name) < len(names)):
         return int(name)
     close = difflib.get_close_matches(name, names, n=3) or list(names)
     raise ValueError(

@@ -1,5 +1,6 @@
 """explain(): what cannot be explained is an error that names the cause and the next step."""
 
+import numpy as np
 import pytest
 import torch
 from explained import narrow_retinanet, small_detr, state_of, with_config, write_image
@@ -166,3 +167,52 @@ def test_parts_that_a_method_cannot_explain(image):
     model = with_config(MODELS.build(small_detr()))
     refused(model, image, 'a query, which predicts score and box together', 'attention', of='box')
     refused(narrow_retinanet(), image, "drise explains scores only: use of='score'", 'drise', of='left')
+
+
+@pytest.mark.parametrize(
+    ('array', 'message'),
+    [
+        (np.zeros((64, 96, 3), object), 'image must be an array of numbers, but has the type object'),
+        (np.zeros((64, 96, 3), complex), 'image must be an array of numbers, but has the type complex128'),
+        (np.zeros((9000, 1, 3), np.uint8), 'the test pipeline of the detector cannot use an image of 9000 x 1 pixels'),
+    ],
+)
+def test_arrays_that_are_no_image(model, array, message):
+    refused(model, array, message)
+
+
+def test_a_file_without_content(model, tmp_path):
+    (tmp_path / 'empty.jpg').write_bytes(b'')
+    refused(model, str(tmp_path / 'empty.jpg'), f'the test pipeline of the detector cannot use {tmp_path}/empty.jpg')
+
+
+@pytest.mark.parametrize('image', [np.full((64, 96, 3), np.nan), np.zeros((1, 1, 3), np.uint8)])
+def test_arrays_of_nothing(model, image):
+    """Of a pixel there may be detections; of NaN there is none, and no map."""
+    if np.isnan(image).any():
+        refused(model, image, 'the detector predicts no box here')
+    else:
+        (one,) = explain(model, image, targets='top 1')
+        assert one.heatmap.shape == (1, 1)
+        assert one.overlay().shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize('method', ['', 'odam.', '.', 'mmdet.odam'])
+def test_names_that_no_registry_has(model, image, method):
+    refused(model, image, f'unknown method {method!r}', method)
+
+
+@pytest.mark.parametrize('method', ['drise', 'ablationcam'])
+def test_boxes_without_area(model, image, method):
+    predict = model.test_step
+
+    def test_step(data):
+        samples = predict(data)
+        for sample in samples:
+            sample.pred_instances.bboxes = sample.pred_instances.bboxes[:, [0, 1, 0, 1]]
+        return samples
+
+    model.test_step = test_step
+    message = f'{method} looks for detections that overlap a box, but the boxes that the detector predicts have no area'
+    refused(model, image, message, method)
+    assert explain(model, image, targets='top 1')[0].heatmap.max() > 0

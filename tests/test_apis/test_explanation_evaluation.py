@@ -82,8 +82,15 @@ def test_what_is_written_and_resumed(project, tmp_path, monkeypatch):
         evaluate_explanations(model, dataset, tmp_path / 'part', Protocol(**SMALL), max_boxes=5)
     with pytest.raises(FileExistsError, match='resume'):
         evaluate_explanations(model, dataset, tmp_path / 'part', Protocol(**SMALL), max_boxes=5)
-    with pytest.raises(ValueError, match='other settings'):
+    with pytest.raises(ValueError, match=r'other settings \(seed was 0 and is 1 now\): set'):
         evaluate_explanations(model, dataset, tmp_path / 'part', Protocol(**SMALL, seed=1), max_boxes=5, resume=True)
+    bias = model.bbox_head.retina_cls.bias.data.clone()
+    model.bbox_head.retina_cls.bias.data += 1  # as a checkpoint of the same name that was written anew
+    with pytest.raises(ValueError, match=r'other settings \(weights_crc32 was'):
+        evaluate_explanations(model, dataset, tmp_path / 'part', Protocol(**SMALL), max_boxes=5, resume=True)
+    model.bbox_head.retina_cls.bias.data.copy_(bias)
+    with open(tmp_path / 'part' / 'manifest.jsonl', 'a') as lines:
+        lines.write('{"position": 3, "evalua')  # it was killed while it wrote
     evaluate_explanations(model, dataset, tmp_path / 'part', Protocol(**SMALL), max_boxes=5, resume=True)
     assert len(calls) == 4  # the first image is not measured again
     assert without_time(rows_of(tmp_path / 'part')) == without_time(rows)
@@ -252,3 +259,43 @@ def test_heat_that_is_not_finite_or_empty_is_measured_as_none(project):
         assert math.isfinite(row['insertion'])
     finally:
         EXPLAINERS.module_dict.pop('nothing')
+
+
+def test_a_folder_of_another_kind_of_run_is_not_resumed(project, tmp_path):
+    _, model = project
+    (tmp_path / 'run.json').write_text('{"style": {}}')
+    (tmp_path / 'manifest.jsonl').write_text('')
+    with pytest.raises(ValueError, match='holds a run that evaluates no explanations: choose another folder'):
+        evaluate_explanations(model, annotated_dataset(model), tmp_path, Protocol(**SMALL), resume=True)
+
+
+def test_boxes_without_area_are_left_out(project):
+    """Nothing overlaps them, so that no curve starts anywhere."""
+    _, model = project
+    batch, _ = sample_with_truth(model, 0)
+    boxes = batch.detections[0].bboxes
+    boxes[batch.detections[0].scores.argsort(descending=True)[[0, 2]], 2:] = 0
+    (rows,) = score_explanations(batch, (), Protocol('box', 'all', steps=2))
+    assert [row['box'] for row in rows] == [1, *range(3, len(boxes))]
+    assert all(math.isfinite(row['insertion']) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('hello', r"cannot be read as a file in COCO's format \(JSONDecodeError: "),
+        ('{}', r"cannot be read as a file in COCO's format \(KeyError: 'categories'\)"),
+        ('[]', "cannot be read as a file in COCO's format"),
+        (
+            '{"images": [{"id": 1, "file_name": "0.png", "height": 64, "width": 96}], "annotations": [], '
+            '"categories": [{"id": 1, "name": "unicorn"}]}',
+            'have none of the classes of the detector: person, bicycle, car, ...',
+        ),
+    ],
+)
+def test_annotations_that_are_none(project, tmp_path, content, message):
+    (tmp_path / 'boxes.json').write_text(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        annotated_dataset(project[1], str(tmp_path / 'boxes.json'))
+    assert '\n' not in str(raised.value)
+    assert 'boxes.json' in str(raised.value)

@@ -156,3 +156,10 @@ def test_ground_truth_of_a_file_and_of_the_config(tmp_path):
         ('1', 0, [30, 10, 110, 100]),
     ]
     assert all(files == [f'{key}/explain/{files[0].split("/")[-1]}'] for key, _, _, files in found['file'])
+
+
+def test_options_of_a_method_without_a_value(project, tmp_path):
+    arguments = 'images/0.png', 'config.py', 'weights.pth', '--out-dir', tmp_path, '--method', 'drise'
+    done = featviz('explain', *arguments, '--method-options', 'masks', cwd=project)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("argument --method-options: give KEY=VALUE, not 'masks'")

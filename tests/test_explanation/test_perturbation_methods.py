@@ -116,6 +116,7 @@ def test_options_of_drise(tmp_path):
         (dict(masks=0), 'masks must be a whole number'),
         (dict(visible=2), 'visible must lie between 0 and 1'),
         (dict(cells=1.5), 'cells must be a whole number'),
+        (dict(seed=-1), 'seed must be a whole number of at least 0, but is -1'),
     ):
         with pytest.raises(ValueError, match=message):
             explain(model, image, 'drise', **options)

@@ -15,6 +15,7 @@ FOUND = Detections(
     torch.tensor([0.5, 0.9, 0.3, float('nan'), 0.1]),
     torch.tensor([0, 1, 0, 1, 2]),
 )  # by descending score: rows 1, 0, 2, 4; row 3 has no score
+FLAT = Detections(torch.zeros(2, 4), torch.ones(2), torch.zeros(2, dtype=torch.long))
 NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
 
 
@@ -75,6 +76,7 @@ def test_detections(targets, rows):
         ('box 100 100 120 120', FOUND, 'no candidate overlaps the box 100 100 120 120'),
         ('box 0 0 9 9 dog', FOUND, 'no candidate of the class dog overlaps the box 0 0 9 9'),
         ('gt', FOUND, 'there is no ground truth: give a sample of a data set that has its annotations'),
+        ('box 0 0 9 9', FLAT, 'the boxes that the detector predicts have no area'),
     ],
 )
 def test_no_target(targets, found, reason):
@@ -87,6 +89,8 @@ def test_no_target(targets, found, reason):
         ('best 5', ValueError, "target 'best 5' is not understood: give 'top 5', 'all', 'score 0.3', 'class dog'"),
         ('top 0', ValueError, "target 'top 0' is not understood"),
         ('top many', ValueError, "target 'top many' is not understood"),
+        ('\u00b2', ValueError, "target '\u00b2' is not understood"),  # a superscript
+        ('class \u00b2', ValueError, "unknown class '\u00b2'"),
         ('score', ValueError, "target 'score' is not understood"),
         ('', ValueError, "target '' is not understood"),
         ('class dgo', ValueError, "unknown class 'dgo': the closest are dog"),
@@ -97,6 +101,8 @@ def test_no_target(targets, found, reason):
         ([], ValueError, 'targets is empty'),
         ([1.5], TypeError, 'but one is 1.5'),
         (True, TypeError, 'but one is True'),
+        (None, TypeError, 'but one is None'),
+        (0.3, TypeError, 'but one is 0.3'),
     ],
 )
 def test_what_is_not_understood(targets, error, message):
