@@ -34,6 +34,7 @@ def write_table(path: Path, results: Mapping[str, Sequence[tuple[Path, Row]]]) -
     runs = [row for rows in results.values() for _, row in rows if 'error' not in row]
     placed = Counter(map(worst_verdict, runs))
     explained = Counter(row['explained'].get('verdict', 'not explained') for row in runs)
+    masked = sum('error' not in row['masked'] for row in runs)
     lines = [
         '# Model zoo coverage',
         '',
@@ -42,7 +43,8 @@ def write_table(path: Path, results: Mapping[str, Sequence[tuple[Path, Row]]]) -
         f'{len(runs)} of {sum(len(rows) for rows in results.values())} configs in {len(results)} folders run, '
         f'{sum(row["same"] for row in runs)} of them with identical predictions, {placed["right"]} placed right, '
         f'{placed["blurred"]} blurred, {placed["wrong"]} placed wrong; '
-        f'{sum(explained[verdict] for verdict in EXPLAINED)} explained, {explained["wrong"]} of them placed wrong.',
+        f'{sum(explained[verdict] for verdict in EXPLAINED)} explained with ODAM, {explained["wrong"]} of them placed '
+        f'wrong; {masked} explained with D-RISE.',
         '',
         '*Strides* are those of the levels of each layer that is drawn by default. *Offsets* are the centers of the '
         'receptive fields of their first cells, in pixels, as they were found (-: not found). *Placed right*: does the '
@@ -58,12 +60,14 @@ def write_table(path: Path, results: Mapping[str, Sequence[tuple[Path, Row]]]) -
         'candidate? The figures are those differences and the mean distance from the box, in cells of the level '
         'with the most heat, with the bounds above. *Not local*: it does not, behind attention. *Not measured*: '
         'no candidate overlaps the patch. *Candidate*: the detector predicts no box, as random weights give low '
-        'scores. *No*: the reason why there is no explanation. The weights are random; the batch norms have seen '
-        'one image.',
+        'scores. *No*: the reason why there is no explanation. *D-RISE*: with four masks, the detection with the '
+        'highest score, or else the candidate that fits the image best, has a finite heatmap with heat. '
+        '*Predictions*: are those after all this, while the maps are drawn, the ones before, bit for bit? '
+        'The weights are random; the batch norms have seen one image.',
         '',
-        '| family | config | detector | strides | offsets | placed right | figures | explained | predictions | '
-        'time, or why not |',
-        f'{"| --- " * 10}|',
+        '| family | config | detector | strides | offsets | placed right | figures | explained | D-RISE '
+        '| predictions | time, or why not |',
+        f'{"| --- " * 11}|',
     ]
     lines += [table_row(family, config, row) for family, rows in results.items() for config, row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +86,7 @@ def table_row(family: str, config: Path, row: Row) -> str:
     """The line of the table for one config."""
     name = f'`{config.stem}`'
     if 'error' in row:
-        return f'| {family} | {name} | | | | | | | | {row["error"].replace("|", "/")} |'
+        return f'| {family} | {name} | | | | | | | | | {row["error"].replace("|", "/")} |'
     layers: dict[str, list[str]] = {}
     for layer, _, vertical, horizontal in row['levels']:
         layers.setdefault(layer, []).append(
@@ -95,13 +99,19 @@ def table_row(family: str, config: Path, row: Row) -> str:
     predictions = 'identical' if row['same'] else '**differ**'
     return (
         f'| {family} | {name} | {row["detector"]} | {strides} | {offsets} | {placed} | {figures} '
-        f'| {format_explanation(row["explained"])} | {predictions} | {row["seconds"]:g} s |'
+        f'| {format_explanation(row["explained"])} | {format_masked(row["masked"])} | {predictions} '
+        f'| {row["seconds"]:g} s |'
     )
 
 
 def worst_verdict(row: Row) -> str:
     """The worst verdict of all levels of a config."""
     return max((level['verdict'] for level in row['placed']), key=VERDICTS.index)
+
+
+def format_masked(masked: Mapping[str, str]) -> str:
+    """What D-RISE explains, or the reason why it explains nothing."""
+    return f'yes ({masked["target"]})' if 'target' in masked else f'no: {masked["error"].replace("|", "/")}'
 
 
 def format_explanation(explained: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Zoo coverage: tries the package on configs of mmdet's model zoo, each in a process of its own.
 
 With random weights, on one image: predictions with and without the package are compared, every level is drawn, a patch
-is moved over a plain image to see whether the heat follows it, and the top detection is explained.
+is moved over a plain image to see whether the heat follows it, and the top detection is explained, with gradients and
+without.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mmengine.structures import BaseDataElement
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.benchmarks.coverage_table import write_table
 from mmdet_featviz.benchmarks.explanation_placement import explanation_placement
+from mmdet_featviz.benchmarks.masked_explanation import masked_explanation
 from mmdet_featviz.benchmarks.patch_placement import PICTURE, level_placements, settle_weights
 from mmdet_featviz.benchmarks.zoo_models import LARGER, build, packed, pipeline_of, small
 from mmdet_featviz.runs.storage import get_storage
@@ -178,7 +180,8 @@ def try_config(path: Path, image: Path) -> dict:
     Returns:
         ``detector``: its class; ``same``: whether predictions are identical; ``pictures``: number of pictures;
         ``levels``: layer, level and stride of each map; ``silent``: layers without a map; ``placed``: placement of each
-        level; ``explained``: placement of explanations, or ``error``: why there are none; ``seconds``.
+        level; ``explained``: placement of explanations, or ``error``: why there are none; ``masked``: ``target``, the
+        kind of box that D-RISE explains, or ``error``; ``seconds``.
     """
     from mmdet.utils import register_all_modules
     from mmengine.config import Config
@@ -205,6 +208,10 @@ def try_config(path: Path, image: Path) -> dict:
         row['explained'] = asdict(explanation_placement(model, pack, placed))
     except Exception as error:  # of any kind: each detector has its own
         row['explained'] = dict(error=reason_of(error))
+    try:
+        row['masked'] = dict(target=masked_explanation(model, packed(pipeline, image)))
+    except Exception as error:
+        row['masked'] = dict(error=reason_of(error))
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         visualizer = FeatureVisualizer(out_dir=folder, layers=layers, save=('overlay',))
         visualizer.open(model)

@@ -21,6 +21,7 @@ def write_sample(tmp_path, **changes):
         silent=[],
         placed=[level_row(0), level_row(1)],
         explained=asdict(ExplanationPlacement('detection', 'neck_1', 0.2, 0.0, 'right')),
+        masked=dict(target='detection'),
         seconds=3.2,
     )
     rows = {
@@ -37,13 +38,14 @@ def test_the_table_has_a_row_for_each_config(tmp_path):
     assert passed
     assert (
         '1 of 2 configs in 2 folders run, 1 of them with identical predictions, '
-        '1 placed right, 0 blurred, 0 placed wrong; 1 explained, 0 of them placed wrong.'
+        '1 placed right, 0 blurred, 0 placed wrong; 1 explained with ODAM, 0 of them placed wrong; 1 '
+        'explained with D-RISE.'
     ) in text
     assert (
         '| good | `good_r50` | ATSS | neck 8 16 | neck 0.5 0.5x1.5 | yes | neck 0.01 / 0.50 '
-        '| yes 0.20 / 0.00 (detection, neck_1) | identical | 3.2 s |' in text
+        '| yes 0.20 / 0.00 (detection, neck_1) | yes (detection) | identical | 3.2 s |' in text
     )
-    assert '| bad | `bad_r50` | | | | | | | | ImportError: no / such module |' in text
+    assert '| bad | `bad_r50` | | | | | | | | | ImportError: no / such module |' in text
 
 
 def test_wrong_placement_is_reported_and_fails(tmp_path):
@@ -63,8 +65,8 @@ def test_an_explanation_that_is_placed_wrong_fails_and_a_missing_one_has_its_rea
     nan = float('nan')
     passed, text = write_sample(tmp_path, explained=dict(error='ValueError: no gradient | here'))
     assert passed
-    assert '0 explained, 0 of them' in text
-    assert '| no: ValueError: no gradient / here | identical |' in text
+    assert '0 explained with ODAM, 0 of them' in text
+    assert '| no: ValueError: no gradient / here | yes (detection) |' in text
     for verdict, cell, passes in [
         ('wrong', '**no** 3.00 / 2.00 (candidate, neck_0)', False),
         ('not local', 'not local 3.00 / 2.00 (candidate, neck_0)', True),
@@ -73,9 +75,19 @@ def test_an_explanation_that_is_placed_wrong_fails_and_a_missing_one_has_its_rea
         passed, text = write_sample(tmp_path, explained=explained)
         assert passed is passes
         assert f'| {cell} |' in text
-        assert '1 explained' in text
+        assert '1 explained with ODAM' in text
     explained = asdict(ExplanationPlacement('detection', 'neck_0', nan, nan, 'no heat'))
     passed, text = write_sample(tmp_path, explained=explained)
     assert passed
-    assert '0 explained' in text
+    assert '0 explained with ODAM' in text
     assert '| no heat (detection, neck_0) |' in text
+
+
+def test_what_d_rise_explains_or_why_nothing(tmp_path):
+    _, text = write_sample(tmp_path)
+    assert '; 1 explained with D-RISE.' in text
+    assert '| yes (detection) | identical |' in text
+    passed, text = write_sample(tmp_path, masked=dict(error='ValueError: no | box'))
+    assert passed
+    assert '; 0 explained with D-RISE.' in text
+    assert '| no: ValueError: no / box | identical |' in text
