@@ -60,8 +60,11 @@ def write_table(path: Path, results: Mapping[str, Sequence[tuple[Path, Row]]]) -
         'candidate? The figures are those differences and the mean distance from the box, in cells of the level '
         'with the most heat, with the bounds above. *Not local*: it does not, behind attention. *Not measured*: '
         'no candidate overlaps the patch. *Candidate*: the detector predicts no box, as random weights give low '
-        'scores. *No*: the reason why there is no explanation. *D-RISE*: with four masks, the detection with the '
-        'highest score, or else the candidate that fits the image best, has a finite heatmap with heat. '
+        'scores. *No*: the reason why there is no explanation; or it is placed wrong. The latter is so for YOLACT: '
+        'with random weights, its softmax gives most boxes a score near 1, so that candidates of different classes and '
+        'levels are compared, as another one fits best at each place of the patch. *D-RISE*: with four masks, the '
+        'detection with the highest score, or else the candidate that fits the image best, has a finite heatmap with '
+        'heat. '
         '*Predictions*: are those after all this, while the maps are drawn, the ones before, bit for bit? '
         'The weights are random; the batch norms have seen one image.',
         '',
