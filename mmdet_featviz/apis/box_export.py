@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Iterator, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +16,7 @@ from mmdet_featviz.report.error_tables import ErrorTables
 from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.structures.boxes import class_names, label_name
+from mmdet_featviz.utils.csv_table import csv_text
 from mmdet_featviz.utils.file_names import safe_name
 from mmdet_featviz.utils.messages import count_noun
 from mmdet_featviz.visualization.encoding import encode_picture
@@ -25,7 +24,6 @@ from mmdet_featviz.visualization.encoding import encode_picture
 FACTS = ('image', 'kind', 'number', 'class', 'score', *SIDES, 'type')
 PROJECTOR = 'projector'  # folder of the files for it
 SPRITE = 'sprite.png'
-FORMULA = ('=', '+', '-', '@', '\t', '\r')  # spreadsheets run a text that begins so
 
 
 def export_boxes(folder: str, out_dir: str, overwrite: bool = False) -> str:
@@ -94,7 +92,7 @@ def _purity_csv(rows: Sequence[Purity], names: Sequence[str]) -> str:
         + [f'{value:.6g}' for value in (row.purity, row.chance)]
         for row in rows
     )
-    return _csv([head, *cells])
+    return csv_text(head, cells)
 
 
 def _facts(table: BoxTable, names: Sequence[str]) -> Iterator[list[str]]:
@@ -115,36 +113,9 @@ def _facts(table: BoxTable, names: Sequence[str]) -> Iterator[list[str]]:
 
 def _level_texts(facts: Sequence[Sequence[str]], vectors: np.ndarray) -> tuple[str, str]:
     """The table of a level, and its vectors for the projector."""
-    table, tensors = io.StringIO(), io.StringIO()
-    writer = csv.writer(table, lineterminator='\n')
-    writer.writerow([*FACTS, *range(vectors.shape[1])])
-    for row, vector in zip(facts, vectors):
-        numbers = [f'{value:.6g}' for value in vector.tolist()]
-        writer.writerow([*map(_safe, row), *numbers])
-        tensors.write('\t'.join(numbers) + '\n')
-    return table.getvalue(), tensors.getvalue()
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows([*map(_safe, row)] for row in rows)
-    return text.getvalue()
-
-
-def _safe(cell: Any) -> Any:
-    """A cell that no spreadsheet runs."""
-    return f"'{cell}" if _is_formula(cell) else cell
-
-
-def _is_formula(cell: Any) -> bool:
-    """Whether a spreadsheet would run a text; numbers may begin with a minus."""
-    if not isinstance(cell, str) or not cell.startswith(FORMULA):
-        return False
-    try:
-        float(cell)
-    except ValueError:
-        return True
-    return False
+    numbers = [[f'{value:.6g}' for value in vector] for vector in vectors.tolist()]
+    table = csv_text([*FACTS, *range(vectors.shape[1])], ([*row, *own] for row, own in zip(facts, numbers)))
+    return table, ''.join('\t'.join(own) + '\n' for own in numbers)
 
 
 def _plain(cell: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from typing import Any, Iterator, Sequence
 
 from mmdet_featviz.evaluation.comparison_scores import score_names
 from mmdet_featviz.runs.run_names import LETTERS, in_words
+from mmdet_featviz.utils.csv_table import csv_text
 from mmdet_featviz.utils.messages import count_noun
 
 EXPLANATION = (
@@ -54,11 +53,7 @@ def markdown_table(data: dict[str, Any], names: Sequence[str]) -> str:
 
 def csv_table(data: dict[str, Any], names: Sequence[str]) -> str:
     """The scores as CSV: a row for each level and run. Arguments as in :func:`markdown_table`."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(_csv_rows(data, names))
-    return text.getvalue()
+    return csv_text(CSV_COLUMNS, ([row[name] for name in CSV_COLUMNS] for row in _csv_rows(data, names)))
 
 
 CSV_COLUMNS = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, field
 from typing import Any, Iterator, NamedTuple, Sequence
 
@@ -12,6 +10,7 @@ import numpy as np
 from mmdet_featviz.evaluation.detection_errors import FOUND, MISSED, NONE, ImageErrors
 from mmdet_featviz.evaluation.focus import SIZE_LIMITS, SIZES
 from mmdet_featviz.structures.boxes import label_name
+from mmdet_featviz.utils.csv_table import csv_text
 
 SIDES = ('left', 'top', 'right', 'bottom')
 COLUMNS = (
@@ -74,14 +73,15 @@ def errors_csv(records: Sequence[ErrorRecord], names: Sequence[str], score: floa
         names: Names of the classes.
         score: Smallest score of a prediction that counts.
     """
-    levels = level_names(records)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*COLUMNS, *(CONTRAST + level for level in levels)], restval='', lineterminator='\n')
-    writer.writeheader()
-    for record in records:
-        errors = record.errors.above(score)
-        writer.writerows([*_prediction_rows(record.image, errors, names), *_truth_rows(record, errors, names)])
-    return text.getvalue().encode('utf-8', 'surrogateescape')
+    columns = [*COLUMNS, *(CONTRAST + level for level in level_names(records))]
+    rows = (row for record in records for row in _rows(record, record.errors.above(score), names))
+    text = csv_text(columns, ([row.get(column) for column in columns] for row in rows))
+    return text.encode('utf-8', 'surrogateescape')
+
+
+def _rows(record: ErrorRecord, errors: ImageErrors, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    yield from _prediction_rows(record.image, errors, names)
+    yield from _truth_rows(record, errors, names)
 
 
 def _prediction_rows(image: str, errors: ImageErrors, names: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from mmdet_featviz.evaluation.bootstrap import interval
 from mmdet_featviz.evaluation.focus import SIZES
+from mmdet_featviz.utils.csv_table import csv_text
 
 MEASURES = {  # with what they mean, for the table
     'insertion': 'area under the score while pixels are added, hottest first; higher is better',
@@ -104,10 +103,7 @@ def to_csv(rows: Iterable[Row]) -> str:
     """Rows as CSV, without the curves; a box is ``left top right bottom``."""
     rows = [{name: value for name, value in row.items() if name != 'curves'} for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator='\n')
-    writer.writeheader()
     for row in rows:
-        box = row.get('bbox')
-        writer.writerow(row if box is None else {**row, 'bbox': ' '.join(f'{side:.2f}' for side in box)})
-    return text.getvalue()
+        if row.get('bbox') is not None:
+            row['bbox'] = ' '.join(f'{side:.2f}' for side in row['bbox'])
+    return csv_text(names, ([row.get(name) for name in names] for row in rows))

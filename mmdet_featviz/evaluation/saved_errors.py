@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from dataclasses import dataclass, field
 from typing import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from mmdet_featviz.evaluation.detection_errors import FALSE_TYPES, FOUND, IGNORE
 from mmdet_featviz.evaluation.error_records import COLUMNS, CONTRAST, SIDES, ErrorRecord, MissedObject
 from mmdet_featviz.evaluation.miss_mechanisms import MECHANISMS
 from mmdet_featviz.structures.boxes import NO_BOXES, Boxes, find_label
+from mmdet_featviz.utils.csv_table import CsvRows
 
 TYPES = {'prediction': (TRUE, *FALSE_TYPES, IGNORED), 'ground truth': (FOUND, MISSED)}  # by kind of a row
 NO_ERRORS = ImageErrors(
@@ -51,9 +51,9 @@ def read_errors(content: bytes, names: Sequence[str]) -> list[ErrorRecord]:
         raise ValueError(f'it is damaged ({type(error).__name__}: {error})') from error
 
 
-def table_rows(content: bytes) -> csv.DictReader:
+def table_rows(content: bytes) -> CsvRows:
     """The rows of such a table as dicts of text, not checked."""
-    return csv.DictReader(io.StringIO(content.decode('utf-8', 'surrogateescape'), newline=''))
+    return CsvRows(content.decode('utf-8', 'surrogateescape'))
 
 
 def _images(rows: Iterator[dict]) -> Iterator[_ImageRows]:

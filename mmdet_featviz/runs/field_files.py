@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from mmdet_featviz.structures.snapshot import format_stride
+from mmdet_featviz.utils.csv_table import csv_text
 from mmdet_featviz.utils.messages import count_noun
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Picture
@@ -80,14 +79,12 @@ def field_files(facts: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _csv(facts: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(CSV_COLUMNS)
+    rows = []
     for one in facts['levels']:
         size = one['theoretical']
         lengths = ['', ''] if size is None else ['inf' if length is None else f'{length:g}' for length in size]
-        writer.writerow([one['name'], *one['stride'], *lengths, f'{one["effective"]:.1f}', facts['images']])
-    return text.getvalue()
+        rows.append([one['name'], *one['stride'], *lengths, f'{one["effective"]:.1f}', facts['images']])
+    return csv_text(CSV_COLUMNS, rows)
 
 
 def _markdown(facts: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ const exports = (() => {
   function cell(value) {
     if (value === null) return '';
     if (typeof value !== 'string') return String(value);
-    return `"${value.replace(/^[=+\-@\t\r]/, "'$&").replace(/"/g, '""')}"`;
+    return `"${value.replace(/^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/, "'$&").replace(/"/g, '""')}"`;
   }
 
   /** Images as a table, with what the boxes are that count with these settings. */
