@@ -44,7 +44,14 @@ from mmdet_featviz.runs.visualizer_backends import PictureLogger, latest_visuali
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import class_names, find_label, has_all
 from mmdet_featviz.structures.snapshot import Snapshot
-from mmdet_featviz.utils.arguments import check_choice, check_names, check_path, check_whole_number
+from mmdet_featviz.utils.arguments import (
+    check_bool,
+    check_choice,
+    check_name,
+    check_names,
+    check_path,
+    check_whole_number,
+)
 from mmdet_featviz.utils.dependencies import require
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import BOX_FEATURES, EMBEDDINGS, RECEPTIVE_FIELD, STYLE_OPTIONS, Style
@@ -56,6 +63,7 @@ if TYPE_CHECKING:
     from mmdet_featviz.explanation.request import ExplanationRequest
 
 STAGES = ('train', 'val', 'test')
+SWITCHES = ('average_passes', 'overwrite', 'resume', 'log_to_visualizer', 'report', 'strict')
 MEASURED_IMAGES = 8  # for the statistics of the levels
 DEFAULT_DIR = osp.join('work_dirs', 'featviz')
 _numbers = itertools.count()  # of visualizers, which all ranks create in the same order
@@ -135,6 +143,8 @@ class FeatureVisualizer:
         self._options = {name: value for name, value in locals().items() if name not in ('self', 'style')}
         self._options.update(style)
         _check_option_names(style)
+        for name in SWITCHES:
+            check_bool(name, self._options[name])
         self.style = Style(**style)
         require('tqdm', 'drawing')  # after the loop: missing there, it would cost the evaluation
         if report:
@@ -143,10 +153,11 @@ class FeatureVisualizer:
                 self.style = replace(self.style, save=(*self.style.save, 'maps'))
         self.report = report
         self.explanations = None if explain is None else _parse_explain(explain)
-        self._explain_each_level = explain is not None and bool(explain.get('each_level'))
+        self._explain_each_level = explain is not None and check_bool('each_level', explain.get('each_level', False))
         self.layers = None if layers is None else check_names('layers', layers)
-        self.layer_type = layer_type
-        self.reduction_name = reduction or ('mean' if 'overview' in self.style.save else 'max')
+        self.layer_type = None if layer_type is None else check_name('layer_type', layer_type)
+        default = 'mean' if 'overview' in self.style.save else 'max'
+        self.reduction_name = default if reduction is None else check_name('reduction', reduction)
         self.reduction = get_reduction(self.reduction_name)
         check_foreground(self.style, self.reduction_name)
         if average_passes and self.reduction_name == PCA:

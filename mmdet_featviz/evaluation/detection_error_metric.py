@@ -30,7 +30,7 @@ from mmdet_featviz.runs.storage import get_storage
 from mmdet_featviz.structures.boxes import NO_BOXES, Boxes, class_names, corners_of, has_all
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.placement import placement_from_metas
-from mmdet_featviz.utils.arguments import check_choice, check_names, check_number, check_path
+from mmdet_featviz.utils.arguments import check_bool, check_choice, check_names, check_number, check_path
 from mmdet_featviz.utils.call_stack import calling
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.images import match_with_image
@@ -112,7 +112,7 @@ class DetectionErrorMetric(BaseMetric):
         super().__init__(**kwargs)
         self.score_thr = check_number('score_thr', score_thr, 0, 1)
         self.align = check_choice('align', align, ALIGNMENTS)
-        self.mechanisms = mechanisms
+        self.mechanisms = check_bool('mechanisms', mechanisms)
         self.out_dir = None if out_dir is None else check_path('out_dir', out_dir)
         self.files: dict[str, bytes] = {}
         names = None if layers is None else check_names('layers', layers, may_be_empty=True)

@@ -31,7 +31,7 @@ from mmdet_featviz.explanation.targets import Target, best_candidate, parse_targ
 from mmdet_featviz.structures.boxes import Boxes, collect_boxes
 from mmdet_featviz.structures.placement import Placement, identity_placement, placement_from_metas
 from mmdet_featviz.structures.snapshot import Level
-from mmdet_featviz.utils.arguments import check_names, check_whole_number
+from mmdet_featviz.utils.arguments import check_bool, check_names, check_whole_number
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.images import match_with_image
 
@@ -77,6 +77,7 @@ class Protocol:
         check_whole_number('steps', self.steps, least=2)
         check_whole_number('batch_size', self.batch_size)
         check_whole_number('seed', self.seed, least=0)
+        check_bool('randomise', self.randomise)
 
     def settings(self) -> dict[str, Any]:
         """The arguments, as JSON holds them."""

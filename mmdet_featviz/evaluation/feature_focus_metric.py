@@ -29,7 +29,7 @@ from mmdet_featviz.structures.boxes import (
 )
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.placement import Placement, placement_from_metas
-from mmdet_featviz.utils.arguments import check_choice, check_names, check_number
+from mmdet_featviz.utils.arguments import check_bool, check_choice, check_names, check_number
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.images import match_with_image
 
@@ -122,12 +122,12 @@ class FeatureFocusMetric(BaseMetric):
         self.align = check_choice('align', align, ALIGNMENTS)
         self.boxes = check_choice('boxes', boxes, ('gt', 'pred'))
         self.score_thr = check_number('score_thr', score_thr)
-        self.classwise = classwise
+        self.classwise = check_bool('classwise', classwise)
         self.tolerance = check_number('tolerance', tolerance, low=0)
         self.measures = _check_choices('measures', measures, MEASURES)
         self.sizes = _check_choices('sizes', sizes, SIZES, may_be_empty=True)
         self.reduction = reduction
-        self.scores = scores
+        self.scores = check_bool('scores', scores)
         names = None if layers is None else check_names('layers', layers, may_be_empty=scores)
         make_taps = partial(Taps, layers=names, layer_type=layer_type, reduction=get_reduction(reduction))
         if scores:

@@ -31,6 +31,20 @@ def check_choice(argument: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
+def check_bool(argument: str, value: bool) -> bool:
+    """Check that the value is True or False; a text such as ``'no'`` would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f'{argument} must be True or False, but is {value!r}')
+    return value
+
+
+def check_name(argument: str, value: str) -> str:
+    """Check that the value is one name."""
+    if not isinstance(value, str):
+        raise TypeError(f'{argument} must be a name, but is {value!r}')
+    return value
+
+
 def check_whole_number(argument: str, value: int, least: int = 1) -> int:
     """Check that the value is an int and not smaller than `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -64,7 +78,10 @@ def check_range(
 ) -> tuple[float, float]:
     """Check that the value is a pair of finite numbers from `least` to `most`, the smaller one first."""
     try:
-        low, high = (float(limit) for limit in value)
+        low, high = value
+        if isinstance(low, (str, bool)) or isinstance(high, (str, bool)):
+            raise TypeError
+        low, high = float(low), float(high)
     except (TypeError, ValueError):
         raise TypeError(f'{argument} must be a pair of numbers, but is {value!r}') from None
     if not -math.inf < low < high < math.inf:

@@ -11,8 +11,10 @@ from mmdet_featviz.capture.channel_selection import parse_channel_choice
 from mmdet_featviz.structures.grid import ALIGNMENTS
 from mmdet_featviz.structures.interpolation import INTERPOLATIONS
 from mmdet_featviz.utils.arguments import (
+    check_bool,
     check_choice,
     check_choice_or_range,
+    check_name,
     check_names,
     check_number,
     check_range,
@@ -129,6 +131,9 @@ class Style:
         assign('save', tuple(check_choice('save', kind, KINDS) for kind in check_names('save', self.save)))
         assign('percentiles', check_range('percentiles', self.percentiles, 0, 100))
         check_whole_number('border', self.border, 0)
+        check_bool('colorbar', self.colorbar)
+        check_bool('channel_files', self.channel_files)
+        check_name('colormap', self.colormap)
         if self.tile_size is not None:
             check_whole_number('tile_size', self.tile_size, SMALLEST_TILE)
         check_number('alpha', self.alpha, 0, 1)
