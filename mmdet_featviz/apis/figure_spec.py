@@ -126,7 +126,7 @@ class FigureSpec:
         assign('rows', _parse_all('rows', self.rows, RowSpec, 'image'))
         assign('columns', _parse_all('columns', self.columns, ColumnSpec, 'show'))
         check_number('width', self.width, 20, 1000)
-        check_whole_number('dpi', self.dpi, 50)
+        check_number('dpi', check_whole_number('dpi', self.dpi, 50), 50, 2400)
         assign('font', check_names('font', self.font))
         check_fonts(self.font)
         check_number('font_size', self.font_size, SMALLEST_TEXT, 72)
@@ -158,9 +158,13 @@ def parse_figure(spec: FigureSpec | Mapping | str | os.PathLike) -> FigureSpec:
         return _parse('the figure', spec, FigureSpec)
     with open(spec, encoding='utf-8') as file:
         try:
-            content = yaml.safe_load(file)  # mmengine's own loader would run what a file names
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            text = file.read()
+            has_aliases = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+            content = None if has_aliases else yaml.safe_load(text)  # mmengine's loader would run what a file names
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f'{spec} is no YAML: {" ".join(str(error).split())}') from error
+    if has_aliases:  # a few lines of them can stand for more than the memory holds
+        raise ValueError(f'{spec} has an alias such as *name: write out what it stands for')
     try:
         return _parse('the file', content, FigureSpec)
     except (TypeError, ValueError) as error:

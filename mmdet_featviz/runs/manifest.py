@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import reprlib
 from typing import Any, Iterator, Sequence
 
 import numpy as np
@@ -20,6 +21,27 @@ MANIFEST = 'manifest.jsonl'
 PART = 'manifest.rank{}.jsonl'  # of a further rank, until all ranks have finished
 TRAINING_FOLDER = re.compile(r'(epoch|iter)_\d')
 IS_PART = re.compile(r'manifest\.rank\d+\.jsonl')
+# What an entry must have that has a field, and the types of the values.
+LEVEL, PASS = 'augmentation', 'pass'
+NEEDED = {
+    LEVEL: ('key', 'layer', 'level', 'files'),
+    'method': ('key', PASS, 'files'),
+    'vectors': ('key', PASS, 'image', 'folder', 'boxes', 'files'),
+    'evaluation': ('files',),
+}
+TYPES = {
+    'key': str,
+    'layer': str,
+    'level': int,
+    'files': list,
+    'boxes': int,
+    'folder': str,
+    'evaluation': str,
+    LEVEL: (int, str),
+    PASS: (int, str),
+    'image': (str, type(None)),
+    'position': (int, type(None)),
+}
 
 
 def image_facts(snapshot: Snapshot) -> dict[str, Any]:
@@ -66,10 +88,32 @@ def manifest_names(store: Storage) -> list[str]:
 
 
 def read_entries(store: Storage) -> Iterator[dict[str, Any]]:
-    """Iterate over the entries of a run's manifest; lines that were not written to their end are left out."""
+    """Iterate over the entries of a run's manifest; lines that were not written to their end are left out.
+
+    Raises:
+        ValueError: If an entry lacks something or has a value of another type: the file may come from anybody.
+    """
     for name in manifest_names(store):
         for line in whole_lines(store.read(name)):
-            yield json.loads(line.decode('utf-8', 'surrogateescape'))
+            entry = json.loads(line.decode('utf-8', 'surrogateescape'))
+            problem = _problem(entry)
+            if problem:
+                raise ValueError(f'{store.path(name)} was not written by this package, or is damaged: {problem}')
+            yield entry
+
+
+def _problem(entry: dict[str, Any]) -> str:
+    """What is wrong with an entry; empty if nothing is."""
+    for kind, names in NEEDED.items():
+        absent = [name for name in names if kind in entry and name not in entry]
+        if absent:
+            return f'an entry with {kind!r} has no {absent[0]!r}'
+    for name in TYPES.keys() & entry.keys() - (set() if LEVEL in entry else {'level'}):
+        if not isinstance(entry[name], TYPES[name]):
+            return f'the {name!r} of an entry is {reprlib.repr(entry[name])}'
+    if not all(isinstance(file, str) for file in entry.get('files', ())):
+        return f"the 'files' of an entry are {reprlib.repr(entry['files'])}"
+    return ''
 
 
 def run_order(entry: dict[str, Any]) -> tuple:
@@ -93,7 +137,7 @@ def whole_lines(data: bytes) -> Iterator[bytes]:
     for line in io.BytesIO(data):
         try:
             is_entry = isinstance(json.loads(line.decode('utf-8', 'surrogateescape')), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             is_entry = False
         if is_entry and line.endswith(b'\n'):
             yield line

@@ -130,9 +130,10 @@ def errors_of(name: str, content: str = 'maps') -> Iterator[None]:
 def load_arrays(data: bytes) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz`` file that is not compressed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        # What is not compressed is not larger than the file: no archive fills the memory.
-        is_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.zip.infolist())
-        require(is_plain, 'its arrays are compressed')
+        # No archive fills the memory: none is larger than the file, be it compressed or with parts that overlap.
+        entries = archive.zip.infolist()
+        require(all(entry.compress_type == zipfile.ZIP_STORED for entry in entries), 'its arrays are compressed')
+        require(sum(entry.file_size for entry in entries) <= len(data), 'its arrays are larger than the file')
         return dict(archive)
 
 

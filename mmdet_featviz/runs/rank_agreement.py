@@ -43,8 +43,8 @@ def decide_once(topic: str, decide: Callable[[], Any]) -> tuple[Any, bool]:
         return decision, False
     try:
         decision = decide()
-    except Exception as error:
-        store.set(key, json.dumps([None, [type(error).__name__, str(error)]]))
+    except BaseException as error:  # also an interruption: the others would wait for long
+        store.set(key, json.dumps([None, [type(error).__name__, str(error) or type(error).__name__]]))
         raise
     store.set(key, json.dumps([decision, None]))
     return decision, True

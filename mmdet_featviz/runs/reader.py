@@ -11,10 +11,11 @@ from mmdet_featviz.runs.box_features_file import SavedFeatures
 from mmdet_featviz.runs.field_files import TABLE
 from mmdet_featviz.runs.manifest import MANIFEST, manifest_names, read_entries, run_order
 from mmdet_featviz.runs.maps_file import load_snapshot
-from mmdet_featviz.runs.run_info import read_run_info
+from mmdet_featviz.runs.run_info import RUN_INFO_FILE, read_run_info
 from mmdet_featviz.runs.storage import Storage, get_storage
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.images import read_image
+from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 
 class Run:
@@ -37,14 +38,14 @@ class Run:
 
     Raises:
         FileNotFoundError: If the folder has no manifest.
-        ValueError: If the run saved no maps.
+        ValueError: If the run saved no maps, or its manifest or ``run.json`` is damaged.
     """
 
     def __init__(self, folder: str) -> None:
         store, epoch = _find_run(folder)
         self.root = store.folder
         self.folder = osp.join(self.root, epoch) if epoch else self.root
-        self.info = _of_epoch(read_run_info(store), epoch)
+        self.info = _of_epoch(_with_known_style(read_run_info(store), store), epoch)
         self.entries: dict[tuple, dict] = {}  # of equal keys, the last entry
         self.evaluation_files: list[str] = []
         explanations: dict[str, str] = {}  # file: image key
@@ -105,6 +106,16 @@ def _find_run(folder: str) -> tuple[Storage, str]:
         return parent, name
     found = f'{root} has {", ".join(epochs)}' if epochs else 'name the out_dir of a run, not a folder inside'
     raise FileNotFoundError(f'{store.folder} is no run: it has no {MANIFEST} ({found})')
+
+
+def _with_known_style(info: dict, store: Storage) -> dict:
+    """The content of ``run.json`` without options of the style that this version does not know."""
+    style = {name: value for name, value in (info.get('style') or {}).items() if name in STYLE_OPTIONS}
+    try:
+        Style(**style)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{store.path(RUN_INFO_FILE)} has a wrong style: {error}') from error
+    return dict(info, style=style) if 'style' in info else info
 
 
 def _of_epoch(info: dict, epoch: str) -> dict:

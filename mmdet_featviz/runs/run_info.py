@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os.path as osp
+import reprlib
 import zlib
 from dataclasses import asdict
 from typing import Any
@@ -17,14 +18,57 @@ from mmdet_featviz.runs.storage import Storage
 from mmdet_featviz.visualization.style import Style
 
 RUN_INFO_FILE = 'run.json'
+TYPES = {
+    **dict.fromkeys(('id', 'version', 'reduction', 'working_dir', 'config', 'checkpoint', 'weights', 'load_from'), str),
+    **dict.fromkeys(('style', 'dataset_meta', 'backend_args', 'metrics', 'focus', 'levels', 'statistics'), dict),
+    **dict.fromkeys(('receptive_fields', 'explanations'), dict),
+    'layers': list,
+}
+# Arguments of mmengine's own file backends that only say where to read. Others load a library from any folder
+# (memcached's sys_path) or open a data base for writing.
+BACKEND_ARGS = {
+    'local': (),
+    'http': (),
+    'petrel': ('path_mapping', 'enable_mc', 'conf_path'),
+    'memcached': ('server_list_cfg', 'client_cfg'),
+    'lmdb': ('db_path', 'readahead'),
+}
 TEST = 'test'  # key of a test's metrics; those of a validation have its folder as key, such as epoch_3
 
 
 def read_run_info(store: Storage) -> dict:
-    """Return the content of a run's ``run.json``; empty without the file."""
+    """Return the content of a run's ``run.json``; empty without the file.
+
+    Raises:
+        ValueError: If it is damaged, or asks for a file backend that would run or change something: it may come from
+            anybody.
+    """
     if RUN_INFO_FILE not in store.names():
         return {}
-    return json.loads(store.read(RUN_INFO_FILE).decode('utf-8', 'surrogateescape'))
+    text = store.read(RUN_INFO_FILE).decode('utf-8', 'surrogateescape')
+    try:
+        info = json.loads(text, parse_constant=lambda _: None)  # what is not finite, JSON does not know
+        problem = _problem(info)
+    except (ValueError, RecursionError) as error:
+        problem = f'it is no JSON ({error})'
+    if problem:
+        raise ValueError(f'{store.path(RUN_INFO_FILE)} was not written by this package, or is damaged: {problem}')
+    return info
+
+
+def _problem(info: Any) -> str:
+    """What is wrong with the content of ``run.json``; empty if nothing is."""
+    if not isinstance(info, dict):
+        return 'it holds no settings'
+    for name in TYPES.keys() & info.keys():
+        if not isinstance(info[name], (TYPES[name], type(None))):
+            return f'{name} is {reprlib.repr(info[name])}'
+    if not all(isinstance(values, dict) for name in ('metrics', 'focus') for values in (info.get(name) or {}).values()):
+        return 'its metrics are no numbers by name'
+    arguments = info.get('backend_args') or {}
+    safe = BACKEND_ARGS.get(str(arguments.get('backend')), arguments)
+    unsafe = [name for name in arguments if name != 'backend' and name not in safe]
+    return f'backend_args has {reprlib.repr(unsafe[0])}, which only a config may set' if unsafe else ''
 
 
 def check_same_settings(folder: str, before: dict, now: dict) -> None:

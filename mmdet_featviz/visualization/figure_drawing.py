@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 
 from mmdet_featviz.utils.messages import count_noun
 from mmdet_featviz.visualization.figure_layout import (
+    MOST_PIXELS,
     POINTS_PER_INCH,
     SMALL_GAP,
     TICK,
@@ -53,10 +54,15 @@ def draw_figure_rows(rows: Sequence[FigureRow], columns: Sequence[str], look: Fi
         look: How it looks.
 
     Raises:
-        ValueError: If a tile would be too narrow, or a name does not fit beside its tiles.
+        ValueError: If a tile would be too narrow, a name does not fit beside its tiles, or the figure is too large.
         ImageError: If an image cannot be read.
     """
     layout = FigureLayout(rows, columns, look)
+    if layout.width * layout.height > MOST_PIXELS:
+        raise ValueError(
+            f'the figure would have {layout.width} x {layout.height:.0f} pixels, more than fit into memory: choose a '
+            'smaller dpi or width, or fewer rows'
+        )
     drawing = _FigureDrawing(layout)
     for name, tile in zip(layout.columns, layout.tiles[0]):
         drawing.text(name, (tile.left + tile.right) / 2, layout.top - look.pixels(SMALL_GAP), va='bottom')

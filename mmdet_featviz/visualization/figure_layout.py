@@ -27,6 +27,7 @@ SMALLEST_TEXT = 6  # points
 LINE = 1.25  # height of a line of text, in font sizes
 MOST_TICKS = 5
 INSET, INSET_MARGIN = 0.42, 0.02  # share of the sides of a tile, and of its width
+MOST_PIXELS = 1 << 28
 SHARES = ('tile', 'row', 'column', 'figure')
 
 
@@ -249,7 +250,7 @@ class FigureLayout:
 
     @cached_property
     def _renderer(self) -> Any:
-        return FigureCanvasAgg(Figure(dpi=self.look.dpi)).get_renderer()
+        return FigureCanvasAgg(Figure((1, 1), self.look.dpi)).get_renderer()
 
     def _break_names(self) -> int:
         """Break the names of the rows, each line of which makes all tiles smaller; return the width of the tiles."""

@@ -347,6 +347,8 @@ def test_labels_without_a_place_are_left_out_and_counted(tmp_path, capsys):
         (dict(font='Helvetiva'), "no font 'Helvetiva' is installed"),
         (dict(font_size=5), 'font_size must lie between 6 and 72'),
         (dict(width='wide'), 'width must be a number'),
+        (dict(dpi=2401), 'dpi must lie between 50 and 2400, but is 2401'),
+        (dict(dpi=2400, width=1000), r'the figure would have 94488 x \d+ pixels, more than fit into memory'),
         (dict(colorbar='figure'), 'colorbar must be true or false'),
         (dict(share='rows'), "share='rows' is not known: choose from auto, tile, row"),
         (dict(style=dict(colourmap='jet')), "style has an unknown option 'colourmap': use colormap"),
@@ -357,6 +359,15 @@ def test_mistakes_end_with_a_message(run, change, message):
     spec = {**dict(run=run, rows=['a'], columns=['image']), **change}
     with pytest.raises((TypeError, ValueError), match=message):
         draw_figure(spec)
+
+
+# A few lines that stand for ten to the power of thirty texts, and for two to the power of sixty options.
+LAUGHS = (
+    'a0: &a0 [x]\n'
+    + ''.join(f'a{n + 1}: &a{n + 1} [{", ".join([f"*a{n}"] * 10)}]\n' for n in range(30))
+    + 'rows: *a30\n'
+)
+MERGES = 'a0: &a0 {image: x}\n' + ''.join(f'a{n + 1}: &a{n + 1} {{<<: [*a{n}, *a{n}]}}\n' for n in range(60))
 
 
 def test_boxes_that_were_not_saved_are_missed(tmp_path):
@@ -372,6 +383,9 @@ def test_boxes_that_were_not_saved_are_missed(tmp_path):
         ('- a', 'figure.yaml: the file must have options such as rows'),
         ('rows: [a]', 'figure.yaml: the file lacks columns'),
         ('rows: !!python/object/apply:os.getcwd []', 'figure.yaml is no YAML'),
+        ('[' * 10_000, 'figure.yaml is no YAML'),
+        (LAUGHS, r'figure.yaml has an alias such as \*name: write out what it stands for'),
+        (MERGES, 'figure.yaml has an alias'),
     ],
 )
 def test_a_wrong_file_ends_with_a_message(tmp_path, content, message):

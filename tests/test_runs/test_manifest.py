@@ -56,3 +56,31 @@ def test_an_incomplete_line_leaves_the_others_readable(tmp_path, monkeypatch):
         run_folder.record([entry(key, f'{key}/1.png')])
     assert [one['key'] for one in read_entries(get_storage(tmp_path))] == ['b', 'c']
     assert len((tmp_path / 'manifest.jsonl').read_bytes().splitlines()) == 3  # half of a, and both others
+
+
+@pytest.mark.parametrize(
+    ('line', 'problem'),
+    [
+        (dict(augmentation=0), "an entry with 'augmentation' has no 'key'"),
+        (dict(method='odam', key='a', files=[]), "an entry with 'method' has no 'pass'"),
+        (dict(vectors={}, key='a', image=None, files=[]), "an entry with 'vectors' has no 'pass'"),
+        (dict(evaluation='test'), "an entry with 'evaluation' has no 'files'"),
+        (dict(entry('a'), key=['a']), r"the 'key' of an entry is \['a'\]"),
+        (dict(entry('a'), augmentation=[0]), r"the 'augmentation' of an entry is \[0\]"),
+        (dict(entry('a'), position='first'), "the 'position' of an entry is 'first'"),
+        (dict(entry('a'), folder=None), "the 'folder' of an entry is None"),
+        (dict(entry('a'), level='0'), "the 'level' of an entry is '0'"),
+        (dict(entry('a'), files='run.json'), "the 'files' of an entry is 'run.json'"),
+        (dict(entry('a'), files=[['x']]), r"the 'files' of an entry are \[\['x'\]\]"),
+    ],
+)
+def test_entries_from_outside_that_do_not_fit_are_refused(tmp_path, line, problem):
+    (tmp_path / 'manifest.jsonl').write_text(json.dumps(line) + '\n')
+    with pytest.raises(ValueError, match=f'manifest.jsonl was not written by this package, or is damaged: {problem}'):
+        list(read_entries(get_storage(tmp_path)))
+
+
+def test_lines_that_are_no_entries_are_left_out(tmp_path):
+    lines = ['[' * 100_000, '[]', '5', json.dumps(entry('a')), '{"level": "neck_0", "files": []}', '']
+    (tmp_path / 'manifest.jsonl').write_text('\n'.join(lines))
+    assert list(read_entries(get_storage(tmp_path))) == [entry('a'), dict(level='neck_0', files=[])]

@@ -1,5 +1,6 @@
 """Maps file: a snapshot is loaded as it was saved."""
 
+import copy
 import io
 import json
 import zipfile
@@ -235,6 +236,20 @@ def test_compressed_arrays_are_refused(tmp_path):
             target.writestr(name, source.read(name))
     with pytest.raises(MapsError, match='its arrays are compressed'):
         load_snapshot(str(packed))
+
+
+def test_arrays_that_overlap_in_the_file_are_refused(tmp_path):
+    """A small archive may name the same bytes a thousand times, and an array may claim more bytes than there are."""
+    for name, copies, factor in (('overlap', 1000, 1), ('claim', 1, 2**20)):
+        path = write_maps(tmp_path / f'{name}.npz')
+        with zipfile.ZipFile(path, 'a') as archive:
+            archive.writestr('more.npy', b'')
+            for number in range(copies):
+                entry = copy.copy(archive.infolist()[0])
+                entry.filename, entry.file_size = f'{number}.npy', entry.file_size * factor
+                archive.filelist.append(entry)
+        with pytest.raises(MapsError, match='its arrays are larger than the file'):
+            load_snapshot(str(path))
 
 
 def test_nothing_is_written_outside_by_a_key_from_outside(pool_model, tmp_path, capsys):

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 
 import bucket  # noqa: F401  registers bucket://
 import pytest
@@ -129,6 +130,7 @@ def test_the_first_rank_that_asks_decides_and_its_error_is_that_of_all(monkeypat
     store = torch.distributed.HashStore()
     monkeypatch.setattr(rank_agreement, 'get_dist_info', lambda: (1, 3))
     monkeypatch.setattr(rank_agreement, '_default_store', lambda: store)
+    monkeypatch.setattr(rank_agreement, 'LONGEST_WAIT', timedelta(seconds=5))
     assert decide_once('folder', lambda: dict(id=1)) == (dict(id=1), True)
     for _ in range(2):
         assert decide_once('folder', lambda: pytest.fail('decided again')) == (dict(id=1), False)
@@ -141,3 +143,11 @@ def test_the_first_rank_that_asks_decides_and_its_error_is_that_of_all(monkeypat
         decide_once('wrong', fail)
     with pytest.raises(FileExistsError, match='taken'):
         decide_once('wrong', lambda: pytest.fail('decided again'))
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decide_once('interrupted', interrupt)
+    with pytest.raises(RuntimeError, match='KeyboardInterrupt'):
+        decide_once('interrupted', lambda: pytest.fail('decided again'))

@@ -13,9 +13,11 @@ from mmdet_featviz.runs.run_info import (
     check_same_settings,
     jsonable_dataset_meta,
     numeric_metrics,
+    read_run_info,
     to_json,
     weights_checksum,
 )
+from mmdet_featviz.runs.storage import get_storage
 from mmdet_featviz.visualization.style import Style
 
 
@@ -79,3 +81,50 @@ def test_options_that_only_one_version_knows_do_not_stop_a_resumed_run():
     check_same_settings('run', dict(style={**missing, 'of_later_versions': 1}), now)
     with pytest.raises(ValueError, match='style.alpha was 0.4 and is 0.3'):
         check_same_settings('run', dict(style={}), now)
+
+
+@pytest.mark.parametrize(
+    ('content', 'problem'),
+    [
+        ('{"id": ', 'it is no JSON'),
+        ('[' * 100_000, 'it is no JSON'),
+        ('[]', 'it holds no settings'),
+        ('{"style": ["jet"]}', r"style is \['jet'\]"),
+        ('{"dataset_meta": "cat"}', "dataset_meta is 'cat'"),
+        ('{"working_dir": 5}', 'working_dir is 5'),
+        ('{"layers": {}}', 'layers is {}'),
+        ('{"metrics": {"test": [1]}}', 'its metrics are no numbers by name'),
+        ('{"id": %s}' % ('[' + '5,' * 10_000 + '5]'), r'id is \[5, 5, 5, 5, 5, 5, \.\.\.\]$'),
+        (
+            '{"backend_args": {"backend": "memcached", "sys_path": "."}}',
+            "backend_args has 'sys_path', which only a config",
+        ),
+        ('{"backend_args": {"backend": "lmdb", "db_path": "a", "readonly": false}}', "backend_args has 'readonly'"),
+        ('{"backend_args": {"backend": "local", "x": 1}}', "backend_args has 'x'"),
+    ],
+)
+def test_a_file_from_outside_is_refused_with_one_sentence(tmp_path, content, problem):
+    """mmengine's backend for memcached imports a library from any folder that its sys_path names."""
+    (tmp_path / 'run.json').write_text(content)
+    with pytest.raises(ValueError, match=f'run.json was not written by this package, or is damaged: {problem}'):
+        read_run_info(get_storage(tmp_path))
+
+
+def test_arguments_of_file_backends_that_say_where_to_read_are_kept(tmp_path):
+    kept = [
+        None,
+        {},
+        dict(backend='local'),
+        dict(backend='petrel', path_mapping={'a': 's3://b'}),
+        dict(backend='lmdb', db_path='images.lmdb'),
+        dict(backend='my own', anything=1),
+        dict(path_mapping={'a': 's3://b'}),
+    ]
+    for backend_args in kept:
+        (tmp_path / 'run.json').write_text(json.dumps(dict(backend_args=backend_args, metrics=dict(test=dict(a=None)))))
+        assert read_run_info(get_storage(tmp_path))['backend_args'] == backend_args
+
+
+def test_what_json_does_not_know_is_no_value(tmp_path):
+    (tmp_path / 'run.json').write_text('{"metrics": {"test": {"a": NaN, "b": -Infinity, "c": 0.5}}}')
+    assert read_run_info(get_storage(tmp_path))['metrics']['test'] == dict(a=None, b=None, c=0.5)
