@@ -51,13 +51,19 @@ class BatchSelection:
         return self.images.position if self.images.next(path) else None
 
     def select(
-        self, inputs: Tensor, samples: Sequence[Any], folder: str, stage: str, augmented: bool = False
+        self,
+        inputs: Tensor,
+        samples: Sequence[Any],
+        folder: str,
+        stage: str,
+        augmented: bool = False,
+        round_size: int | None = None,
     ) -> Selection:
         """Return which images of a batch are drawn, for a detector, which knows neither batches nor epochs.
 
         A further pass of test-time augmentation is one over the images of the last batch with another transform: they
         are not counted again, and the same ones are drawn. A validation with another folder than the last begins a new
-        round.
+        round, and so does what comes after a whole one.
 
         Args:
             inputs: The network's input (N, C, H, W).
@@ -65,14 +71,15 @@ class BatchSelection:
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
             augmented: Whether a test-time augmentation model makes this pass; else it is a prediction of its own.
+            round_size: Number of images that this rank sees in a round, if known.
         """
         last = self._last.__dict__
         batch = folder, *(_image(sample.metainfo) for sample in samples)
         transform = _transform(inputs, samples) if augmented else None
         if not augmented or batch != last.get('batch') or transform in last['transforms']:
             # Not so in training, which continues to count after a validation.
-            is_new_round = stage == 'val' and last.get('batch', ())[:1] != (folder,) and self.images.has_begun
-            if is_new_round:
+            is_new_folder = stage == 'val' and last.get('batch', ())[:1] != (folder,) and self.images.has_begun
+            if is_new_folder or (stage != 'train' and self.images.has_seen(round_size)):
                 self.images.begin(stage)
             last.update(batch=batch, transforms=[], positions=self.select_new(samples, stage))
         last['transforms'].append(transform)

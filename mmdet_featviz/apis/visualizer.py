@@ -480,7 +480,14 @@ class FeatureVisualizer:
         """Subfolder for the pictures of the current test: none for the first one, ``test_2`` for the second."""
         return numbered_folder('', self._test_number)
 
-    def select(self, inputs: Tensor, samples: Sequence[Any], folder: str = '', stage: str = 'test') -> Selection:
+    def select(
+        self,
+        inputs: Tensor,
+        samples: Sequence[Any],
+        folder: str = '',
+        stage: str = 'test',
+        round_size: int | None = None,
+    ) -> Selection:
         """Return which images of a batch are drawn; for detectors, which know neither batches nor epochs.
 
         Args:
@@ -488,8 +495,9 @@ class FeatureVisualizer:
             samples: Data samples of the batch.
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
+            round_size: Number of images that this rank sees in a test or validation, if known: the next begins after.
         """
-        return self._batches.select(inputs, samples, folder, stage, is_augmented_call())
+        return self._batches.select(inputs, samples, folder, stage, is_augmented_call(), round_size)
 
     def draw(
         self,

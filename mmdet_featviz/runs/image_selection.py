@@ -74,6 +74,10 @@ class ImageSelection:
         """Whether this round has counted any image."""
         return self._seen > 0
 
+    def has_seen(self, images: int | None) -> bool:
+        """Whether this rank has counted a number of images in this round; False for None."""
+        return images is not None and self._seen >= images
+
     @property
     def _index(self) -> int:
         """Index of the next image of this rank in the data set."""

@@ -28,9 +28,10 @@ from conftest import (
     train_config,
     write_dataset,
 )
+from mmcv.transforms import BaseTransform
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.models import YOLOX, SingleStageDetector
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
@@ -542,6 +543,37 @@ def test_several_ranks_under_other_tools_are_refused_what_needs_all_images(tmp_p
         with pytest.raises(ValueError, match=f'{message} needs the images of all ranks'):
             model.featviz.check(model)  # before a training
     assert not (tmp_path / 'heatmaps').exists()
+
+
+@TRANSFORMS.register_module()
+class ForgetPath(BaseTransform):
+    """Leaves an array, of which nothing says which image of the data set it is."""
+
+    def transform(self, results):
+        del results['img_path']
+        return results
+
+
+@pytest.mark.parametrize('limit', [None, 3])
+def test_each_round_over_arrays_gives_an_image_the_same_key(tmp_path, data, limit):
+    options = dict(save='heatmap', out_dir=str(tmp_path / 'out'), stages=('val', 'test'), max_images=limit)
+    pipeline = keep_ratio_pipeline()
+    pipeline[-1] = dict(type='PackDetInputs', meta_keys=('img_id', 'ori_shape', 'img_shape', 'scale_factor'))
+    pipeline.insert(-1, dict(type='ForgetPath'))
+    model = dict(pool_detector((8,)), type='SingleStageDetectorHp', featviz=options)
+    runner = Runner.from_cfg(runner_config(data, tmp_path / 'work', model, pipeline, batch_size=3))
+    for loop in (runner.val_loop, runner.test_loop):
+        loop.evaluator.metrics.clear()
+    for evaluate in (runner.val, runner.val, runner.test, runner.test):
+        evaluate()
+    runner.model.featviz.close()
+    folders = 'epoch_0', 'epoch_0_2', '', 'test_2'
+    expected = [f'{folder}/array_{n:06d}'.lstrip('/') for folder in folders for n in range(limit or 4)]
+    assert sorted(entry['key'] for entry in manifest(tmp_path / 'out')) == sorted(expected)
+    assert {entry['position'] for entry in manifest(tmp_path / 'out')} == set(range(limit or 4))
+    for n in range(limit or 4):
+        heat = {read(tmp_path / 'out' / key / 'backbone_0.heatmap.png').tobytes() for key in expected[n :: limit or 4]}
+        assert len(heat) == 1
 
 
 def test_a_single_augmented_pass_is_merged_already(tmp_path, data):

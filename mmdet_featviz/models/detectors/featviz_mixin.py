@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os.path as osp
 from contextvars import ContextVar
-from typing import Any, Callable
+from typing import Any, Callable, Sized
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.logging import MessageHub, MMLogger
@@ -68,8 +68,9 @@ class FeatVizMixin:
         """Call a method of the detector, and draw what its layers output during the call."""
         if not self.featviz.draws(stage) or not isinstance(inputs, Tensor) or is_share(inputs):
             return run(inputs, samples, *args, **kwargs)
-        folder, run_dir = _position_in_run(stage)
-        selection = self.featviz.select(inputs, samples, folder, stage)
+        loop = calling('run', BaseLoop)
+        folder, run_dir = _position_in_run(stage, loop)
+        selection = self.featviz.select(inputs, samples, folder, stage, _round_size(loop))
         if all(position is None for position in selection.positions):
             return run(inputs, samples, *args, **kwargs)
         self.featviz.open(self, osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self), stage=stage)
@@ -81,14 +82,20 @@ class FeatVizMixin:
         return outputs
 
 
-def _position_in_run(stage: str) -> tuple[str, str]:
+def _round_size(loop: BaseLoop | None) -> int | None:
+    """Return the number of images that this rank sees in a round of a loop; None if it is not known."""
+    sampler = getattr(getattr(loop, 'dataloader', None), 'sampler', None)
+    return len(sampler) if isinstance(sampler, Sized) else None
+
+
+def _position_in_run(stage: str, loop: BaseLoop | None) -> tuple[str, str]:
     """Return the subfolder for the pictures, named as by FeatVizHook, and the log folder of the run.
 
     A detector does not know its runner, so both come from the loop that calls it, mmengine's message hub and log file.
     """
     handlers = MMLogger.get_current_instance().handlers
     log_files = [handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)]
-    loop = calling('run', BaseLoop)  # a log file exists on the first rank only
+    # A log file exists on the first rank only.
     run_dir = loop.runner.log_dir if loop else osp.dirname(log_files[0]) if log_files else 'work_dirs'
     if stage == 'test':
         return '', run_dir
