@@ -17,6 +17,8 @@ def test_it_holds_what_a_dict_holds():
     assert table.get('other', -1) == -1
     both = CompactTable()
     both.add('other')
+    both.add('0', 3)
     both.update(table)
+    assert both.get('0') == expected['0']
     assert len(both) == len(table) + 1
     assert 12 * len(table._hashes) <= 20 * len(table)

@@ -84,3 +84,6 @@ def test_lines_that_are_no_entries_are_left_out(tmp_path):
     lines = ['[' * 100_000, '[]', '5', json.dumps(entry('a')), '{"level": "neck_0", "files": []}', '']
     (tmp_path / 'manifest.jsonl').write_text('\n'.join(lines))
     assert list(read_entries(get_storage(tmp_path))) == [entry('a'), dict(level='neck_0', files=[])]
+    with open(tmp_path / 'manifest.jsonl', 'a') as file:
+        file.write(json.dumps(entry('b')))  # perhaps the beginning of a longer line
+    assert [one.get('key') for one in read_entries(get_storage(tmp_path))] == ['a', None]

@@ -6,8 +6,10 @@ import os
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import manifest, noise, pictures, python, read
 
+from mmdet_featviz.runs import rank_agreement
 from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.runs.storage import PARTIAL_FILE
 from mmdet_featviz.runs.writer import RunWriter
@@ -145,6 +147,40 @@ def test_a_run_with_metrics_or_postponed_images_keeps_its_folder(tmp_path, has):
         (tmp_path / 'postponed.rank1.maps').write_bytes(b'maps')
     run_folder.release()
     assert (tmp_path / 'run.json').exists()
+
+
+def test_of_two_that_resume_a_run_at_once_only_one_may(tmp_path):
+    RunFolder(str(tmp_path)).record([dict(key='a', augmentation=0, layer='neck', level=0, files=[])])
+    first, second = (RunFolder(str(tmp_path), resume=True) for _ in range(2))
+    first.take({})
+    with pytest.raises(FileExistsError, match='another hook or detector of this process still writes to'):
+        second.take({})
+
+
+def test_overwriting_also_removes_images_that_a_stopped_run_postponed(tmp_path):
+    run_folder = RunFolder(str(tmp_path))
+    run_folder.take({})
+    (tmp_path / 'postponed.rank1.maps').write_bytes(b'maps')
+    (tmp_path / 'mine.maps').write_bytes(b'kept')
+    run_folder.release()
+    RunFolder(str(tmp_path), overwrite=True)
+    assert pictures(tmp_path) == ['mine.maps']
+
+
+def test_ranks_that_begin_by_themselves_write_parts_until_they_are_merged(tmp_path, monkeypatch):
+    store, folders = torch.distributed.HashStore(), []
+    monkeypatch.setattr(rank_agreement, '_default_store', lambda: store)
+    for rank in (1, 0):
+        for module in ('run_folder', 'rank_agreement'):
+            monkeypatch.setattr(f'mmdet_featviz.runs.{module}.get_dist_info', lambda rank=rank: (rank, 2))
+        folders.append(RunFolder(str(tmp_path), topic='run'))
+        folders[-1].record([dict(key=str(rank), files=[])])
+    assert [one.is_first for one in folders] == [True, False]
+    assert folders[0].id == folders[1].id
+    assert pictures(tmp_path) == ['manifest.rank0.jsonl', 'manifest.rank1.jsonl']
+    folders[0].merge()
+    assert pictures(tmp_path) == []
+    assert [entry['key'] for entry in manifest(tmp_path)] == ['0', '1']
 
 
 def test_a_resumed_run_keeps_its_id_and_one_that_replaces_it_gets_another(tmp_path):

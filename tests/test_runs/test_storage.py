@@ -158,6 +158,20 @@ def test_lines_appended_by_threads_are_complete(folder, eager_threads):
     assert (folder / 'run' / 'lines').read_bytes() == b'next\n'
 
 
+def test_appended_lines_are_written_when_the_process_ends(folder, monkeypatch):
+    at_exit = []
+    monkeypatch.setattr('atexit.register', at_exit.append)
+    monkeypatch.setattr('atexit.unregister', at_exit.remove)
+    store = BackendStorage('bucket://run')
+    for line in (b'one\n', b'two\n'):
+        store.append('lines', line)
+    assert not (folder / 'run' / 'lines').exists()
+    assert at_exit == [store.flush]
+    at_exit[0]()
+    assert (folder / 'run' / 'lines').read_bytes() == b'one\ntwo\n'
+    assert at_exit == []
+
+
 def test_a_process_that_ends_early_lists_what_it_has_drawn(tmp_path, folder):
     write_bucket_project(tmp_path, trouble='1 / (batch_idx - 2)')
     ended = test_project(tmp_path, '--featviz-dir', 'bucket://run')
