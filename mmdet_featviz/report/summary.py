@@ -10,8 +10,9 @@ from mmdet_featviz.evaluation.level_statistics import COLUMNS, LevelStatistics, 
 from mmdet_featviz.report.metric_history import MetricHistory, metrics_by_class, order_by_time, order_metrics
 from mmdet_featviz.report.plots import Plot, plot
 from mmdet_featviz.runs import field_files
+from mmdet_featviz.runs.maps_file import errors_of
 from mmdet_featviz.runs.reader import Run
-from mmdet_featviz.runs.run_info import TEST
+from mmdet_featviz.runs.run_info import RUN_INFO_FILE, TEST
 from mmdet_featviz.runs.run_names import LETTERS, in_words
 from mmdet_featviz.utils.messages import count_noun
 
@@ -132,12 +133,13 @@ def _statistics_tables(runs: Sequence[Run], letters: Sequence[str]) -> Iterator[
     for letter, run in zip(letters, runs):
         statistics = run.info.get('statistics')
         if statistics:
-            levels = [LevelStatistics(**level) for level in statistics['levels']]
-            title = (
-                f'Features {letter}'.rstrip() + f': statistics of the first {count_noun(statistics["images"], "image")}'
-            )
-            remarks = [remark for level in levels for remark in level.remarks]
-            yield dict(title=title, rows=statistics_rows(levels), remarks=remarks)
+            with errors_of(f'{run.root}/{RUN_INFO_FILE}', 'statistics'):
+                levels = [LevelStatistics(**level) for level in statistics['levels']]
+                images = count_noun(statistics['images'], 'image')
+                remarks = [remark for level in levels for remark in level.remarks]
+                rows = statistics_rows(levels)
+            title = f'Features {letter}'.rstrip() + f': statistics of the first {images}'
+            yield dict(title=title, rows=rows, remarks=remarks)
 
 
 def _field_tables(runs: Sequence[Run], letters: Sequence[str]) -> Iterator[dict]:
@@ -147,8 +149,10 @@ def _field_tables(runs: Sequence[Run], letters: Sequence[str]) -> Iterator[dict]
         if measured:
             name, facts = list(measured.items())[-1]
             parts = [f'Receptive fields {letter}'.rstrip(), *([] if name == TEST else [name])]
-            title = f'{", ".join(parts)}: mean over {count_noun(facts["images"], "image")}'
-            yield dict(title=title, rows=field_files.field_rows(facts))
+            with errors_of(f'{run.root}/{RUN_INFO_FILE}', 'receptive fields'):
+                title = f'{", ".join(parts)}: mean over {count_noun(facts["images"], "image")}'
+                rows = field_files.field_rows(facts)
+            yield dict(title=title, rows=rows)
 
 
 def _format_settings(settings: Mapping[str, str]) -> str:

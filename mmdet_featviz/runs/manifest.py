@@ -111,6 +111,8 @@ def _problem(entry: dict[str, Any]) -> str:
     for name in TYPES.keys() & entry.keys() - (set() if LEVEL in entry else {'level'}):
         if not isinstance(entry[name], TYPES[name]):
             return f'the {name!r} of an entry is {reprlib.repr(entry[name])}'
+    if 'vectors' in entry and not (0 <= entry['boxes'] < 2**31 and entry['files']):
+        return f'an entry has {reprlib.repr(entry["boxes"])} boxes in {reprlib.repr(entry["files"])}'
     if not all(isinstance(file, str) for file in entry.get('files', ())):
         return f"the 'files' of an entry are {reprlib.repr(entry['files'])}"
     return ''

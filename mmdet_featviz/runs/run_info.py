@@ -6,6 +6,7 @@ import json
 import math
 import os.path as osp
 import reprlib
+import sys
 import zlib
 from dataclasses import asdict
 from typing import Any
@@ -63,12 +64,22 @@ def _problem(info: Any) -> str:
     for name in TYPES.keys() & info.keys():
         if not isinstance(info[name], (TYPES[name], type(None))):
             return f'{name} is {reprlib.repr(info[name])}'
-    if not all(isinstance(values, dict) for name in ('metrics', 'focus') for values in (info.get(name) or {}).values()):
+    metrics = [values for name in ('metrics', 'focus') for values in (info.get(name) or {}).values()]
+    if not all(isinstance(values, dict) for values in metrics):
         return 'its metrics are no numbers by name'
+    wrong = [value for values in (info.get('metrics') or {}).values() for value in values.values() if not _fits(value)]
+    wrong += [layer for layer in info.get('layers') or () if not isinstance(layer, str)]
+    if wrong:
+        return f'a metric or layer is {reprlib.repr(wrong[0])}'
     arguments = info.get('backend_args') or {}
     safe = BACKEND_ARGS.get(str(arguments.get('backend')), arguments)
     unsafe = [name for name in arguments if name != 'backend' and name not in safe]
     return f'backend_args has {reprlib.repr(unsafe[0])}, which only a config may set' if unsafe else ''
+
+
+def _fits(metric: Any) -> bool:
+    """Whether a metric is as :func:`numeric_metrics` returns it."""
+    return metric is None or (isinstance(metric, (int, float)) and abs(metric) <= sys.float_info.max)
 
 
 def check_same_settings(folder: str, before: dict, now: dict) -> None:

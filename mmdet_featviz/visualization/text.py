@@ -116,14 +116,20 @@ def draw_texts(picture: np.ndarray, texts: Sequence[Text]) -> np.ndarray:
             place[:] = text.background
         image, font = Image.fromarray(np.ascontiguousarray(place[..., ::-1])), _font_for(text.text, text.size)
         baseline = 3, 1 + round(BASELINE * text.size)  # fonts differ in how far it is below the top
-        ImageDraw.Draw(image).text(baseline, text.text, tuple(text.color[::-1]), font, 'ls')
+        ImageDraw.Draw(image).text(baseline, _one_line(text.text), tuple(text.color[::-1]), font, 'ls')
         place[:] = np.asarray(image)[..., ::-1]
     return picture
 
 
 def text_width(text: str, size: int) -> int:
     """Width of a drawn line of text, in pixels."""
+    text = _one_line(text)
     return math.ceil(_font_for(text, size).getlength(text)) + 6
+
+
+def _one_line(text: str) -> str:
+    """The text without the ends of lines that a name may have; Pillow raises an error for some of them."""
+    return ' '.join(text.splitlines())
 
 
 def line_height(size: int) -> int:

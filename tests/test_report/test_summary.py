@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from conftest import noise, pool_detector, runner_config, write_dataset
 from mmengine.runner import Runner
 from report_pages import HOSTILE_NAMES, make_snapshot, read_run_info, read_tables, write_report, write_run
 
+from mmdet_featviz.report import summary
 from mmdet_featviz.report.metric_history import metrics_by_class
 from mmdet_featviz.runs.reader import Run
 
@@ -169,3 +172,18 @@ def test_names_of_classes_may_have_underscores_and_slashes():
         'coco/precision': {'a_b': 'coco/a_b_precision', 'a': 'coco/a_precision'},
         'coco/AP': {'c/d': 'coco/c/d_AP'},
     }
+
+
+@pytest.mark.parametrize(
+    ('info', 'tables', 'content'),
+    [
+        (dict(statistics=dict(images=2, levels=5)), summary._statistics_tables, 'statistics'),
+        (dict(statistics=dict(images=2, levels=[dict(name='neck_0')])), summary._statistics_tables, 'statistics'),
+        (dict(receptive_fields=dict(test=5)), summary._field_tables, 'receptive fields'),
+        (dict(receptive_fields=dict(test=dict(images=2, levels=[{}]))), summary._field_tables, 'receptive fields'),
+    ],
+)
+def test_what_run_json_says_wrong_is_one_sentence(info, tables, content):
+    run = SimpleNamespace(info=info, root='run')
+    with pytest.raises(ValueError, match=f'^run/run.json holds no {content} of this package: .+'):
+        list(tables([run], ['']))

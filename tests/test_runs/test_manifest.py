@@ -15,6 +15,9 @@ def entry(key, *files, **notes):
     return dict(key=key, augmentation=0, layer='neck', level=len(files), files=list(files), **notes)
 
 
+VECTORS = {'vectors': {}, 'key': 'a', 'pass': 0, 'image': None, 'folder': '', 'boxes': 3, 'files': ['a']}
+
+
 def test_the_manifest_is_readable_after_each_record(tmp_path):
     run_folder = RunFolder(str(tmp_path))
     for number in range(3):
@@ -71,6 +74,9 @@ def test_an_incomplete_line_leaves_the_others_readable(tmp_path, monkeypatch):
         (dict(entry('a'), folder=None), "the 'folder' of an entry is None"),
         (dict(entry('a'), level='0'), "the 'level' of an entry is '0'"),
         (dict(entry('a'), files='run.json'), "the 'files' of an entry is 'run.json'"),
+        (dict(VECTORS, boxes=10**15), r"an entry has 1000000000000000 boxes in \['a'\]"),
+        (dict(VECTORS, boxes=-1), 'an entry has -1 boxes'),
+        (dict(VECTORS, files=[]), r'an entry has 3 boxes in \[\]'),
         (dict(entry('a'), files=[['x']]), r"the 'files' of an entry are \[\['x'\]\]"),
     ],
 )

@@ -158,6 +158,9 @@ def test_facts_that_do_not_fit_are_refused(tmp_path, changes, problem):
         (dict(channels=5), r'its weights of neck.p_2 are float32 \(4,\)'),
         (dict(layer='gone'), "it lacks 'gone_2'"),
         (dict(level=-1), 'channels'),
+        (dict(score_of='cat', label=-1), 'has the label -1'),
+        (dict(score_of='cat', label=True), 'has the label True'),
+        (dict(score_of=5), 'has the scores of 5'),
     ],
 )
 def test_levels_that_do_not_fit_are_refused(tmp_path, changes, problem):
@@ -179,6 +182,9 @@ def test_levels_that_do_not_fit_are_refused(tmp_path, changes, problem):
         {'neck.p_2.picked.maps': np.zeros((2, 2, 4), np.float32)},
         {'neck.p_2.picked.weights': np.array(['a'] * 4)},
         {'attention/se_0.pooled.indices': np.array([9, 0])},
+        {'neck.p_2.embedding': np.zeros((16, 2, 3), np.float32)},
+        {'neck.p_2.embedding': np.zeros((2, 3), np.int8)},
+        {'neck.p_2.embedding': np.zeros((16, 3, 2), np.int8)},
         {'boxes': np.zeros((2, 4))},
         {'boxes': np.zeros(6)},
         {'ignored': np.zeros((2, 5))},

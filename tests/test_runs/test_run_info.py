@@ -93,6 +93,9 @@ def test_options_that_only_one_version_knows_do_not_stop_a_resumed_run():
         ('{"dataset_meta": "cat"}', "dataset_meta is 'cat'"),
         ('{"working_dir": 5}', 'working_dir is 5'),
         ('{"layers": {}}', 'layers is {}'),
+        ('{"layers": ["neck", 5]}', 'a metric or layer is 5'),
+        ('{"metrics": {"test": {"mAP": "0.5"}}}', "a metric or layer is '0.5'"),
+        ('{"metrics": {"test": {"mAP": 1%s}}}' % ('0' * 400), r'a metric or layer is 10+\.\.\.0+'),
         ('{"metrics": {"test": [1]}}', 'its metrics are no numbers by name'),
         ('{"id": %s}' % ('[' + '5,' * 10_000 + '5]'), r'id is \[5, 5, 5, 5, 5, 5, \.\.\.\]$'),
         (

@@ -83,3 +83,11 @@ def test_text_that_would_cross_an_edge_is_moved_inside():
         assert ground.sum() == text_width(line, 12) * line_height(12)
         assert ground[0, 0] == (place[0] < 0)
         assert ground[-1, -1] == (place[0] > 0)
+
+
+@pytest.mark.parametrize('end', ['\n', '\r', '\r\n', '\u2028', '\x0b', '\x85'])
+def test_the_name_of_a_class_may_have_several_lines(end):
+    """It is drawn as one: Pillow cannot measure all of these."""
+    drawn = ink(f'traffic{end}light')
+    np.testing.assert_array_equal(drawn, ink('traffic light'))
+    assert (drawn < 128).any()
