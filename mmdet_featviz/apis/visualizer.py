@@ -22,6 +22,7 @@ from mmengine.visualization import Visualizer as MMVisualizer
 from torch import Tensor, nn
 
 from mmdet_featviz.apis.batch_selection import BatchSelection, Selection
+from mmdet_featviz.apis.drawn_batch import DrawnBatch, explain_snapshots
 from mmdet_featviz.apis.input_check import InputCheck
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder, numbered_folder
 from mmdet_featviz.capture.activation_map import Pass
@@ -31,8 +32,7 @@ from mmdet_featviz.capture.nested_passes import are_nested
 from mmdet_featviz.capture.reductions import PCA, get_reduction
 from mmdet_featviz.capture.taps import Taps
 from mmdet_featviz.evaluation.level_statistics import RunStatistics
-from mmdet_featviz.explanation.detections import detections_of
-from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
+from mmdet_featviz.explanation.explanation import Explanation
 from mmdet_featviz.runs import early_exit
 from mmdet_featviz.runs.component_fit import check_foreground, needs_components
 from mmdet_featviz.runs.image_keys import ImageKeys
@@ -59,7 +59,6 @@ from mmdet_featviz.visualization.style import BOX_FEATURES, EMBEDDINGS, RECEPTIV
 if TYPE_CHECKING:
     from mmdet_featviz.capture.kept_features import KeptFeatures
     from mmdet_featviz.capture.score_maps import ScoreMaps
-    from mmdet_featviz.explanation.field_measurement import FieldMeasurement
     from mmdet_featviz.explanation.request import ExplanationRequest
 
 STAGES = ('train', 'val', 'test')
@@ -539,71 +538,17 @@ class FeatureVisualizer:
                     drawn[index] = self._writer.build_and_write(path or 'an array', build)
         if self.report:
             self._measure_levels()
-        if BOX_FEATURES in self.style.save and stage != 'train':
-            self._measure_boxes(passes, drawn)
-        if self.needs_data and stage != 'train' and data is not None:
-            self._look_back(passes, results, drawn, data)
+        batch = DrawnBatch(self.taps.model, self._writer, self.style, passes, drawn)
+        with self._lock:
+            if BOX_FEATURES in self.style.save and stage != 'train':
+                batch.save_box_features()
+            if self.needs_data and stage != 'train' and data is not None:
+                batch.look_back(results, data, self.explanations)
 
     @property
     def needs_data(self) -> bool:
         """Whether :meth:`draw` also makes passes of its own, for which it needs the batch."""
         return self.explanations is not None or RECEPTIVE_FIELD in self.style.save
-
-    def _measure_boxes(self, passes: Sequence[Pass], drawn: Mapping[int, Sequence[Snapshot]]) -> None:
-        """Save the features of the boxes of the images of a batch that were drawn, in each pass."""
-        from mmdet_featviz.capture.roi_features import box_features  # not needed by most runs
-
-        for index, snapshots in drawn.items():
-            for pass_, snapshot in zip(passes, snapshots):  # after these may come their mean
-                boxes, placement = snapshot.boxes, snapshot.placement
-                measure = partial(box_features, self.taps.model, pass_, index, boxes, placement, self.style.score_thr)
-                with self._lock:
-                    self._writer.write_box_features(snapshot, measure)
-
-    def _look_back(
-        self,
-        passes: Sequence[Pass],
-        results: Sequence[Any],
-        drawn: Mapping[int, Sequence[Snapshot]],
-        data: Mapping[str, Any],
-    ) -> None:
-        """Explain the images of a batch that were drawn and measure receptive fields in them.
-
-        With test-time augmentation this is done in the pass that is not flipped.
-        """
-        plain = [number for number, pass_ in enumerate(passes) if not pass_.samples[0].metainfo.get('flip')]
-        if not plain:
-            return  # a detector that draws by itself knows one pass at a time
-        snapshots = {index: of_image[plain[0]] for index, of_image in drawn.items() if of_image}
-        if isinstance(data['data_samples'][0], (list, tuple)):  # per pass; the results are those of all passes, merged
-            data, results = {name: values[plain[0]] for name, values in data.items()}, ()
-        with self._lock:
-            if self.explanations is not None:
-                self._explain(passes[plain[0]], results, snapshots, data)
-            if RECEPTIVE_FIELD in self.style.save:
-                self._measure_fields(passes[plain[0]], snapshots, data)
-
-    def _explain(
-        self, pass_: Pass, results: Sequence[Any], snapshots: Mapping[int, Snapshot], data: Mapping[str, Any]
-    ) -> None:
-        snapshots = {index: one for index, one in snapshots.items() if not self._writer.has_explained(one)}
-        if not snapshots:
-            return
-        names = {index: snapshot.path or 'an array' for index, snapshot in snapshots.items()}
-        explain = partial(self.explain_snapshots, snapshots, data, results, pass_.features)
-        self._writer.explain_and_write(names, explain)
-
-    def _measure_fields(self, pass_: Pass, snapshots: Mapping[int, Snapshot], data: Mapping[str, Any]) -> None:
-        layers = list(dict.fromkeys(activation.layer for activation in pass_.maps))
-        for index, snapshot in snapshots.items():
-            image = {name: values[index : index + 1] for name, values in data.items()}
-
-            def measure(
-                measurement: FieldMeasurement, image: dict[str, Any] = image, snapshot: Snapshot = snapshot
-            ) -> None:
-                measurement.add(self.taps.model, image, layers, lambda _: snapshot, quiet=True)
-
-            self._writer.measure_fields(snapshot, measure)
 
     def explain_snapshots(
         self,
@@ -613,18 +558,8 @@ class FeatureVisualizer:
         features: Mapping[str, KeptFeatures],
     ) -> dict[int, list[Explanation]]:
         """Return the explanations of images of a batch, by their index."""
-        from mmdet_featviz.explanation.detector_batch import DetectorBatch  # imports mmdet's models
-
-        request, style = self.explanations, replace(self.style, **LOOK)
-        names = class_names(next(iter(snapshots.values())).dataset_meta)
-        detections = [detections_of(result) for result in results] or None
-        batch = DetectorBatch(self.taps.model, data, request.layers, detections=detections, features=features)
-        explanations: dict[int, list[Explanation]] = {index: [] for index in snapshots}
-        maps = request.explain(batch, names, list(snapshots))
-        for target, levels in maps.items():
-            snapshot = snapshots[target.image]
-            explanations[target.image].append(explanation_of(target, request.method, levels, snapshot, style))
-        return explanations
+        model, request = self.taps.model, self.explanations
+        return explain_snapshots(model, request, self.style, snapshots, data, results, features)
 
     def _is_source_of_run(self, stage: str) -> bool:
         """Whether ``run.json`` names the classes and the file backend of a stage, so that it can be drawn later."""
