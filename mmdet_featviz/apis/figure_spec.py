@@ -90,7 +90,7 @@ class FigureSpec:
         columns: What is shown of each: words, or mappings with the arguments of :class:`ColumnSpec`.
         run: Folder of the run that columns without a run of their own are from.
         width: Width in mm: 88 is one column of many journals, 180 two.
-        dpi: Resolution of the pictures, and of a PNG file, in pixels per inch.
+        dpi: Resolution of the pictures, and of a PNG file, in pixels per inch, 50 to 2400.
         font: Font family, or several: a letter is taken from the first that has it.
         font_size: Size of names in points, at least 6. Ticks and labels are one point smaller, and at least 6.
         share: Which pictures share a range of values and a color bar: ``tile`` (none), ``row``, ``column`` or

@@ -11,7 +11,7 @@ from mmdet_featviz.runs.box_features_file import SavedFeatures
 from mmdet_featviz.runs.field_files import TABLE
 from mmdet_featviz.runs.manifest import MANIFEST, manifest_names, read_entries, run_order
 from mmdet_featviz.runs.maps_file import load_snapshot
-from mmdet_featviz.runs.run_info import RUN_INFO_FILE, read_run_info
+from mmdet_featviz.runs.run_info import RUN_INFO_FILE, check_backend_args, read_run_info
 from mmdet_featviz.runs.storage import Storage, get_storage
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.images import read_image
@@ -38,14 +38,16 @@ class Run:
 
     Raises:
         FileNotFoundError: If the folder has no manifest.
-        ValueError: If the run saved no maps, or its manifest or ``run.json`` is damaged.
+        ValueError: If the run saved no maps, or its manifest or ``run.json`` is damaged or not to be trusted.
     """
 
     def __init__(self, folder: str) -> None:
         store, epoch = _find_run(folder)
         self.root = store.folder
         self.folder = osp.join(self.root, epoch) if epoch else self.root
-        self.info = _of_epoch(_with_known_style(read_run_info(store), store), epoch)
+        info = read_run_info(store)
+        check_backend_args(info.get('backend_args'), store.path(RUN_INFO_FILE))
+        self.info = _of_epoch(_with_known_style(info, store), epoch)
         self.entries: dict[tuple, dict] = {}  # of equal keys, the last entry
         self.evaluation_files: list[str] = []
         explanations: dict[str, str] = {}  # file: image key

@@ -41,8 +41,7 @@ def read_run_info(store: Storage) -> dict:
     """Return the content of a run's ``run.json``; empty without the file.
 
     Raises:
-        ValueError: If it is damaged, or asks for a file backend that would run or change something: it may come from
-            anybody.
+        ValueError: If it is damaged: it may come from anybody.
     """
     if RUN_INFO_FILE not in store.names():
         return {}
@@ -71,10 +70,24 @@ def _problem(info: Any) -> str:
     wrong += [layer for layer in info.get('layers') or () if not isinstance(layer, str)]
     if wrong:
         return f'a metric or layer is {reprlib.repr(wrong[0])}'
-    arguments = info.get('backend_args') or {}
+    return ''
+
+
+def check_backend_args(arguments: dict | None, file: str) -> None:
+    """Raise ValueError if a ``run.json``, which may be anybody's, asks for a file backend that does more than read.
+
+    Args:
+        arguments: The arguments of the backend.
+        file: Path of the ``run.json``.
+    """
+    arguments = arguments or {}
     safe = BACKEND_ARGS.get(str(arguments.get('backend')), arguments)
     unsafe = [name for name in arguments if name != 'backend' and name not in safe]
-    return f'backend_args has {reprlib.repr(unsafe[0])}, which only a config may set' if unsafe else ''
+    if unsafe:
+        raise ValueError(
+            f'{file} asks for the file backend {arguments["backend"]!r} with {reprlib.repr(unsafe[0])}, which only a '
+            'config may set: remove backend_args from it'
+        )
 
 
 def _fits(metric: Any) -> bool:

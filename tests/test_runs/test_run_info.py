@@ -9,7 +9,9 @@ import pytest
 import torch
 from drawn_run import draw
 
+from mmdet_featviz.runs.reader import Run
 from mmdet_featviz.runs.run_info import (
+    check_backend_args,
     check_same_settings,
     jsonable_dataset_meta,
     numeric_metrics,
@@ -98,23 +100,34 @@ def test_options_that_only_one_version_knows_do_not_stop_a_resumed_run():
         ('{"metrics": {"test": {"mAP": 1%s}}}' % ('0' * 400), r'a metric or layer is 10+\.\.\.0+'),
         ('{"metrics": {"test": [1]}}', 'its metrics are no numbers by name'),
         ('{"id": %s}' % ('[' + '5,' * 10_000 + '5]'), r'id is \[5, 5, 5, 5, 5, 5, \.\.\.\]$'),
-        (
-            '{"backend_args": {"backend": "memcached", "sys_path": "."}}',
-            "backend_args has 'sys_path', which only a config",
-        ),
-        ('{"backend_args": {"backend": "lmdb", "db_path": "a", "readonly": false}}', "backend_args has 'readonly'"),
-        ('{"backend_args": {"backend": "local", "x": 1}}', "backend_args has 'x'"),
     ],
 )
 def test_a_file_from_outside_is_refused_with_one_sentence(tmp_path, content, problem):
-    """mmengine's backend for memcached imports a library from any folder that its sys_path names."""
     (tmp_path / 'run.json').write_text(content)
     with pytest.raises(ValueError, match=f'run.json was not written by this package, or is damaged: {problem}'):
         read_run_info(get_storage(tmp_path))
 
 
-def test_arguments_of_file_backends_that_say_where_to_read_are_kept(tmp_path):
-    kept = [
+@pytest.mark.parametrize(
+    ('arguments', 'name'),
+    [
+        (dict(backend='memcached', server_list_cfg='a', client_cfg='b', sys_path='.'), 'sys_path'),
+        (dict(backend='lmdb', db_path='a', readonly=False), 'readonly'),
+        (dict(backend='local', x=1), 'x'),
+    ],
+)
+def test_a_run_cannot_choose_a_backend_that_does_more_than_read(pool_model, tmp_path, arguments, name):
+    """mmengine's backend for memcached imports a library from any folder that its sys_path names."""
+    draw(pool_model, tmp_path, count=1, save='maps')
+    path = tmp_path / 'run' / 'run.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'backend_args': arguments}))
+    with pytest.raises(ValueError, match=f"run.json asks for the file backend '.*' with '{name}', which only a config"):
+        Run(str(tmp_path / 'run'))
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
         None,
         {},
         dict(backend='local'),
@@ -122,10 +135,10 @@ def test_arguments_of_file_backends_that_say_where_to_read_are_kept(tmp_path):
         dict(backend='lmdb', db_path='images.lmdb'),
         dict(backend='my own', anything=1),
         dict(path_mapping={'a': 's3://b'}),
-    ]
-    for backend_args in kept:
-        (tmp_path / 'run.json').write_text(json.dumps(dict(backend_args=backend_args, metrics=dict(test=dict(a=None)))))
-        assert read_run_info(get_storage(tmp_path))['backend_args'] == backend_args
+    ],
+)
+def test_arguments_of_file_backends_that_say_where_to_read_are_kept(arguments):
+    check_backend_args(arguments, 'run.json')
 
 
 def test_what_json_does_not_know_is_no_value(tmp_path):
