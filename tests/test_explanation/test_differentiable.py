@@ -203,7 +203,7 @@ def test_a_pass_of_another_thread_gets_no_gradients(tmp_path):
 
     def work():
         with torch.no_grad():
-            found.extend(model.neck(model.backbone(torch.zeros(1, 3, 64, 96))))
+            found.extend(model.bbox_head(model.neck(model.backbone(torch.zeros(1, 3, 64, 96))))[0])
 
     with own.tapped_pass():
         thread = threading.Thread(target=work)
