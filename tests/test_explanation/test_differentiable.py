@@ -178,6 +178,8 @@ def test_threads_that_share_a_detector_wait(tmp_path, suppressed):
     def note(*call):
         def work():
             free.append(one_thread.acquire(blocking=False))
+            if free[-1]:
+                one_thread.release()
 
         thread = threading.Thread(target=work)
         thread.start()
