@@ -152,11 +152,22 @@ def check_checkpoint(checkpoint: str) -> None:
 
 
 def _read_checkpoint(checkpoint: str | None) -> tuple[str | None, dict | None]:
-    """Read a checkpoint, and return a name under which mmengine loads what was read, and the content."""
+    """Read a checkpoint, and return a name under which mmengine loads what was read, and the content.
+
+    Raises:
+        SystemExit: If it cannot be read, or has no weights by name.
+    """
     if checkpoint is None:
         return None, None
     source = f'{IN_MEMORY}{checkpoint}'
-    content = _read_before[source] = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
+    try:
+        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
+    except Exception as error:  # what is no pickle can raise anything
+        reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+        raise SystemExit(f'{checkpoint} cannot be read as a checkpoint ({reason})') from error
+    if not isinstance(content, dict):
+        raise SystemExit(f'{checkpoint} is no checkpoint: it has a {type(content).__name__}, not weights by name')
+    _read_before[source] = content
     return source, content
 
 

@@ -114,6 +114,7 @@ def test_show_layers_prints_a_tree_and_draws_nothing(pools_project, tmp_path):
         ),
         (['images', 'no_such_model_8xb2'], "no_such_model_8xb2 is neither a config file nor a model of mmdet's zoo"),
         (['images', 'pools.py', 'nothing.pth'], 'checkpoint nothing.pth does not exist'),
+        (['images', 'pools.py', 'pools.py'], 'pools.py cannot be read as a checkpoint ('),
         (['images', 'pools.py', 'pools.pth', '--layers', 'bakbone'], 'the closest are backbone'),
         (['images', 'pools.py', 'pools.pth', '--channels', 'best'], "channels='best' is not known"),
         (
@@ -126,6 +127,13 @@ def test_mistakes_end_with_a_message(pools_project, arguments, message):
     done = run('image_demo.py', *arguments, cwd=pools_project)
     assert done.returncode != 0
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_checkpoint_without_names(pools_project, tmp_path):
+    torch.save([torch.ones(1)], tmp_path / 'list.pth')
+    done = run('image_demo.py', 'images', 'pools.py', tmp_path / 'list.pth', cwd=pools_project)
+    assert done.returncode == 1
+    assert 'list.pth is no checkpoint: it has a list, not weights by name' in done.stderr
 
 
 def test_random_weights_are_named_in_the_summary_in_the_run_and_on_the_page(pools_project, tmp_path):
