@@ -144,7 +144,7 @@ def batch_of(model: nn.Module, image: Any) -> dict[str, list]:
         return batch_of_one(build_pipeline(model, isinstance(image, np.ndarray)), image)
     except Exception as error:  # mmcv's loading and the file backends raise errors of many types
         if isinstance(image, str) and is_unreadable(image):
-            raise ImageError(f'{image} cannot be read ({error})') from error
+            raise ImageError(f'{image} cannot be read ({" ".join(str(error.__cause__ or error).split())})') from error
         raise
 
 

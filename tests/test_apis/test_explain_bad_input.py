@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_featviz import explain
 from mmdet_featviz.apis.inference import build_pipeline
+from mmdet_featviz.visualization.images import ImageError
 
 WITH_GRADIENTS = 'odam', 'layercam', 'gradcam', 'gradcam++', 'ssgradcam++'
 OTHERS = 'eigencam', 'ablationcam', 'drise', 'attention'
@@ -183,7 +184,8 @@ def test_arrays_that_are_no_image(model, array, message):
 
 def test_a_file_without_content(model, tmp_path):
     (tmp_path / 'empty.jpg').write_bytes(b'')
-    refused(model, str(tmp_path / 'empty.jpg'), f'the test pipeline of the detector cannot use {tmp_path}/empty.jpg')
+    with pytest.raises(ImageError, match=r'/empty\.jpg cannot be read \(OpenCV[^\n]*\)$'):
+        explain(model, str(tmp_path / 'empty.jpg'))
 
 
 @pytest.mark.parametrize('image', [np.full((64, 96, 3), np.nan), np.zeros((1, 1, 3), np.uint8)])

@@ -150,9 +150,9 @@ def test_the_hook_draws_where_its_schedule_says(tmp_path, workers, busy_cores, m
     monkeypatch.setattr(schedule, '_cores_of_detector', lambda: busy_cores)
     draw, threads = Views.draw, set()
 
-    def recorded(self, *args):
+    def recorded(self, *args, **options):
         threads.add(threading.current_thread() is not threading.main_thread())
-        return draw(self, *args)
+        return draw(self, *args, **options)
 
     monkeypatch.setattr(Views, 'draw', recorded)
     data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(4)})

@@ -208,7 +208,7 @@ def test_the_size_of_tiles(sheets):
 def test_color_bars_are_beside_the_picture():
     shot = snapshot([level()])
     plain, barred = (
-        drawn(Style(save=('overlay', 'heatmap'), image_format='png', colorbar=bar), shot) for bar in (0, 1)
+        drawn(Style(save=('overlay', 'heatmap'), image_format='png', colorbar=bar), shot) for bar in (False, True)
     )
     for name in ('neck_0.png', 'neck_0.heatmap.png'):
         assert plain[name].pixels.shape == (*SIZE, 3)
