@@ -15,7 +15,7 @@ from torch import nn
 from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.structures.boxes import class_names
 from mmdet_featviz.utils.image_path import image_path
-from mmdet_featviz.utils.messages import first_names
+from mmdet_featviz.utils.messages import first_names, one_line
 
 
 def annotated_samples(model: nn.Module, annotations: str | None = None, root: str = '') -> Callable[[str], Any]:
@@ -55,7 +55,7 @@ def _build_of_file(cfg: ConfigDict, annotations: str) -> BaseDataset:
     try:
         dataset = DATASETS.build(cfg)
     except Exception as error:  # whatever mmdet or pycocotools meet in a file of another kind
-        what = ' '.join(f'{type(error).__name__}: {error}'.split())
+        what = one_line(f'{type(error).__name__}: {error}')
         raise ValueError(f"annotations {annotations} cannot be read as a file in COCO's format ({what})") from error
     if not dataset.cat_ids:
         classes = first_names(dataset.metainfo['classes'])

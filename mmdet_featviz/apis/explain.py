@@ -12,19 +12,17 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from tqdm import tqdm
 
-from mmdet_featviz.apis.inference import batch_of_one, build_pipeline, check_detector, check_image, is_unreadable
+from mmdet_featviz.apis.inference import batch_of_one, build_pipeline, check_detector, check_image, naming_unreadable
 from mmdet_featviz.apis.snapshot_builder import ImageSource, SnapshotBuilder
 from mmdet_featviz.capture.activation_map import Pass
 from mmdet_featviz.capture.detector import unwrap_detector
 from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.explanation import LOOK, Explanation, explanation_of
 from mmdet_featviz.explanation.request import ExplanationRequest
-from mmdet_featviz.explanation.targets import NoTargetError
 from mmdet_featviz.runs.image_keys import ImageKeys
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.structures.boxes import class_names
 from mmdet_featviz.structures.snapshot import Snapshot
-from mmdet_featviz.visualization.images import ImageError
 from mmdet_featviz.visualization.style import STYLE_OPTIONS, Style
 
 
@@ -140,12 +138,8 @@ def batch_of(model: nn.Module, image: Any) -> dict[str, list]:
             raise ValueError("a sample must be one item of a data set, with 'inputs' and 'data_samples'")
         return {key: [value] for key, value in image.items()}
     image = check_image(image)
-    try:
+    with naming_unreadable(image):
         return batch_of_one(build_pipeline(model, isinstance(image, np.ndarray)), image)
-    except Exception as error:  # mmcv's loading and the file backends raise errors of many types
-        if isinstance(image, str) and is_unreadable(image):
-            raise ImageError(f'{image} cannot be read ({" ".join(str(error.__cause__ or error).split())})') from error
-        raise
 
 
 def explain_images(
@@ -171,14 +165,9 @@ def explain_images(
     style = {name: getattr(writer.style, name) for name in STYLE_OPTIONS}
 
     def explain_one(image: str) -> dict[int, list[Explanation]]:
-        try:
-            return dict(enumerate(explain_batch(model, batch_of(model, load(image)), keys=keys, **options, **style)))
-        except (NoTargetError, ImageError):
-            raise
-        except Exception as error:  # of a data set's transforms
-            if is_unreadable(image):
-                raise ImageError(f'{image} cannot be read ({error})') from error
-            raise
+        with naming_unreadable(image):
+            data = batch_of(model, load(image))
+        return dict(enumerate(explain_batch(model, data, keys=keys, **options, **style)))
 
     for image in tqdm(images, unit='image'):
         writer.explain_and_write({0: image}, partial(explain_one, image))

@@ -11,6 +11,7 @@ from typing import Any, Mapping, Sequence
 import yaml
 
 from mmdet_featviz.utils.arguments import check_choice, check_names, check_number, check_whole_number
+from mmdet_featviz.utils.messages import one_line
 from mmdet_featviz.visualization.box_drawing import LABELS
 from mmdet_featviz.visualization.figure_layout import SHARES, SMALLEST_TEXT, check_fonts
 from mmdet_featviz.visualization.style import COLOR_OPTIONS, Style
@@ -162,7 +163,7 @@ def parse_figure(spec: FigureSpec | Mapping | str | os.PathLike) -> FigureSpec:
             has_aliases = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
             content = None if has_aliases else yaml.safe_load(text)  # mmengine's loader would run what a file names
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f'{spec} is no YAML: {" ".join(str(error).split())}') from error
+            raise ValueError(f'{spec} is no YAML: {one_line(error)}') from error
     if has_aliases:  # a few lines of them can stand for more than the memory holds
         raise ValueError(f'{spec} has an alias such as *name: write out what it stands for')
     try:

@@ -6,8 +6,9 @@ import copy
 import glob
 import os
 import os.path as osp
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
 from mmdet_featviz.capture.nested_passes import nested_passes
 from mmdet_featviz.runs import early_exit
 from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.utils.messages import one_line
+from mmdet_featviz.visualization.images import ImageError
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -91,8 +94,7 @@ def batch_of_one(pipeline: Compose, image: str | np.ndarray) -> dict[str, list]:
         return {key: [value] for key, value in pipeline(info).items()}
     except cv2.error as error:
         what = f'an image of {image.shape[0]} x {image.shape[1]} pixels' if 'img' in info else image
-        reason = ' '.join(str(error).split())
-        raise ValueError(f'the test pipeline of the detector cannot use {what} ({reason})') from error
+        raise ValueError(f'the test pipeline of the detector cannot use {what} ({one_line(error)})') from error
 
 
 def find_images(source: str | os.PathLike) -> tuple[list[str], str]:
@@ -198,3 +200,16 @@ def is_unreadable(image: str, backend_args: dict | None = None) -> bool:
         return imfrombytes(fileio.get(image, backend_args=backend_args)) is None
     except Exception:  # each file backend raises errors of its own
         return True
+
+
+@contextmanager
+def naming_unreadable(image: Any) -> Iterator[None]:
+    """Within the context, an error is an ImageError with the name of the image, if that is an unreadable file."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as error:  # mmcv's loading and the file backends raise errors of many types
+        if isinstance(image, str) and is_unreadable(image):
+            raise ImageError(f'{image} cannot be read ({one_line(error.__cause__ or error)})') from error
+        raise

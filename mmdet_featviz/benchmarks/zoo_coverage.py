@@ -33,6 +33,7 @@ from mmdet_featviz.benchmarks.masked_explanation import masked_explanation
 from mmdet_featviz.benchmarks.patch_placement import PICTURE, level_placements, settle_weights
 from mmdet_featviz.benchmarks.zoo_models import LARGER, build, packed, pipeline_of, small
 from mmdet_featviz.runs.storage import get_storage
+from mmdet_featviz.utils.messages import one_line
 
 # A fork server imports mmdet once for all configs.
 PROCESSES = multiprocessing.get_context('forkserver' if os.name == 'posix' else 'spawn')
@@ -169,7 +170,7 @@ def send_row(sender: Connection, path: Path, image: Path) -> None:
 
 def reason_of(error: Exception) -> str:
     """The start of an error's message, in one line, without paths of this machine."""
-    return re.sub(r'"?/\S+', '...', ' '.join(f'{type(error).__name__}: {error}'.split()))[:120]
+    return re.sub(r'"?/\S+', '...', one_line(f'{type(error).__name__}: {error}'))[:120]
 
 
 def try_config(path: Path, image: Path) -> dict:

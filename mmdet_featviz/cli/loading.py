@@ -16,6 +16,7 @@ from torch import nn
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.cli.options import drawing_options
 from mmdet_featviz.cli.ranks import exit_on_sigterm, join_cpu_ranks
+from mmdet_featviz.utils.messages import one_line
 from mmdet_featviz.visualization.style import Style
 
 IN_MEMORY = 'in memory: '
@@ -163,7 +164,7 @@ def _read_checkpoint(checkpoint: str | None) -> tuple[str | None, dict | None]:
     try:
         content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', logger='silent')
     except Exception as error:  # what is no pickle can raise anything
-        reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+        reason = one_line(f'{type(error).__name__}: {error}')
         raise SystemExit(f'{checkpoint} cannot be read as a checkpoint ({reason})') from error
     if not isinstance(content, dict):
         raise SystemExit(f'{checkpoint} is no checkpoint: it has a {type(content).__name__}, not weights by name')

@@ -1,8 +1,8 @@
-"""Parts of messages: counts with a noun, short lists of names."""
+"""Parts of messages: counts with a noun, short lists of names, texts of several lines on one."""
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Sequence
 
 
 def count_noun(number: int, noun: str) -> str:
@@ -14,3 +14,8 @@ def count_noun(number: int, noun: str) -> str:
 def first_names(names: Sequence[str]) -> str:
     """Join at most three names: ``a, b, c, ...``."""
     return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+
+
+def one_line(text: Any) -> str:
+    """The text of anything, such as an error, on one line."""
+    return ' '.join(str(text).split())
