@@ -96,8 +96,9 @@ class FeatureVisualizer:
         resume: Whether to continue a stopped run in `out_dir`, skipping the images it has finished.
         workers: Number of threads that draw and write while a runner continues; 0 draws at once. ``auto`` uses two
             threads if the detector runs on a GPU or leaves processor cores idle. Otherwise it draws at once or, where
-            that takes more than 5 % of the time, saves small maps and draws on all cores after the loop. Without a
-            runner, and with `strict`, pictures are always drawn at once.
+            that takes more than 5 % of the time, saves small maps and draws on all cores after the loop. What is drawn
+            after the loop is drawn by as many processes where this is possible, as threads wait for each other. Without
+            a runner, and with `strict`, pictures are always drawn at once.
         log_to_visualizer: Whether to also send all pictures to the runner's visualizer, and so to its backends, such as
             TensorBoard, WandB or MLflow. The step is the epoch or iteration, in a test the number of the image. Of
             several ranks, only the first one sends.
@@ -324,7 +325,7 @@ class FeatureVisualizer:
             info,
             self.strict,
             workers=self._schedule.threads,
-            workers_at_end=self._schedule.threads_at_end,
+            workers_at_end=self._schedule.workers_at_end,
             encodes_beside=self._schedule.encodes_beside,
             log=picture_log,
         )

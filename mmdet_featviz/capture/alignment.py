@@ -106,6 +106,7 @@ class CenterFinder:
         report_not_map: Callable[[str, str, Pass], None],
     ) -> None:
         self._model = model
+        self._modules = list(model.modules())  # walking through a detector takes as long as a map
         self._make_taps = make_taps
         self._warn = warn
         self._report_not_map = report_not_map
@@ -152,7 +153,7 @@ class CenterFinder:
 
     def _find(self, pass_: Pass) -> None:
         """Find the centers of the levels of a pass, with a small input or else with one as large as the pass has."""
-        weights, known = _fingerprint(self._model), _known.get(self._model)
+        weights, known = _fingerprint(self._modules), _known.get(self._model)
         if known is None or (weights != known.weights and not self._model.training):
             known = _known[self._model] = _Centers(weights, {}, set())
         levels = {activation.name: activation for activation in [*pass_.maps, *pass_.attention]}
@@ -271,9 +272,10 @@ class _AllFiredError(Exception):
     """Ends a forward early."""
 
 
-def _fingerprint(model: nn.Module) -> int:
-    """Changes when the weights of a model change: PyTorch counts the changes of each tensor."""
-    return hash(tuple((weight.data_ptr(), _changes(weight)) for weight in model.parameters()))
+def _fingerprint(modules: Sequence[nn.Module]) -> int:
+    """Changes when the weights of modules change: PyTorch counts the changes of each tensor."""
+    weights = (weight for module in modules for weight in module._parameters.values() if weight is not None)
+    return hash(tuple((weight.data_ptr(), _changes(weight)) for weight in weights))
 
 
 def _changes(weight: Tensor) -> int:

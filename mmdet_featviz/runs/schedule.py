@@ -14,9 +14,9 @@ from mmdet_featviz.utils.arguments import check_whole_number
 
 AUTO = 'auto'
 THREADS_BESIDE = 2
-MOST_THREADS = 8  # more would wait for Python's lock
+MOST_AT_END = 8  # more would wait for the disk or, as threads, for Python's lock
 MEASURED_IMAGES = 8  # drawn at once
-TRIED_IMAGES = 8  # drawn on all cores; at least two per core
+TRIED_IMAGES = 32  # drawn on all cores: enough for the time that processes take to begin not to matter
 SMALL_SHARE = 0.05
 WORTHWHILE = 0.9  # of the time that drawing at once takes
 FIRST, AT_ONCE, LATER = 'first', 'at once', 'later'  # phases of the measurement
@@ -41,7 +41,7 @@ class Schedule:
 
     Attributes:
         threads: Number of threads that draw during the loop; 0 draws at once.
-        threads_at_end: Number of threads that draw after the loop.
+        workers_at_end: Number of processes or threads that draw after the loop.
         encodes_beside: Whether what is drawn at once is encoded and written in one thread beside.
         postpones: Whether maps are saved now, to be drawn after the loop.
     """
@@ -60,14 +60,14 @@ class Schedule:
         self._clock = clock
         self._cores = cores or _usable_cores()
         self._phase: str | None = None  # of the measurement, if there is one
-        self.threads = self.threads_at_end = 0 if workers == AUTO else int(workers)
+        self.threads = self.workers_at_end = 0 if workers == AUTO else int(workers)
         if workers == AUTO and has_end:
             self._choose(device, is_remote, _cores_of_detector() if busy_cores is None else busy_cores)
         self.encodes_beside = self._phase is not None
 
     def _choose(self, device: str, is_remote: bool, busy_cores: int) -> None:
         """Make the choice that does not depend on a measurement, or begin to measure."""
-        self.threads_at_end = min(self._cores, MOST_THREADS)
+        self.workers_at_end = min(max(self._cores // _ranks_here(), 1), MOST_AT_END)
         idle = self._cores - busy_cores
         reason = None
         if device != 'cpu':
@@ -79,8 +79,8 @@ class Schedule:
         if reason is not None:
             self.threads = THREADS_BESIDE
             _log(f'in {THREADS_BESIDE} threads beside the detector, which {reason}')
-        elif self._cores == 1:
-            _log('at once: there is a single processor core')
+        elif self.workers_at_end == 1:
+            _log('at once: this process has a single processor core')
         else:
             self._phase = FIRST
 
@@ -101,7 +101,7 @@ class Schedule:
             self._begin(AT_ONCE)
             return
         self._images += images
-        least = MEASURED_IMAGES if self._phase == AT_ONCE else max(TRIED_IMAGES, 2 * self.threads_at_end)
+        least = MEASURED_IMAGES if self._phase == AT_ONCE else TRIED_IMAGES
         is_enough = self._images >= least
         if is_enough and self._phase == LATER:
             draw_postponed()
@@ -123,7 +123,7 @@ class Schedule:
             self._phase = None
             self.postpones = seconds < WORTHWHILE * self._at_once
             times = f'{1000 * self._at_once:.1f} ms per image at once, and {1000 * seconds:.1f} ms after the loop'
-            on = f'after the loop, on {self.threads_at_end} processor cores, from maps saved during it'
+            on = f'after the loop, on {self.workers_at_end} processor cores, from maps saved during it'
             _log(f'{on if self.postpones else "at once"}: drawing takes {times}')
             return
         self._at_once = seconds
@@ -154,4 +154,9 @@ def _usable_cores() -> int:
 
 def _cores_of_detector() -> int:
     """Number of cores that the detector keeps busy, on all ranks of this machine."""
-    return torch.get_num_threads() * int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    return torch.get_num_threads() * _ranks_here()
+
+
+def _ranks_here() -> int:
+    """Number of ranks on this machine."""
+    return int(os.environ.get('LOCAL_WORLD_SIZE', 1))

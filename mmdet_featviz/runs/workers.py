@@ -40,7 +40,7 @@ class Workers:
             return
         if self._pool is None:
             _started.add(self)
-            self._pool = futures.ThreadPoolExecutor(self.count, 'featviz', _mark_thread)
+            self._pool = futures.ThreadPoolExecutor(self.count, 'featviz', mark_worker)
         if len(self._tasks) >= 2 * self.count:
             self._finish_oldest()
         try:
@@ -78,7 +78,8 @@ def is_worker() -> bool:
     return getattr(_this_thread, 'draws', False)
 
 
-def _mark_thread() -> None:
+def mark_worker(number: int = 0) -> None:
+    """Make the calling thread, or the process that it begins, one of those that draw."""
     _this_thread.draws = True
 
 

@@ -9,7 +9,7 @@ import logging
 import os.path as osp
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -34,6 +34,7 @@ from mmdet_featviz.runs.field_files import TABLE, field_entry, field_facts, fiel
 from mmdet_featviz.runs.manifest import MANIFEST, level_entry
 from mmdet_featviz.runs.maps_file import dump_snapshot, parse_snapshot
 from mmdet_featviz.runs.outcome import Outcome
+from mmdet_featviz.runs.processes import can_copy, map_in_processes
 from mmdet_featviz.runs.reader import add_image, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.run_info import (
@@ -77,7 +78,8 @@ class RunWriter:
             ``normalize='run'``, ``reduction='pca'`` or embeddings, is then found in :meth:`finish`.
         fit: Principal components of the run, if `views` is given and embeddings are to be saved.
         workers: Number of threads that draw and write. 0, or `strict`, draws in the calling thread.
-        workers_at_end: The same for what :meth:`finish` and :meth:`stop` draw. Default: `workers`.
+        workers_at_end: Number of processes, or else threads, that draw in :meth:`finish` and :meth:`stop`. Default:
+            `workers`.
         encodes_beside: Whether pictures that are drawn in the calling thread are encoded and written in another one,
             while the next picture is drawn.
         log: Also receives all pictures, in the thread that calls :meth:`write` and :meth:`finish`.
@@ -113,7 +115,8 @@ class RunWriter:
         self._needs_whole_run = views is None and (style.normalize == 'run' or self._needs_components)
         self._workers = Workers(0 if strict else workers, self._receive)
         self._encoder = Workers(1 if encodes_beside and not strict else 0, _note_written)
-        self._workers_at_end = workers if workers_at_end is None else workers_at_end
+        self._at_end = 0 if strict else workers if workers_at_end is None else workers_at_end
+        self._has_local_images = True
         self.postpones = False
         self._is_drawing_backlog = False
         self._fields: dict[str, FieldMeasurement] = {}  # by folder, such as epoch_3
@@ -142,6 +145,7 @@ class RunWriter:
         """
         self.run_folder.take(self._run_info)  # again, if nothing had been drawn before the last finish()
         self._record_centers(snapshots)
+        self._has_local_images = self._has_local_images and not any('://' in str(one.path) for one in snapshots)
         self._workers.submit(self._postpone if self._can_postpone(snapshots) else self._write_all, snapshots)
 
     def build_and_write(self, name: str, build: Callable[[], Sequence[Snapshot]]) -> list[Snapshot]:
@@ -345,8 +349,8 @@ class RunWriter:
         pending_of_all_ranks = sum(all_gather_object(pending), []) if in_run else pending
         if pending_of_all_ranks:
             views = self._views_of(pending_of_all_ranks)
-            tasks = (partial(self._draw_saved, list(paths), views) for _, paths in groupby(pending, osp.dirname))
-            self._draw_at_end(tasks, len(pending))
+            of_images = [list(paths) for _, paths in groupby(pending, osp.dirname)]
+            self._draw_at_end(partial(self._draw_saved, views), of_images, len(of_images))
         self.draw_postponed(shows_progress=True)
         self._write_fields()
         self._flush()
@@ -459,7 +463,7 @@ class RunWriter:
         self._is_drawing_backlog = False
 
     def _draw_backlog(self, backlog: Backlog, shows_progress: bool = True) -> None:
-        self._draw_at_end((partial(self._draw_image, maps) for maps in backlog), len(backlog), shows_progress)
+        self._draw_at_end(self._draw_image, backlog, len(backlog), shows_progress)
         backlog.remove()
 
     def _draw_what_was_left(self) -> None:
@@ -477,16 +481,45 @@ class RunWriter:
             barrier()  # what the first rank has drawn is finished for all
         self.run_folder.find_finished()
 
-    def _draw_at_end(self, tasks: Iterable[Callable[[], Outcome]], count: int, shows_progress: bool = True) -> None:
-        """Do the tasks that were left for the end, while the detector does not need the processor."""
+    def _draw_at_end(
+        self, draw: Callable[[Any], Outcome], images: Iterable[Any], count: int, shows_progress: bool = True
+    ) -> None:
+        """Draw the images that were left for the end, while the detector does not need the processor."""
         from tqdm import tqdm  # not needed before
 
-        workers = Workers(0 if self.strict else self._workers_at_end, self._receive)
-        try:
-            for task in tqdm(tasks, 'drawing', count, unit='image', disable=not (shows_progress and is_main_process())):
-                workers.submit(task)
-        finally:
-            workers.wait()
+        drawn = 0
+        with tqdm(None, 'drawing', count, unit='image', disable=not (shows_progress and is_main_process())) as progress:
+
+            def receive(outcome: Outcome) -> None:
+                nonlocal drawn
+                self._receive(outcome)
+                progress.update()
+                drawn += 1
+
+            if self._draws_in_processes and count > 1:
+                try:
+                    for outcome in map_in_processes(draw, images, min(self._at_end, count)):
+                        receive(outcome)
+                    return
+                except RuntimeError as error:
+                    message = (
+                        f'a process that draws was ended, perhaps because memory is short ({str(error).strip(" .")}): '
+                        'the images left are drawn without it'
+                    )
+                    print_log(message, 'current', logging.WARNING)
+            workers = Workers(self._at_end if not drawn else 0, receive)
+            try:
+                for image in islice(images, drawn, None):
+                    workers.submit(draw, image)
+            finally:
+                workers.wait()
+
+    @property
+    def _draws_in_processes(self) -> bool:
+        """Whether several processes draw at the end. Connections to file backends and visualizers belong to one."""
+        backend = (self.info.get('backend_args') or {}).get('backend', 'local')
+        is_local = backend == 'local' and self._has_local_images and not self.run_folder.is_remote
+        return self._at_end > 1 and is_local and self._log is None and can_copy()
 
     def _draw_image(self, maps: Sequence[bytes]) -> Outcome:
         """Draw an image of the backlog.
@@ -506,7 +539,7 @@ class RunWriter:
             name = osp.basename(snapshot.path)
             self._attempt(outcome, name, self._write, replace(snapshot, image=image))
 
-    def _draw_saved(self, paths: Sequence[str], views: Views) -> Outcome:
+    def _draw_saved(self, views: Views, paths: Sequence[str]) -> Outcome:
         """Draw the passes of one image from its saved maps; the image is read once."""
         outcome, images = Outcome(), {}
         for path in paths:

@@ -23,12 +23,46 @@ def interpolate_lines(values: np.ndarray, rows: np.ndarray, columns: np.ndarray,
     Returns:
         (H, W), of the type of the values.
     """
-    if kind == 'bilinear':
-        return _bilinear(values, rows, columns)
-    taps = TAPS[kind]
-    wide = sum(values[:, cells] * weights for cells, weights in taps(columns, values.shape[1]))
-    result = sum(wide[cells] * weights[:, None] for cells, weights in taps(rows, len(values)))
-    return result.astype(values.dtype, copy=False)
+    wide = interpolate_columns(values, columns, kind)
+    return interpolate_rows(wide, rows, kind).astype(values.dtype, copy=False)
+
+
+def interpolate_columns(values: np.ndarray, columns: np.ndarray, kind: str = 'bilinear') -> np.ndarray:
+    """Interpolate each row of finite values (R, C) at column positions (W,): the first half of the above.
+
+    Returns:
+        (R, W), of the type of the values, or float64 where their differences could overflow float32.
+    """
+    if kind != 'bilinear':
+        return sum(values[:, cells] * weights for cells, weights in TAPS[kind](columns, values.shape[1]))
+    dtype = values.dtype if np.abs(values).max(initial=0) < HALF_OF_FLOAT32 else np.dtype(np.float64)
+    values = values.astype(dtype, copy=False)
+    left, along = split_positions(columns, values.shape[1])
+    wide = values.take(left, axis=1)
+    steps = values.take(np.minimum(left + 1, values.shape[1] - 1), axis=1)
+    steps -= wide
+    steps *= along.astype(dtype)
+    wide += steps
+    return wide
+
+
+def interpolate_rows(wide: np.ndarray, rows: np.ndarray, kind: str = 'bilinear') -> np.ndarray:
+    """Interpolate between the rows of (R, W) values at row positions (H,): the second half, (H, W).
+
+    A matrix product would start BLAS threads that compete with the detector for the cores. OpenCV's resize cannot shift
+    by a fraction of a cell, and its warps round positions to 1/32 of a cell (two pixels at stride 64).
+    """
+    if kind != 'bilinear':
+        return sum(wide[cells] * weights[:, None] for cells, weights in TAPS[kind](rows, len(wide)))
+    top, down = split_positions(rows, len(wide))
+    first = top.min()
+    needed, top = wide[first : top.max() + 2], top - first
+    steps = np.zeros_like(needed)  # to the next row; there is none after the last one
+    np.subtract(needed[1:], needed[:-1], out=steps[:-1])
+    result = steps.take(top, axis=0)
+    result *= down.astype(wide.dtype)[:, None]
+    result += needed.take(top, axis=0)
+    return result
 
 
 def interpolate_points(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, kind: str = 'bilinear') -> np.ndarray:
@@ -72,27 +106,3 @@ def _cubic(positions: np.ndarray, cells: int) -> Taps:
 
 
 TAPS: dict[str, Callable[[np.ndarray, int], Taps]] = {'nearest': _nearest, 'cubic': _cubic}
-
-
-def _bilinear(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear interpolation of finite values at each crossing of row and column positions (in cells).
-
-    In the type of the values, or in float64 if the difference of two values could overflow float32. Columns are
-    interpolated first, while there are few rows. A matrix product would start BLAS threads that compete with the
-    detector for the cores. OpenCV's resize cannot shift by a fraction of a cell, and its warps round positions to 1/32
-    of a cell (two pixels at stride 64).
-    """
-    (top, down), (left, along) = split_positions(rows, len(values)), split_positions(columns, values.shape[1])
-    first = top.min()
-    needed = values[first : top.max() + 2]
-    dtype = values.dtype if np.abs(needed).max() < HALF_OF_FLOAT32 else np.dtype(np.float64)
-    needed, top = needed.astype(dtype, copy=False), top - first
-    wide = needed.take(left, axis=1)
-    steps = needed.take(np.minimum(left + 1, values.shape[1] - 1), axis=1)
-    steps -= wide
-    steps *= along.astype(dtype)
-    wide += steps
-    result = np.diff(wide, axis=0, append=wide[-1:]).take(top, axis=0)
-    result *= down.astype(dtype)[:, None]
-    result += wide.take(top, axis=0)
-    return result.astype(values.dtype, copy=False)

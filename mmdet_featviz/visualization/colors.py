@@ -31,12 +31,16 @@ def to_unit(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return unit if np.abs(unit).max(initial=0) > FLOAT32_REACH else unit.astype(np.float32)
 
 
-def quantize(heat: np.ndarray) -> np.ndarray:
+def quantize(heat: np.ndarray, is_cut: bool = False) -> np.ndarray:
     """Cut heat to 0-1 and convert it to gray levels 0-255, uint8.
 
     They are rounded down, as published code does (``np.uint8(255 * heat)``).
+
+    Args:
+        heat: Heat, of any shape.
+        is_cut: Whether it lies between 0 and 1, except for rounding errors.
     """
-    if heat.size and not 0 <= heat.min() <= heat.max() <= 1:
+    if not is_cut:
         heat = np.clip(heat, 0, 1)
     gray = np.empty(heat.shape, np.uint8)
     # Writing into `gray` avoids a second float array of the size of the picture.

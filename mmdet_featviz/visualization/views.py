@@ -273,7 +273,7 @@ class Views:
         }
         layout = arrange_panel([[level for level, *_ in row] for row in rows.values()])
         sheet = [[level and tiles[level.name] for level in row] for row in layout]
-        sheet[0][0] = ['photo'], self.draw_boxes(small, snapshot, scale)
+        sheet[0][0] = ['image'], self.draw_boxes(small, snapshot, scale)
         picture = make_sheet(sheet, columns=max(map(len, sheet)), scale=self._text_scale)
         return Picture(f'panel{snapshot.suffix}.{self.style.image_format}', picture, list(tiles))
 
@@ -418,8 +418,11 @@ class Views:
         if self.style.normalize == 'max':  # as published code does: negative cells are 0, also to their neighbors
             values = np.maximum(values, 0)
         picture = _new_picture(grid) if out is None else out
-        for rows, heat in grid.heatmap_blocks(to_unit(values, limits), self.style.interpolation):
-            gray = quantize(heat)
+        unit = to_unit(values, limits)
+        shown = unit[grid.window()]
+        is_cut = self.style.interpolation != 'cubic' and bool(shown.size and shown.min() >= 0 and shown.max() <= 1)
+        for rows, heat in grid.heatmap_blocks(unit, self.style.interpolation):
+            gray = quantize(heat, is_cut)
             colors = cv2.applyColorMap(gray, self.style.table, picture[rows] if image is None else None)
             if image is not None:
                 overlay(image[rows], colors, self.style.alpha, self.style.blend, picture[rows], gray)

@@ -1,6 +1,8 @@
 """Drawing after the loop: the same files as at once, and nothing lost where a run ends early."""
 
+import os
 import signal
+import sys
 
 import pytest
 from conftest import (
@@ -16,9 +18,10 @@ from conftest import (
     write_dataset,
     write_project,
 )
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.runner import Runner
 
-from mmdet_featviz.runs import schedule
+from mmdet_featviz.runs import schedule, writer
 from mmdet_featviz.runs.backlog import Backlog
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.visualization import images
@@ -90,10 +93,16 @@ def test_all_ways_write_the_same_files(tmp_path, data, busy, saved, options):
 
 
 def test_an_image_is_decoded_once_for_all_its_pictures(tmp_path, data, busy, monkeypatch):
-    decode, count = images._decode, []
-    monkeypatch.setattr(images, '_decode', lambda *args: count.append(1) or decode(*args))
+    decode, count = images._decode, tmp_path / 'count'
+
+    def counting(*args):
+        with open(count, 'a') as file:  # also from other processes
+            file.write('.')
+        return decode(*args)
+
+    monkeypatch.setattr(images, '_decode', counting)
     run(tmp_path, data, 'out', save=('overlay', 'heatmap', 'panel'), boxes='both')
-    assert len(count) == IMAGES
+    assert count.read_text() == '.' * IMAGES
 
 
 def test_each_validation_is_drawn_at_its_end(tmp_path, data, busy, saved, monkeypatch):
@@ -111,6 +120,64 @@ def test_each_validation_is_drawn_at_its_end(tmp_path, data, busy, saved, monkey
     assert saved == [1] * (IMAGES - 3 + IMAGES)
     assert drawn[:2] == [{'epoch_1'}, {'epoch_1', 'epoch_2'}]
     assert len(pictures(tmp_path / 'out')) == 2 * IMAGES * 5
+
+
+@pytest.fixture
+def drawing_processes(monkeypatch, tmp_path):
+    """Returns the ids of the processes that have drawn postponed images, one for each image."""
+    draw, log = RunWriter._draw_image, tmp_path / 'processes'
+
+    def logging(self, maps):
+        with open(log, 'a') as file:
+            file.write(f'{os.getpid()}\n')
+        return draw(self, maps)
+
+    monkeypatch.setattr(RunWriter, '_draw_image', logging)
+    return lambda: [int(line) for line in log.read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='processes are not copied here')
+def test_processes_of_their_own_draw_what_waited(tmp_path, data, busy, drawing_processes):
+    run(tmp_path, data, 'out')
+    assert len(drawing_processes()) == 3
+    assert len(set(drawing_processes())) == 2 and os.getpid() not in drawing_processes()
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(backend_args=dict(backend='disk_of_test')),
+        dict(log_to_visualizer=True, normalize='run'),  # otherwise nothing waits for the end
+        dict(workers=1, normalize='run'),
+    ],
+    ids=['file backend', 'visualizer', 'one'],
+)
+def test_threads_draw_where_something_cannot_be_shared(tmp_path, data, busy, monkeypatch, options):
+    monkeypatch.setattr(writer, 'map_in_processes', None)
+    register_backend('disk_of_test', LocalBackend, force=True)
+    summary = run(tmp_path, data, 'out', **options)
+    assert summary.startswith('54 pictures') and 'skipped' not in summary
+
+
+def test_a_killed_process_costs_no_picture(tmp_path, data, busy, monkeypatch):
+    draw, this = RunWriter._draw_image, os.getpid()
+
+    def killed(self, maps):
+        if os.getpid() != this and (tmp_path / 'out' / '3').exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw(self, maps)
+
+    monkeypatch.setattr(RunWriter, '_draw_image', killed)
+    lines = []
+    monkeypatch.setattr(writer, 'print_log', lambda message, *args: lines.append(message))
+    summary = run(tmp_path, data, 'out')
+    assert summary == f'54 pictures of 6 images in {tmp_path / "out"}'
+    assert len(lines) == 1 and lines[0].startswith('a process that draws was ended, perhaps because memory is short (')
+    run(tmp_path, data, 'whole', workers=0)
+    assert pictures(tmp_path / 'out') == pictures(tmp_path / 'whole')
+    entries = {(entry['key'], entry['layer'], entry['level']): entry for entry in manifest(tmp_path / 'out')}
+    whole = {(entry['key'], entry['layer'], entry['level']): entry for entry in manifest(tmp_path / 'whole')}
+    assert entries == whole
 
 
 def project(folder, trouble):
@@ -146,7 +213,7 @@ def test_a_run_killed_while_it_draws_can_be_resumed(tmp_path, drawn_before):
             '    drawn.append(1)\n'
             '    return draw(self, maps)\n'
             'RunWriter._draw_image = killed\n'
-            'schedule.MOST_THREADS = 0\n'
+            'schedule.MOST_AT_END = 0\n'
         )
     killed = test_project(tmp_path, '--featviz-dir', 'out')
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -164,6 +231,7 @@ def test_two_ranks_draw_what_each_of_them_saved_and_resume_what_both_left(tmp_pa
     project(tmp_path, 'pass')
     with open(tmp_path / 'trouble.py', 'a') as file:
         file.write('schedule.MEASURED_IMAGES = 1\n')
+        file.write('schedule._usable_cores = schedule._cores_of_detector = lambda: 4\n')  # two for each rank
     one = test_project(tmp_path, '--featviz-dir', 'one')
     assert one.returncode == 0, one.stderr
     two = test_project(tmp_path, '--featviz-dir', 'two', ranks=2)
@@ -205,7 +273,7 @@ def test_an_interruption_while_drawing_says_what_is_left_and_is_not_begun_again(
         return draw(self, maps)
 
     monkeypatch.setattr(RunWriter, '_draw_image', interrupted)
-    monkeypatch.setattr(schedule, 'MOST_THREADS', 0)
+    monkeypatch.setattr(schedule, 'MOST_AT_END', 0)
     lines = []
     monkeypatch.setattr('mmdet_featviz.apis.visualizer.print_log', lambda message, *args: lines.append(message))
     with pytest.raises(KeyboardInterrupt):

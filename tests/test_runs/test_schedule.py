@@ -1,5 +1,7 @@
 """Schedule: the choice between threads, drawing at once and drawing after the loop, from given measurements."""
 
+import os
+import sys
 import threading
 
 import pytest
@@ -12,7 +14,7 @@ from mmdet_featviz.runs.schedule import AUTO, Schedule, check_workers
 from mmdet_featviz.visualization.views import Views
 
 
-def measured(detector, drawing, later=0.0, batches=6, images=4, **options):
+def measured(detector, drawing, later=0.0, batches=12, images=4, **options):
     """A schedule that has seen batches which took the detector, drawing at once and drawing later these seconds."""
     now = [0.0]
     options = {'has_end': True, 'cores': 4, 'busy_cores': 4, 'clock': lambda: now[0], **options}
@@ -57,12 +59,12 @@ def test_threads_beside_a_detector_that_leaves_cores_idle(circumstances, reason,
 def test_a_single_core_draws_at_once(log):
     chosen = measured(1.0, 1.0, cores=1, busy_cores=1)
     assert (chosen.threads, chosen.postpones) == (0, False)
-    assert log == ["workers='auto': pictures are drawn at once: there is a single processor core."]
+    assert log == ["workers='auto': pictures are drawn at once: this process has a single processor core."]
 
 
 def test_busy_cores_and_faster_drawing_on_all_cores_draw_after_the_loop(log):
     chosen = measured(detector=0.8, drawing=0.2, later=0.1)
-    assert (chosen.threads, chosen.threads_at_end, chosen.postpones, chosen.encodes_beside) == (0, 4, True, True)
+    assert (chosen.threads, chosen.workers_at_end, chosen.postpones, chosen.encodes_beside) == (0, 4, True, True)
     assert log == [
         "workers='auto': pictures are drawn after the loop, on 4 processor cores, from maps saved during it: drawing "
         'takes 50.0 ms per image at once, and 25.0 ms after the loop.'
@@ -106,13 +108,19 @@ def test_nothing_is_decided_before_it_was_measured(batches, postpones, log):
     assert not log
 
 
-def test_ten_processes_with_one_thread_each_keep_ten_cores_busy(monkeypatch):
-    monkeypatch.setattr(schedule.torch, 'get_num_threads', lambda: 1)
+def test_ten_cores_are_shared_by_the_processes_that_detect_on_them(monkeypatch):
+    monkeypatch.setattr(schedule.torch, 'get_num_threads', lambda: 2)
     assert measured(1.0, 1.0, cores=10, busy_cores=None).threads == 2
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '10')
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '5')
     chosen = measured(1.0, 1.0, cores=10, busy_cores=None)
-    assert (chosen.threads, chosen.postpones) == (0, True)
-    assert chosen.threads_at_end == 8
+    assert (chosen.threads, chosen.postpones, chosen.workers_at_end) == (0, True, 2)
+
+
+def test_drawing_later_is_not_tried_where_each_process_has_one_core(monkeypatch, log):
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '10')
+    chosen = measured(1.0, 1.0, cores=10, busy_cores=10)
+    assert (chosen.threads, chosen.postpones, chosen.workers_at_end) == (0, False, 1)
+    assert log == ["workers='auto': pictures are drawn at once: this process has a single processor core."]
 
 
 def test_a_run_without_a_known_end_draws_at_once():
@@ -123,7 +131,7 @@ def test_a_run_without_a_known_end_draws_at_once():
 @pytest.mark.parametrize('workers', [0, 3])
 def test_a_number_is_obeyed(workers, log):
     chosen = Schedule(workers, 'cuda', has_end=True, cores=2, busy_cores=2)
-    assert (chosen.threads, chosen.threads_at_end, chosen.postpones) == (workers, workers, False)
+    assert (chosen.threads, chosen.workers_at_end, chosen.postpones) == (workers, workers, False)
     assert not log
 
 
@@ -134,31 +142,33 @@ def test_other_values_are_refused(workers):
 
 
 @pytest.mark.parametrize(
-    ('workers', 'busy_cores', 'measured', 'in_threads'),
+    ('workers', 'busy_cores', 'measured', 'places'),
     [
-        (0, 1, 8, {False}),
-        (2, 1, 8, {True}),
-        ('auto', 1, 8, {True}),
-        ('auto', 2, 8, {False}),
-        ('auto', 2, 1, {False, True}),  # after the loop, on all cores
+        (0, 1, 8, {'here'}),
+        (2, 1, 8, {'thread'}),
+        ('auto', 1, 8, {'thread'}),
+        ('auto', 2, 8, {'here'}),
+        ('auto', 2, 1, {'here', 'process' if sys.platform == 'linux' else 'thread'}),  # some after the loop
     ],
 )
-def test_the_hook_draws_where_its_schedule_says(tmp_path, workers, busy_cores, measured, in_threads, monkeypatch):
+def test_the_hook_draws_where_its_schedule_says(tmp_path, workers, busy_cores, measured, places, monkeypatch):
     monkeypatch.setattr(schedule, 'SMALL_SHARE', -1)
     monkeypatch.setattr(schedule, 'MEASURED_IMAGES', measured)
     monkeypatch.setattr(schedule, '_usable_cores', lambda: 2)
     monkeypatch.setattr(schedule, '_cores_of_detector', lambda: busy_cores)
-    draw, threads = Views.draw, set()
+    draw, log, this = Views.draw, tmp_path / 'log', os.getpid()
 
     def recorded(self, *args, **options):
-        threads.add(threading.current_thread() is not threading.main_thread())
+        place = 'here' if threading.current_thread() is threading.main_thread() else 'thread'
+        with open(log, 'a') as file:
+            file.write(f'{place if os.getpid() == this else "process"}\n')
         return draw(self, *args, **options)
 
     monkeypatch.setattr(Views, 'draw', recorded)
     data = write_dataset(tmp_path / 'data', {f'{n}.png': noise(seed=n) for n in range(4)})
     hook = dict(out_dir=str(tmp_path / 'out'), workers=workers, layers='backbone')
     test_predictions(runner_config(data, tmp_path / 'work', pool_detector((8, 16)), hook=hook))
-    assert threads == in_threads
+    assert set(log.read_text().split()) == places
 
 
 @pytest.mark.parametrize(('device', 'strict', 'threads'), [('meta', False, 2), ('cpu', False, 0), ('meta', True, 0)])

@@ -52,7 +52,7 @@ def test_what_the_network_did_not_see_is_hatched_and_not_cold(sheets, turn):
         assert 0.6 < same[:16].mean() < 0.9
         assert 0.6 < same[:, :24].mean() < 0.9
         assert same[16:, 24:].mean() < 0.1
-    captions = [caption for _, captions in sheets for caption in captions if caption != ['photo']]
+    captions = [caption for _, captions in sheets for caption in captions if caption != ['image']]
     assert captions == [['neck_0', '16 channels, stride 8', 'hatched: not seen by the network']] * 2
 
 
@@ -114,7 +114,7 @@ def test_range_from_zero_is_empty_if_all_values_are_negative(sheets, scale):
     drawn(style, snapshot([Level('neck', 0, 1, (8.0, 8.0), values, picked=picked)]))
     ends = '0 to 2' if scale > 0 else '0 to 0'
     assert [captions for _, captions in sheets] == [
-        [['photo'], ['neck_0', '1 channels, stride 8', ends]],
+        [['image'], ['neck_0', '1 channels, stride 8', ends]],
         [['channel 0', ends]],
     ]
     shades = len(np.unique(views.make_sheet.tiles[-1].reshape(-1, 3), axis=0))
