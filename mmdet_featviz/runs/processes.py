@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import sys
 import threading
 from itertools import islice
 from typing import Any, Callable, Iterable, Iterator
 
 import torch
+from mmengine.logging import print_log
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mmdet_featviz.runs.workers import mark_worker
+from mmdet_featviz.runs.workers import do_in_threads, mark_worker
 
 
 def can_copy() -> bool:
     """Whether this process can be copied: on Linux, in the thread that receives the signals.
 
     Elsewhere processes begin without the detector's modules, and importing these takes longer than most drawing.
+    Daemons, such as the processes of a pool, cannot have processes of their own.
     """
-    return sys.platform == 'linux' and threading.current_thread() is threading.main_thread()
+    is_main = threading.current_thread() is threading.main_thread()
+    return sys.platform == 'linux' and is_main and not multiprocessing.current_process().daemon
+
+
+def do_in_processes(
+    task: Callable[[Any], Any], items: Iterable[Any], receive: Callable[[Any], None], count: int
+) -> None:
+    """Call ``receive(task(item))`` for all items, in their order: the tasks in processes, the rest in this one.
+
+    If processes are killed or cannot be made, this one does what is left, and a warning says so. Tasks of which the
+    results were not received are then done once more.
+
+    Args:
+        task: As for :func:`map_in_processes`.
+        items: Each process iterates over them, and takes its share.
+        receive: Takes a result.
+        count: Number of processes.
+    """
+    received = 0
+    try:
+        for result in map_in_processes(task, items, count):
+            receive(result)
+            received += 1
+    except (RuntimeError, OSError) as error:
+        message = (
+            f'a process that draws has ended early, perhaps because memory is short ({str(error).strip(" .")}): the '
+            'images left are drawn without it'
+        )
+        print_log(message, 'current', logging.WARNING)
+        do_in_threads(task, islice(items, received, None), receive, 0)
 
 
 def map_in_processes(task: Callable[[Any], Any], items: Iterable[Any], count: int) -> Iterator[Any]:
@@ -33,6 +66,7 @@ def map_in_processes(task: Callable[[Any], Any], items: Iterable[Any], count: in
 
     Raises:
         RuntimeError: If a process was killed.
+        OSError: If no process can be made.
     """
     loader = DataLoader(
         _Results(task, items),

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections import deque
 from concurrent import futures
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 _started: weakref.WeakSet[Workers] = weakref.WeakSet()
 _this_thread = threading.local()
@@ -71,6 +71,16 @@ class Workers:
 
     def _finish_oldest(self) -> None:
         self.on_done(self._tasks.popleft().result())
+
+
+def do_in_threads(task: Callable[[Any], Any], items: Iterable[Any], receive: Callable[[Any], None], count: int) -> None:
+    """Call ``receive(task(item))`` for all items: the tasks in threads (0: in this one), the rest in this thread."""
+    workers = Workers(count, receive)
+    try:
+        for item in items:
+            workers.submit(task, item)
+    finally:
+        workers.wait()
 
 
 def is_worker() -> bool:

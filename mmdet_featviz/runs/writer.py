@@ -9,7 +9,7 @@ import logging
 import os.path as osp
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
-from itertools import groupby, islice
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -34,7 +34,7 @@ from mmdet_featviz.runs.field_files import TABLE, field_entry, field_facts, fiel
 from mmdet_featviz.runs.manifest import MANIFEST, level_entry
 from mmdet_featviz.runs.maps_file import dump_snapshot, parse_snapshot
 from mmdet_featviz.runs.outcome import Outcome
-from mmdet_featviz.runs.processes import can_copy, map_in_processes
+from mmdet_featviz.runs.processes import can_copy, do_in_processes
 from mmdet_featviz.runs.reader import add_image, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.run_info import (
@@ -47,7 +47,7 @@ from mmdet_featviz.runs.run_info import (
 )
 from mmdet_featviz.runs.storage import get_storage
 from mmdet_featviz.runs.visualizer_backends import PictureLogger
-from mmdet_featviz.runs.workers import Workers, is_worker
+from mmdet_featviz.runs.workers import Workers, do_in_threads, is_worker
 from mmdet_featviz.structures.box_features import BoxFeatures
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import first_names
@@ -487,39 +487,21 @@ class RunWriter:
         """Draw the images that were left for the end, while the detector does not need the processor."""
         from tqdm import tqdm  # not needed before
 
-        drawn = 0
         with tqdm(None, 'drawing', count, unit='image', disable=not (shows_progress and is_main_process())) as progress:
 
             def receive(outcome: Outcome) -> None:
-                nonlocal drawn
                 self._receive(outcome)
                 progress.update()
-                drawn += 1
 
-            if self._draws_in_processes and count > 1:
-                try:
-                    for outcome in map_in_processes(draw, images, min(self._at_end, count)):
-                        receive(outcome)
-                    return
-                except RuntimeError as error:
-                    message = (
-                        f'a process that draws was ended, perhaps because memory is short ({str(error).strip(" .")}): '
-                        'the images left are drawn without it'
-                    )
-                    print_log(message, 'current', logging.WARNING)
-            workers = Workers(self._at_end if not drawn else 0, receive)
-            try:
-                for image in islice(images, drawn, None):
-                    workers.submit(draw, image)
-            finally:
-                workers.wait()
+            workers = min(self._at_end, count)
+            (do_in_processes if workers > 1 and self._can_share else do_in_threads)(draw, images, receive, workers)
 
     @property
-    def _draws_in_processes(self) -> bool:
-        """Whether several processes draw at the end. Connections to file backends and visualizers belong to one."""
+    def _can_share(self) -> bool:
+        """Whether several processes can draw: connections to file backends and visualizers belong to one."""
         backend = (self.info.get('backend_args') or {}).get('backend', 'local')
         is_local = backend == 'local' and self._has_local_images and not self.run_folder.is_remote
-        return self._at_end > 1 and is_local and self._log is None and can_copy()
+        return is_local and self._log is None and can_copy()
 
     def _draw_image(self, maps: Sequence[bytes]) -> Outcome:
         """Draw an image of the backlog.

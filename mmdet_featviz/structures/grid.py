@@ -231,7 +231,6 @@ class Grid:
             first, last = (min(max(row, seen_rows.start), seen_rows.stop) for row in (start, stop))
             here = rows[first - seen_rows.start : last - seen_rows.start]
             block = interpolate_rows(wide, here, interpolation) if len(here) else np.zeros((0, len(columns)))
-            block = block.astype(values.dtype, copy=False)
             if not self.placement.all_seen:
                 seen, block = block, np.zeros((stop - start, width), values.dtype)
                 block[first - start : last - start, seen_columns] = seen

@@ -21,7 +21,7 @@ from conftest import (
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.runner import Runner
 
-from mmdet_featviz.runs import schedule, writer
+from mmdet_featviz.runs import processes, schedule, writer
 from mmdet_featviz.runs.backlog import Backlog
 from mmdet_featviz.runs.writer import RunWriter
 from mmdet_featviz.visualization import images
@@ -153,7 +153,7 @@ def test_processes_of_their_own_draw_what_waited(tmp_path, data, busy, drawing_p
     ids=['file backend', 'visualizer', 'one'],
 )
 def test_threads_draw_where_something_cannot_be_shared(tmp_path, data, busy, monkeypatch, options):
-    monkeypatch.setattr(writer, 'map_in_processes', None)
+    monkeypatch.setattr(writer, 'do_in_processes', None)
     register_backend('disk_of_test', LocalBackend, force=True)
     summary = run(tmp_path, data, 'out', **options)
     assert summary.startswith('54 pictures') and 'skipped' not in summary
@@ -169,10 +169,12 @@ def test_a_killed_process_costs_no_picture(tmp_path, data, busy, monkeypatch):
 
     monkeypatch.setattr(RunWriter, '_draw_image', killed)
     lines = []
-    monkeypatch.setattr(writer, 'print_log', lambda message, *args: lines.append(message))
+    monkeypatch.setattr(processes, 'print_log', lambda message, *args: lines.append(message))
     summary = run(tmp_path, data, 'out')
     assert summary == f'54 pictures of 6 images in {tmp_path / "out"}'
-    assert len(lines) == 1 and lines[0].startswith('a process that draws was ended, perhaps because memory is short (')
+    assert len(lines) == 1 and lines[0].startswith(
+        'a process that draws has ended early, perhaps because memory is short ('
+    )
     run(tmp_path, data, 'whole', workers=0)
     assert pictures(tmp_path / 'out') == pictures(tmp_path / 'whole')
     entries = {(entry['key'], entry['layer'], entry['level']): entry for entry in manifest(tmp_path / 'out')}
@@ -307,3 +309,11 @@ def test_overwriting_a_killed_run_removes_what_it_had_saved(tmp_path, data, busy
     monkeypatch.undo()
     run(tmp_path, data, 'out', overwrite=True, workers=0)
     assert not (tmp_path / 'out' / 'postponed.rank0.maps').exists()
+
+
+def test_where_no_process_can_be_made_all_is_drawn_here(tmp_path, data, busy, monkeypatch):
+    def fail(*args):
+        raise OSError(12, 'Cannot allocate memory')
+
+    monkeypatch.setattr(os, 'fork', fail)
+    assert run(tmp_path, data, 'out') == f'54 pictures of 6 images in {tmp_path / "out"}'

@@ -52,7 +52,8 @@ def test_a_killed_process_is_an_error():
         list(results)
 
 
-def test_only_the_main_thread_is_copied():
+def test_only_the_main_thread_is_copied_and_no_daemon():
+    assert list(map_in_processes(lambda item: can_copy(), [0], 1)) == [False]
     answers = [can_copy()]
     thread = threading.Thread(target=lambda: answers.append(can_copy()))
     thread.start()

@@ -105,6 +105,17 @@ def test_skipped_images_have_names_of_their_own_where_pictures_wait_for_the_rang
     assert np.ptp(read(tmp_path / 'run' / heatmaps[1])[..., 0]) == 0
 
 
+def test_no_connection_to_remote_images_is_shared_by_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, 'do_in_processes', None)
+    level = Level('neck', 0, 4, (8.0, 8.0), np.arange(6, dtype=np.float32).reshape(2, 3))
+    writer = RunWriter(RunFolder(str(tmp_path / 'run')), Style(normalize='run', save='heatmap'), {}, workers=2)
+    for name in ('a', 'b'):
+        path = f'petrel://images/{name}.png'
+        writer.write(Snapshot(name, path, 0, identity_placement((16, 24), (16, 24)), [level]))
+    writer.finish()
+    assert '2 pictures' in writer.summary() and 'skipped' not in writer.summary()
+
+
 def test_what_was_written_is_recorded_where_drawing_and_encoding_both_fail(pool_model, tmp_path, monkeypatch):
     draw(pool_model, tmp_path, save=('maps',), count=1)
     saved = Run(str(tmp_path / 'run'))

@@ -283,3 +283,11 @@ def test_pictures_drawn_in_the_same_memory_are_those_drawn_in_memory_of_their_ow
     if boxes is None:  # boxes are drawn on a copy
         # Of three overlays, three heatmaps, a panel and an overview.
         assert len({pixels.ctypes.data for pixels in kept}) == 1 + 1 + 2
+
+
+def test_cubic_interpolation_is_cut_where_it_leaves_the_range():
+    """Beside a step it goes 7 % beyond; as a byte that is not cut, this would be black."""
+    step = np.repeat(np.repeat([0, 1], 6)[None], 8, 0).astype(np.float32)
+    style = Style(save='heatmap', colormap='gray', interpolation='cubic', normalize=(0, 1))
+    picture = drawn(style, snapshot([level(values=step)]))['neck_0.heatmap.png'].pixels
+    assert picture[:, :44].max() == 0 and picture[:, 52:].min() == 255
