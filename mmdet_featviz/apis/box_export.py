@@ -18,7 +18,7 @@ from mmdet_featviz.runs.run_folder import RunFolder, check_apart
 from mmdet_featviz.structures.boxes import class_names, label_name
 from mmdet_featviz.utils.csv_table import csv_text
 from mmdet_featviz.utils.file_names import safe_name
-from mmdet_featviz.utils.messages import count_noun
+from mmdet_featviz.utils.messages import count_noun, one_line
 from mmdet_featviz.visualization.encoding import encode_picture
 
 FACTS = ('image', 'kind', 'number', 'class', 'score', *SIDES, 'type')
@@ -55,7 +55,8 @@ def export_boxes(folder: str, out_dir: str, overwrite: bool = False) -> str:
     facts = list(_facts(table, names))
     rows = neighbor_purity(table.vectors, table.boxes, table.images)
     files: dict[str, str | bytes] = {'purity.csv': _purity_csv(rows, names), 'purity.md': purity_markdown(rows)}
-    files[f'{PROJECTOR}/metadata.tsv'] = '\n'.join('\t'.join(map(_plain, row)) for row in [FACTS, *facts]) + '\n'
+    # The projector splits at tabs and line breaks, and knows no quotes.
+    files[f'{PROJECTOR}/metadata.tsv'] = '\n'.join('\t'.join(map(one_line, row)) for row in [FACTS, *facts]) + '\n'
     sprite = draw_box_sprite(run, table)
     if sprite is not None:
         files[f'{PROJECTOR}/{SPRITE}'] = encode_picture(sprite[0], SPRITE).tobytes()
@@ -116,11 +117,6 @@ def _level_texts(facts: Sequence[Sequence[str]], vectors: np.ndarray) -> tuple[s
     numbers = [[f'{value:.6g}' for value in vector] for vector in vectors.tolist()]
     table = csv_text([*FACTS, *range(vectors.shape[1])], ([*row, *own] for row, own in zip(facts, numbers)))
     return table, ''.join('\t'.join(own) + '\n' for own in numbers)
-
-
-def _plain(cell: str) -> str:
-    """A cell without tabs and line breaks, at which the projector splits; it knows no quotes."""
-    return ' '.join(cell.split())
 
 
 def _tensors(level: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Iterator, Sequence
 from mmdet_featviz.evaluation.comparison_scores import score_names
 from mmdet_featviz.runs.run_names import LETTERS, in_words
 from mmdet_featviz.utils.csv_table import csv_text
-from mmdet_featviz.utils.messages import count_noun
+from mmdet_featviz.utils.messages import count_noun, one_line
 
 EXPLANATION = (
     'Means over images; how many images entered stands in brackets. Correlation: Pearson, of both heatmaps over the '
@@ -100,7 +100,7 @@ def latex_table(data: dict[str, Any], names: Sequence[str]) -> str:
 def escape_latex(text: str) -> str:
     """The text such that LaTeX prints it as it is."""
     signs = f'[{re.escape("".join(LATEX_SIGNS))}]'
-    return re.sub(signs, lambda sign: LATEX_SIGNS[sign[0]], ' '.join(text.split()))
+    return re.sub(signs, lambda sign: LATEX_SIGNS[sign[0]], one_line(text))
 
 
 def _correlation_heads(names: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mmdet_featviz.runs.workers import do_in_threads, mark_worker
+from mmdet_featviz.utils.messages import one_line
 
 
 def can_copy() -> bool:
@@ -46,9 +47,10 @@ def do_in_processes(
             receive(result)
             received += 1
     except (RuntimeError, OSError) as error:
+        reason = one_line(error).rstrip('.')
         message = (
-            f'a process that draws has ended early, perhaps because memory is short ({str(error).strip(" .")}): the '
-            'images left are drawn without it'
+            f'a process that draws has ended early, perhaps because memory is short ({reason}): the images left are '
+            'drawn without it'
         )
         print_log(message, 'current', logging.WARNING)
         do_in_threads(task, islice(items, received, None), receive, 0)

@@ -89,7 +89,11 @@ def is_worker() -> bool:
 
 
 def mark_worker(number: int = 0) -> None:
-    """Make the calling thread, or the process that it begins, one of those that draw."""
+    """Make the calling thread, or the process that it begins, one of those that draw.
+
+    Args:
+        number: Not used; data loaders pass the number of the process.
+    """
     _this_thread.draws = True
 
 

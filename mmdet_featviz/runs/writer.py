@@ -494,7 +494,8 @@ class RunWriter:
                 progress.update()
 
             workers = min(self._at_end, count)
-            (do_in_processes if workers > 1 and self._can_share else do_in_threads)(draw, images, receive, workers)
+            do = do_in_processes if workers > 1 and self._can_share else do_in_threads
+            do(draw, images, receive, workers)
 
     @property
     def _can_share(self) -> bool:
