@@ -70,11 +70,13 @@ class DrawingCase:
         self.model.neck = ConstantFeatures([smooth_features(*level) for level in neck])
         self.features = [*self.model.backbone.levels, *self.model.neck.levels]
         self.image = self.folder / 'image.jpg'
-        cv2.imwrite(str(self.image), smooth_image(image_size))
+        pixels = smooth_image(image_size)
+        cv2.imwrite(str(self.image), pixels)
         scale = (INPUT_SIZE[1] / image_size[1], INPUT_SIZE[0] / image_size[0])
         meta = dict(img_path=str(self.image), ori_shape=image_size, img_shape=INPUT_SIZE, scale_factor=scale)
         self.sample = DetDataSample(metainfo=meta)
-        self.inputs = torch.zeros(1, 3, *INPUT_SIZE)
+        # The input shows the image, as the visualizer checks.
+        self.inputs = torch.from_numpy(cv2.resize(pixels, INPUT_SIZE[::-1])).permute(2, 0, 1)[None].float()
         self.written = 0
         self.visualizer = FeatureVisualizer(out_dir=str(self.folder / 'ours'), strict=True)
         self.visualizer.open(self.model, image_root=str(self.folder))

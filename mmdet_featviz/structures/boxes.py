@@ -136,11 +136,15 @@ def _note_kind(columns: int) -> None:
 
 
 def class_names(dataset_meta: dict | None) -> list[str]:
-    """Return the names of the classes of a data set, as text whatever they are; empty if they are not known."""
+    """Return the names of the classes of a data set, as text whatever they are; empty if they are not known.
+
+    An empty name cannot be read, chosen or named in an option: the index of the class stands for it.
+    """
     classes = (dataset_meta or {}).get('classes')
     if isinstance(classes, str):
         return [classes]
-    return [str(name) for name in classes] if isinstance(classes, (list, tuple, np.ndarray)) else []
+    known = classes if isinstance(classes, (list, tuple, np.ndarray)) else ()
+    return [str(name) if str(name).strip() else str(label) for label, name in enumerate(known)]
 
 
 def label_name(label: int, names: Sequence[str]) -> str:

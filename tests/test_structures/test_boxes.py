@@ -162,6 +162,7 @@ def test_ignored_boxes_are_finite():
         (np.arange(2), ['0', '1']),
         ([7, 8], ['7', '8']),
         ('cat', ['cat']),
+        (['', 'dog', ' '], ['0', 'dog', '2']),
         (None, []),
         (80, []),
     ],
