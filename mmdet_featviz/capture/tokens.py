@@ -9,6 +9,8 @@ from typing import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdet_featviz.utils.call_stack import values_of
+
 MAX_CLASS_TOKENS = 5  # a class token and four registers
 MIN_CELLS = 4  # one to three tokens are classes, scores or sentences
 MAX_STRIDE = 64
@@ -47,7 +49,8 @@ def fold_tokens(
                 spatial = tokens[:, class_tokens:]
                 splits = {split for split in candidates if sum(map(math.prod, split)) == spatial.shape[1] >= MIN_CELLS}
                 if splits:
-                    return min((_fold(spatial, split) for split in sorted(splits, reverse=True)), key=_roughness)
+                    splits = _stated_splits(splits) or sorted(splits, reverse=True)
+                    return min((_fold(spatial, split) for split in splits), key=_roughness)
     return [] if shift is None else _fold_windows(tokens, len(inputs), single, shift)
 
 
@@ -72,6 +75,17 @@ def _candidate_splits(levels_seen: Iterable[list], single: Iterable[tuple[int, i
         for start, stop in combinations(range(len(grids) + 1), 2):
             yield tuple(grids[start:stop])
             yield tuple(grids[start:stop][::-1])
+
+
+def _stated_splits(splits: set[tuple]) -> list[tuple]:
+    """The splits that deformable attention itself works with, if the tokens are of some: its callers pass them on.
+
+    What tokens of an image without structure hold does not tell the order of their levels.
+    """
+    if len(splits) == 1:
+        return []
+    stated = (shapes.tolist() for shapes in values_of('spatial_shapes') if isinstance(shapes, Tensor))
+    return [split for split in (tuple(map(tuple, shapes)) for shapes in stated if shapes) if split in splits][:1]
 
 
 def _fold(tokens: Tensor, split: Sequence[tuple[int, int]]) -> list[Tensor]:

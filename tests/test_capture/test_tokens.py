@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from mmdet.models import MSDeformAttnPixelDecoder
 from mmdet.models.backbones.swin import ShiftWindowMSA, SwinTransformer, WindowMSA
+from mmengine.config import ConfigDict
 from torch import nn
 
 from mmdet_featviz.capture.activation_map import Pass
@@ -34,6 +36,38 @@ def test_several_levels_in_both_orders(grids):
     assert [tuple(level.shape) for level in maps] == [(2, 2, *grid) for grid in grids]
     for level, grid in zip(maps, grids):
         torch.testing.assert_close(level[1], positions(grid))
+
+
+@pytest.mark.parametrize('layer', ['encoder', 'encoder.layers.0', 'encoder.layers.0.self_attn.sampling_offsets'])
+def test_levels_of_an_image_without_structure_keep_their_order(layer):
+    """mmdet's pixel decoder has the coarse level first, which the tokens of a uniform image do not tell."""
+    decoder = MSDeformAttnPixelDecoder(
+        in_channels=[8, 8, 8],
+        strides=[8, 16, 32],
+        feat_channels=32,
+        out_channels=32,
+        num_outs=3,
+        positional_encoding=dict(num_feats=16, normalize=True),
+        norm_cfg=dict(type='GN', num_groups=4),
+        encoder=ConfigDict(
+            num_layers=1,
+            layer_cfg=dict(
+                self_attn_cfg=dict(embed_dims=32, num_heads=4, num_levels=3, num_points=2, batch_first=True),
+                ffn_cfg=dict(embed_dims=32, feedforward_channels=32, num_fcs=2),
+            ),
+        ),
+    )
+    decoder.init_weights()
+    model, tokens = nn.ModuleDict({'backbone': nn.Identity(), 'pixel_decoder': decoder.eval()}), []
+    inputs, grids = torch.zeros(1, 3, 128, 192), [(16, 24), (8, 12), (4, 6)]
+    taps = Taps(model, [f'pixel_decoder.{layer}'], lambda features: features[:, 0])
+    decoder.get_submodule(layer).register_forward_hook(lambda module, args, output: tokens.append(output[0, :, 0]))
+    with taps, torch.no_grad():
+        taps.begin(inputs, [None])
+        decoder(model['backbone']([torch.zeros(1, 8, *grid) for grid in grids]))
+    maps = [activation.values[0] for activation in taps.take()[0].maps]
+    assert [tuple(level.shape) for level in maps] == grids[::-1]
+    torch.testing.assert_close(torch.cat([level.flatten() for level in maps]), tokens[0])
 
 
 @pytest.mark.parametrize('class_tokens', [0, 1, 2])
