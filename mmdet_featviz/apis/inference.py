@@ -24,11 +24,13 @@ from tqdm import tqdm
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.capture.layer_tree import DEPTH, layer_tree
 from mmdet_featviz.capture.nested_passes import nested_passes
+from mmdet_featviz.explanation.differentiable import evaluation_mode
 from mmdet_featviz.runs import early_exit
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.messages import one_line
 from mmdet_featviz.visualization.images import ImageError
 
+SCALABLE = ('uint8', 'uint16', 'int16', 'float32', 'float64')  # types of arrays
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
@@ -52,16 +54,22 @@ def check_image(image: Any) -> str | np.ndarray:
     """Return an image that was given as a path, a URL or an array.
 
     Raises:
-        ValueError: If it is neither, or has values of another range.
+        ValueError: If it is neither, or has values of another type or range.
     """
     if isinstance(image, np.ndarray) and (image.ndim != 3 or image.shape[2] != 3 or not image.size):
         raise ValueError(f'image must be an array (H, W, 3), BGR, but has the shape {image.shape}')
     if isinstance(image, np.ndarray) and image.dtype.kind not in 'biuf':
         raise ValueError(f'image must be an array of numbers, but has the type {image.dtype}')
+    if isinstance(image, np.ndarray) and image.dtype.name not in SCALABLE:
+        types = ', '.join(SCALABLE)
+        raise ValueError(
+            f'OpenCV scales images of the types {types}, not {image.dtype}: convert it with image.astype()'
+        )
     if isinstance(image, np.ndarray) and image.dtype.kind == 'f' and 0 < image.max() <= 1:
         raise ValueError('image must have values from 0 to 255, as OpenCV reads it, but has none above 1')
     if not isinstance(image, (str, os.PathLike, np.ndarray)):
-        raise ValueError(f'image must be a path or an array, not {image!r} (cv2.imread returns None on failure)')
+        what = 'None, which cv2.imread returns on failure' if image is None else f'a {type(image).__name__}'
+        raise ValueError(f'image must be a path, or an array (H, W, 3), BGR, not {what}')
     return os.fspath(image) if isinstance(image, os.PathLike) else image
 
 
@@ -90,11 +98,8 @@ def batch_of_one(pipeline: Compose, image: str | np.ndarray) -> dict[str, list]:
         ValueError: If OpenCV cannot decode or resize the image.
     """
     info = dict(img=image, img_id=0) if isinstance(image, np.ndarray) else dict(img_path=image, img_id=0)
-    try:
+    with _naming_unusable(image):
         return {key: [value] for key, value in pipeline(info).items()}
-    except cv2.error as error:
-        what = f'an image of {image.shape[0]} x {image.shape[1]} pixels' if 'img' in info else image
-        raise ValueError(f'the test pipeline of the detector cannot use {what} ({one_line(error)})') from error
 
 
 def find_images(source: str | os.PathLike) -> tuple[list[str], str]:
@@ -172,9 +177,15 @@ def take_snapshot(
         image: Path or URL of the image, or the image itself (H, W, 3), BGR.
         visualizer: A visualizer with taps on the detector.
         pipeline: The test pipeline; None builds it from the detector's config.
+
+    Raises:
+        ImageError: If the image is a file that cannot be read.
+        ValueError: If OpenCV cannot scale the image.
     """
     pipeline = pipeline or build_pipeline(model, isinstance(image, np.ndarray))
-    with nested_passes(), visualizer.taps as taps:
+    # In evaluation mode: in training, a look would change the statistics of batch norms, and show those of one image.
+    taps = visualizer.taps
+    with naming_unreadable(image), _naming_unusable(image), evaluation_mode(model), nested_passes(), taps:
         result = inference_detector(model, image, pipeline)
     array = image if isinstance(image, np.ndarray) else None
     (snapshot,) = visualizer.snapshots(taps.take()[:1], 0, result, array=array)
@@ -190,7 +201,7 @@ def show_layers(model: nn.Module, image: str | np.ndarray, depth: int = DEPTH) -
         depth: Depth of the tree.
     """
     pipeline = build_pipeline(model, isinstance(image, np.ndarray))
-    with nested_passes():
+    with evaluation_mode(model), nested_passes():
         return layer_tree(model, lambda: inference_detector(model, image, pipeline), depth)
 
 
@@ -200,6 +211,16 @@ def is_unreadable(image: str, backend_args: dict | None = None) -> bool:
         return imfrombytes(fileio.get(image, backend_args=backend_args)) is None
     except Exception:  # each file backend raises errors of its own
         return True
+
+
+@contextmanager
+def _naming_unusable(image: str | np.ndarray) -> Iterator[None]:
+    """Within the context, an error of OpenCV is a ValueError with the name or size of the image."""
+    try:
+        yield
+    except cv2.error as error:
+        what = image if isinstance(image, str) else f'an image of {image.shape[0]} x {image.shape[1]} pixels'
+        raise ValueError(f'the test pipeline of the detector cannot use {what} ({one_line(error)})') from error
 
 
 @contextmanager

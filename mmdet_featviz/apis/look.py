@@ -237,6 +237,7 @@ def look(
 
     Raises:
         ValueError: If `image` is neither a path nor an image, or a layer does not exist or outputs no spatial map.
+        ImageError: If the image is a file that cannot be read.
         TypeError: If `model` is no detector, or an option does not exist or has no effect here.
 
     Example:
@@ -316,6 +317,8 @@ def _check_effects(style: Style, options: dict) -> None:
     unused = [kind for kind in ('maps', BOX_FEATURES) if kind in style.save]
     if unused:
         raise TypeError(f'look() writes no files: save={", ".join(unused)} would have no effect')
+    if style.boxes == 'gt':
+        raise TypeError("look() knows no ground truth, so boxes='gt' would have no effect: set boxes='pred'")
     needs = {
         "set boxes='pred', or save='scores'": (
             ('score_thr', 'classes'),

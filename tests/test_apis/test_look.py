@@ -1,10 +1,12 @@
 """look(): arrays and figures of one image without a runner."""
 
+import copy
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import FLIP_KEYS, keep_ratio_pipeline, noise, pool_detector, resnet_detector
 from explained import narrow_retinanet
 from mmdet.apis import DetInferencer, inference_detector
@@ -12,6 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmdet_featviz import explain, look
+from mmdet_featviz.visualization.images import ImageError
 
 
 def detector(model):
@@ -147,12 +150,37 @@ def test_wrong_names_are_errors(image):
     [
         (np.zeros((10, 10), np.uint8), r'has the shape \(10, 10\)'),
         (np.zeros((0, 10, 3), np.uint8), r'has the shape \(0, 10, 3\)'),
-        (None, 'not None .cv2.imread returns None on failure.'),
+        (np.zeros((10, 10, 3), np.int64), 'OpenCV scales images of the types uint8, .* not int64: convert it'),
+        (np.zeros((10, 10, 3), np.float16), 'not float16'),
+        (np.zeros((10, 10, 3), bool), 'not bool'),
+        (np.zeros((9000, 1, 3), np.uint8), 'the test pipeline of the detector cannot use an image of 9000 x 1 pixels'),
+        (None, 'not None, which cv2.imread returns on failure'),
+        (torch.zeros(2, 2, 3), 'not a Tensor'),
     ],
 )
 def test_invalid_images_are_errors(image, message):
     with pytest.raises(ValueError, match=message):
         look(detector(pool_detector((8, 16))), image)
+
+
+def test_a_file_that_is_no_image(tmp_path):
+    (tmp_path / 'text.jpg').write_text('text')
+    for path in (tmp_path / 'text.jpg', tmp_path / 'none.jpg', tmp_path):
+        with pytest.raises(ImageError, match=f'{path} cannot be read'):
+            look(detector(pool_detector((8,))), path)
+
+
+def test_a_look_during_a_training_shows_and_changes_no_training(image):
+    """Batch norms would use the mean of one image, and remember it."""
+    config = resnet_detector()
+    config['backbone']['norm_eval'] = False
+    model = detector(config)
+    before = look(model, image).values('backbone_0')
+    model.train()
+    weights = copy.deepcopy(model.state_dict())
+    np.testing.assert_array_equal(look(model, image).values('backbone_0'), before)
+    assert model.training
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def test_look_leaves_no_hooks_and_a_drawing_detector_writes_no_files(image, tmp_path, monkeypatch):
@@ -203,6 +231,8 @@ def test_options_without_effect(image):
     model = detector(pool_detector((8,)))
     with pytest.raises(TypeError, match='writes no files, so out_dir, max_images would have no effect'):
         look(model, image, out_dir='out', max_images=3)
+    with pytest.raises(TypeError, match="look\\(\\) knows no ground truth, so boxes='gt' would have no effect"):
+        look(model, image, boxes='gt')
     with pytest.raises(ValueError, match="normalize='run' needs a run of several images"):
         look(model, image, normalize='run')
     with pytest.raises(TypeError, match="channels would have no effect: set save='channels'"):
