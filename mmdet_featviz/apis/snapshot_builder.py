@@ -19,7 +19,7 @@ from mmdet_featviz.structures.placement import Placement, identity_placement, pl
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.images import match_with_image, read_image, rebuild_image
-from mmdet_featviz.visualization.value_ranges import finite_heat
+from mmdet_featviz.visualization.value_ranges import find_visible_range, finite_heat
 
 
 @dataclass(frozen=True)
@@ -175,21 +175,24 @@ def numbered_folder(folder: str, number: int) -> str:
 def average_snapshots(snapshots: Sequence[Snapshot], align: str) -> Snapshot:
     """Return the mean over passes of the heatmaps of each level that all passes have; a cell is one image pixel.
 
-    A pixel has the mean over the passes whose pipelines did not crop it away, or NaN without any.
+    A pixel has the mean over the passes whose pipelines did not crop it away, or NaN without any. A pass in which the
+    level has no finite value does not count; without another one, the mean is 0.
     """
     size, averaged = snapshots[0].placement.image_size, []
     whole_image = identity_placement(size, size)
-    seen = np.sum([snapshot.placement.seen for snapshot in snapshots], axis=0)
+    unseen = ~np.any([snapshot.placement.seen for snapshot in snapshots], axis=0)
     for level in snapshots[0].levels:
-        heats = []
+        found, total, count = 0, np.zeros(size), np.zeros(size, int)
         for snapshot in snapshots:
             for other in snapshot.levels:
                 if other.name == level.name:
+                    found += 1
                     grid = Grid(other.values.shape, other.stride, snapshot.placement, align, other.offset)
-                    heats.append(finite_heat(other.values, grid)[0])
-        if len(heats) == len(snapshots):
-            total = np.sum(heats, axis=0, dtype=np.float64)  # heat is 0 where it was cropped away
-            mean = np.divide(total, seen, out=np.full(size, np.nan), where=seen > 0).astype(np.float32)
+                    if find_visible_range(other.values, grid) is not None:
+                        total += finite_heat(other.values, grid)[0]  # heat is 0 where it was cropped away
+                        count += snapshot.placement.seen
+        if found == len(snapshots):
+            mean = np.where(unseen, np.nan, total / np.maximum(count, 1)).astype(np.float32)
             averaged.append(
                 replace(level, stride=(1.0, 1.0), offset=None, values=mean, picked=None, pooled=None, raw=None)
             )

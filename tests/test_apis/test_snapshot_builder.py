@@ -80,6 +80,20 @@ def test_what_a_pass_cropped_away_does_not_count_in_the_mean():
     np.testing.assert_array_equal(mean, np.tile(expected, (16, 1)))
 
 
+@pytest.mark.parametrize('nothing', [np.nan, np.inf])
+def test_a_pass_without_a_finite_value_does_not_count_in_the_mean(nothing):
+    placement = Placement(np.eye(3), (16, 32), (16, 32))
+    passes = [
+        Snapshot('a', None, 0, placement, [Level('neck', 0, 4, (8, 8), np.full((2, 4), value, np.float32))])
+        for value in (nothing, 2, 4)
+    ]
+    for order in (passes, passes[::-1]):
+        (level,) = average_snapshots(order, 'center').levels
+        np.testing.assert_array_equal(level.values, np.full((16, 32), 3))
+    (level,) = average_snapshots(passes[:1] * 2, 'center').levels
+    assert not level.values.any()  # NaN is what no pass has seen
+
+
 def test_each_pass_is_drawn_like_a_plain_run_with_its_transforms(tmp_path):
     """Two scales, each flipped and unflipped, with a network whose response is not symmetric."""
     data = write_dataset(tmp_path / 'data', {'a.png': noise(90, 120)})
