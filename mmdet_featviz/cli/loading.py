@@ -119,6 +119,8 @@ def load_detector(args: argparse.Namespace, **defaults: Any) -> tuple[FeatureVis
             'detector that has learned nothing'
         )
     from_command_line = drawing_options(args, FeatureVisualizer, Style)
+    if from_command_line.get('boxes') == 'gt':
+        raise SystemExit('--boxes gt: images without a data set have no ground truth; choose pred, or use featviz test')
     try:
         visualizer = FeatureVisualizer(**{**from_config, **defaults, **from_command_line})
     except (ImportError, TypeError, ValueError) as error:

@@ -28,6 +28,14 @@ def test_options_reach_a_detector_that_draws_by_itself():
     assert dict(cfg.model) == dict(type='mmdet.RetinaNetHp', featviz=dict(boxes='pred', max_images=3))
 
 
+def test_images_without_a_data_set_have_no_ground_truth(pools_project):
+    arguments = ['image', 'images/a.jpg', 'pools.py', 'pools.pth', '--boxes']
+    done = featviz(*arguments, 'gt', cwd=pools_project)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith('have no ground truth; choose pred, or use featviz test')
+    assert featviz(*arguments, 'pred', cwd=pools_project).returncode == 0
+
+
 def test_the_checkpoint_is_read_once_and_loaded(pools_project, tmp_path, monkeypatch):
     reads = []
 
