@@ -12,6 +12,7 @@ from functools import partial
 from typing import Iterator, Sequence
 
 from mmdet_featviz.runs.maps_file import dump_snapshot
+from mmdet_featviz.runs.storage import check_no_link
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.visualization.images import is_upright
 
@@ -41,11 +42,13 @@ class Backlog:
 
         Raises:
             OSError: If it cannot be written completely; the file is then as before.
+            ValueError: If the file is a link.
         """
         data = b''
         for number, snapshot in enumerate(snapshots):
             maps = dump_snapshot(snapshot)
             data += HEADER.pack(not number, len(maps)) + maps
+        check_no_link(self.path)
         with open(self.path, 'ab', buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             try:
@@ -74,7 +77,7 @@ class Backlog:
 
     def _positions(self) -> Iterator[tuple[bool, int, int]]:
         """Iterate over the passes: whether it is the first one of an image, and where its maps file is."""
-        if not osp.exists(self.path):
+        if not osp.isfile(self.path):
             return
         with open(self.path, 'rb') as file:
             size = osp.getsize(self.path)

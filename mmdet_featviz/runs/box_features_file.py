@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mmengine import fileio
 
 from mmdet_featviz.runs.manifest import image_facts
 from mmdet_featviz.runs.maps_file import FORMAT, cast, check_floats, errors_of, load_arrays, require
 from mmdet_featviz.structures.box_features import BoxFeatures
 from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.utils.regular_files import read_file
 
 
 def box_features_name(snapshot: Snapshot) -> str:
@@ -51,7 +51,7 @@ def load_box_features(path: str) -> BoxFeatures:
         MapsError: If it cannot be read, or its arrays do not fit each other.
     """
     with errors_of(path, 'box features'):
-        arrays = load_arrays(fileio.get(path))
+        arrays = load_arrays(read_file(path))
         levels = json.loads(str(arrays['meta']))['levels']
         rows, numbers = check_floats(arrays['boxes'], 'boxes', (None, 6)), arrays['numbers']
         are_whole = numbers.dtype.kind == 'i' and numbers.shape == rows.shape[:1] and (numbers >= 0).all()

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from mmengine import fileio
 
 from mmdet_featviz.runs.component_fit import RunFit
 from mmdet_featviz.runs.maps_file import dump_snapshot, errors_of, parse_maps, require
 from mmdet_featviz.structures.embedding import quantize
 from mmdet_featviz.structures.principal_components import PrincipalComponents
 from mmdet_featviz.structures.snapshot import Level, Snapshot
+from mmdet_featviz.utils.regular_files import read_file
 
 
 def dump_embeddings(snapshot: Snapshot, fit: RunFit) -> bytes | None:
@@ -45,7 +45,7 @@ def load_embeddings(path: str) -> tuple[Snapshot, str]:
         MapsError: If the file cannot be read, or holds no embeddings in this package's format.
     """
     with errors_of(path):
-        snapshot, meta = parse_maps(fileio.get(path), path)
+        snapshot, meta = parse_maps(read_file(path), path)
         require(isinstance(meta['fit'], str), f'its fit is {meta["fit"]!r}')
         require(all(level.embedding is not None for level in snapshot.levels), 'a level has no embedding')
     return snapshot, meta['fit']

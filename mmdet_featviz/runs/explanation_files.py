@@ -9,7 +9,6 @@ import re
 from dataclasses import asdict
 from typing import Any, Iterator
 
-from mmengine import fileio
 from mmengine.logging import print_log
 
 from mmdet_featviz.explanation.explanation import LOOK, Explanation
@@ -18,6 +17,7 @@ from mmdet_featviz.runs.manifest import image_facts
 from mmdet_featviz.runs.maps_file import dump_snapshot, errors_of, parse_maps, require
 from mmdet_featviz.runs.reader import Run, add_image
 from mmdet_featviz.structures.snapshot import Snapshot
+from mmdet_featviz.utils.regular_files import read_file
 from mmdet_featviz.visualization.style import Style
 from mmdet_featviz.visualization.views import Picture
 
@@ -99,7 +99,7 @@ def load_explanation(path: str, info: dict, style: Style) -> Explanation:
         MapsError: If the file cannot be read, or holds no explanation in this package's format.
     """
     with errors_of(path):
-        snapshot, meta = parse_maps(fileio.get(path), path)
+        snapshot, meta = parse_maps(read_file(path), path)
         target, method = _target(meta['explanation'])
     return Explanation(target, method, add_image(snapshot, info, osp.dirname(osp.dirname(path))), style)
 

@@ -20,6 +20,7 @@ from mmdet_featviz.structures.channel_maps import ChannelMaps
 from mmdet_featviz.structures.compact_features import CompactFeatures
 from mmdet_featviz.structures.placement import Placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot, is_mean
+from mmdet_featviz.utils.regular_files import read_file
 
 FORMAT = 1
 CHANNEL_PARTS = ('picked', 'pooled')
@@ -27,6 +28,8 @@ COMPACT = 'compact'
 EMBEDDING = 'embedding'
 ATTENTION = 'attention/'
 MAX_PIXELS = 1 << 30  # OpenCV decodes no larger image
+UNPROVEN_PIXELS = 89_478_485  # as many as Pillow opens without a warning: a quarter of a gigabyte
+PIXELS_PER_BYTE = 100  # of a large image in its file; photos have 1 to 20
 
 
 class MapsError(ValueError):
@@ -86,7 +89,7 @@ def load_snapshot(path: str) -> Snapshot:
             a name that leads out of the folder of the run, or arrays and sizes that do not fit each other.
     """
     with errors_of(path):
-        snapshot = parse_snapshot(fileio.get(path), path)
+        snapshot = parse_snapshot(read_file(path), path)
         return replace(snapshot, levels=[_with_raw(level, snapshot, path) for level in snapshot.levels])
 
 
@@ -111,7 +114,9 @@ def parse_maps(data: bytes, name: str) -> tuple[Snapshot, dict[str, Any]]:
         version = meta['format']
         if version != FORMAT:
             raise MapsError(f'{name} was written by another version of this package (format {version})')
-        return _parse_snapshot(meta, arrays), meta
+        snapshot = _parse_snapshot(meta, arrays)
+        _check_large_image(snapshot, osp.dirname(name))
+        return snapshot, meta
 
 
 @contextlib.contextmanager
@@ -197,13 +202,28 @@ def check_floats(array: np.ndarray, name: str, shape: tuple) -> np.ndarray:
     return array
 
 
+def _check_large_image(snapshot: Snapshot, folder: str) -> None:
+    """Require the file of a very large image: a small file from outside could else claim more than the memory holds.
+
+    Args:
+        snapshot: The snapshot.
+        folder: Folder of the image, if that was rebuilt from the network's input.
+    """
+    height, width = snapshot.placement.image_size
+    if height * width > UNPROVEN_PIXELS:
+        path = snapshot.path if snapshot.is_file else osp.join(folder, snapshot.image_file)
+        size = osp.getsize(path) if osp.isfile(path) else 0
+        problem = f'its image has {width}x{height} pixels, and {path} is not there or too small a file for them'
+        require(height * width <= PIXELS_PER_BYTE * size, problem)
+
+
 def _with_raw(level: Level, snapshot: Snapshot, path: str) -> Level:
     """Add the raw feature map (C, rows, columns) if its file exists. On a disk it is memory-mapped."""
     raw_path = osp.join(osp.dirname(path), snapshot.raw_file(level))
     if not fileio.exists(raw_path):
         return level
-    is_local = osp.exists(raw_path)
-    raw = np.load(raw_path if is_local else io.BytesIO(fileio.get(raw_path)), mmap_mode='r' if is_local else None)
+    is_local = osp.isfile(raw_path)
+    raw = np.load(raw_path if is_local else io.BytesIO(read_file(raw_path)), mmap_mode='r' if is_local else None)
     return replace(level, raw=check_floats(raw, f'raw maps of {level.name}', (level.channels, *level.values.shape)))
 
 
@@ -231,9 +251,11 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
     is_counted = type(number) is int and type(channels) is int and number >= 0 and channels > 0
     require(isinstance(layer, str) and is_counted, f'its level {name!r} has {channels!r} channels')
     vertical, horizontal = stride
-    require(0 < vertical < math.inf and 0 < horizontal < math.inf, f'its level {name!r} has a stride of {stride!r}')
+    is_positive = all(side > 0 and math.isfinite(side) for side in (vertical, horizontal))
+    require(is_positive, f'its level {name!r} has a stride of {stride!r}')
     key, parts = f'{prefix}{name}', {}
     values = check_floats(arrays[key], name, (None, None))
+    require(values.size > 0, f'its level {name!r} has no cells')
     for part in CHANNEL_PARTS:
         if f'{key}.{part}.maps' in arrays:
             indices, maps, weights = (arrays[f'{key}.{part}.{field}'] for field in ('indices', 'maps', 'weights'))

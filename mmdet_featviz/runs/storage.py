@@ -15,6 +15,8 @@ from typing import Union
 
 from mmengine import fileio
 
+from mmdet_featviz.utils.regular_files import check_no_device
+
 PARTIAL_FILE = re.compile(r'\..+\.\d+\.part', re.DOTALL)  # .NAME.PROCESS.THREAD.COUNT.part, while it is written
 PROBE = 'writable.{}.probe'
 PUT_EVERY = 100  # appends
@@ -43,6 +45,13 @@ def is_inside(name: str) -> bool:
     parts = name.replace('\\', '/').split('/')
     has_drive = name[:1].isalpha() and name[1:2] == ':'  # such as C:
     return bool(parts[0]) and not has_drive and '..' not in parts and '\0' not in name
+
+
+def check_no_link(path: str) -> None:
+    """Raise ValueError if a file that is to be appended to is a link, which may lead out of its folder."""
+    if osp.islink(path):
+        raise ValueError(f'{path} is a link, and its target is no file of the run: remove the link')
+    check_no_device(path)
 
 
 def _checked(name: str, folder: str) -> str:
@@ -101,6 +110,7 @@ class DiskStorage:
                 os.remove(osp.join(self.folder, name))
 
     def read(self, name: str) -> bytes:
+        check_no_device(self.path(name))
         with open(self.path(name), 'rb') as file:
             return file.read()
 
@@ -141,8 +151,7 @@ class DiskStorage:
             OSError: If they cannot be written completely.
             ValueError: If the file is a link.
         """
-        if osp.islink(self.path(name)):
-            raise ValueError(f'{self.path(name)} is a link, and its target is no file of the run: remove the link')
+        check_no_link(self.path(name))
         data = b'\n' * (name in self._torn) + lines
         with open(self.path(name), 'ab', buffering=0) as file:
             written = file.write(data)

@@ -10,11 +10,11 @@ from typing import Callable
 
 import cv2
 import numpy as np
-from mmengine import fileio
 from torch import Tensor, nn
 
 from mmdet_featviz.structures.input_match import agreement
 from mmdet_featviz.structures.placement import Placement
+from mmdet_featviz.utils.regular_files import read_file
 
 # Three channels (gray is repeated, alpha is dropped), at the bit depth of the file.
 READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
@@ -47,7 +47,7 @@ def read_image(
         ImageError: If the file cannot be read, is not an image, or has another size than `size`.
     """
     try:
-        data = bytes(fileio.get(path, backend_args=backend_args))
+        data = read_file(path, backend_args)
     except Exception as error:  # each backend raises its own types
         raise ImageError(f'{path}: the image cannot be read ({type(error).__name__}: {error})') from error
     image = _decode(data, READ_FLAGS)

@@ -51,6 +51,15 @@ def test_images_come_back_in_order_with_all_their_passes_and_unchanged(tmp_path,
     assert not (tmp_path / 'backlog').exists()
 
 
+def test_nothing_is_written_through_a_link(tmp_path, path):
+    """A run folder from elsewhere, which is resumed, may have links that lead out of it."""
+    (tmp_path / 'theirs').write_bytes(b'theirs')
+    (tmp_path / 'backlog').symlink_to(tmp_path / 'theirs')
+    with pytest.raises(ValueError, match='is a link, and its target is no file of the run: remove the link'):
+        Backlog(str(tmp_path / 'backlog')).add([snapshot(path)])
+    assert (tmp_path / 'theirs').read_bytes() == b'theirs'
+
+
 def test_what_a_killed_process_did_not_write_to_its_end_is_left_out(tmp_path, path):
     file = tmp_path / 'backlog'
     Backlog(str(file)).add([snapshot(path)])

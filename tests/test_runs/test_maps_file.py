@@ -1,8 +1,10 @@
 """Maps file: a snapshot is loaded as it was saved."""
 
+import contextlib
 import copy
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -143,12 +145,36 @@ def test_facts_that_do_not_fit_are_refused(tmp_path, changes, problem):
         load_snapshot(write_maps(tmp_path / 'maps.npz', lambda meta: meta.update(changes)))
 
 
+@pytest.mark.parametrize('is_file', [True, False])
+def test_a_very_large_image_must_be_there(tmp_path, is_file):
+    """Drawing 2**30 pixels takes eight gigabytes; the file of maps that claims them takes two kilobytes."""
+    image = tmp_path / ('a.png' if is_file else 'photo.pass_1.png')
+    facts = dict(photo_size=[20_000, 10_000], path=str(tmp_path / 'a.png'), is_file=is_file)
+    path = write_maps(tmp_path / 'maps.npz', lambda meta: meta.update(facts))
+    for size in (None, 1_999_999):
+        if size is not None:
+            image.write_bytes(b'')
+            os.truncate(image, size)
+        with pytest.raises(MapsError, match='has 10000x20000 pixels, and .* is not there or too small a file for them'):
+            load_snapshot(path)
+    os.truncate(image, 2_000_000)
+    assert load_snapshot(path).placement.image_size == (20_000, 10_000)
+
+
+@pytest.mark.parametrize('size', [(8944, 10_004), (8945, 10_004)])
+def test_an_image_of_usual_size_may_be_missing(tmp_path, size):
+    path = write_maps(tmp_path / 'maps.npz', lambda meta: meta.update(photo_size=size))
+    with contextlib.nullcontext() if size[0] == 8944 else pytest.raises(MapsError, match='is not there'):
+        assert load_snapshot(path).placement.image_size == size
+
+
 @pytest.mark.parametrize(
     ('changes', 'problem'),
     [
         (dict(stride=[0, 8]), 'has a stride of'),
         (dict(stride=[8, float('nan')]), 'has a stride of'),
         (dict(stride=[8, float('inf')]), 'has a stride of'),
+        (dict(stride=[10**400, 8]), 'holds no maps'),
         (dict(stride=8), 'holds no maps'),
         (dict(offset=[0, float('nan')]), 'has an offset of'),
         (dict(offset=4), 'holds no maps'),
@@ -174,6 +200,7 @@ def test_levels_that_do_not_fit_are_refused(tmp_path, changes, problem):
     [
         {'neck.p_2': np.zeros(3, np.float32)},
         {'neck.p_2': np.zeros((2, 3), int)},
+        {'neck.p_2': np.zeros((0, 3), np.float32)},
         {'neck.p_2': np.array([['text']])},
         {'neck.p_2.picked.indices': np.array([4, 0])},
         {'neck.p_2.picked.indices': np.array([-1, 0])},
