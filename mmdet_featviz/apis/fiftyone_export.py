@@ -233,7 +233,7 @@ def _error_rows(run: Run, folder: str) -> dict[str, list[dict]] | None:
     rows: dict[str, dict[tuple, dict]] = {}
     try:
         for row in table_rows(store.read(name)):
-            _detection(row, (1, 1))
+            _to_json(_detection(row, (1, 1)))
             rows.setdefault(row['image'], {})[FIELDS[row['kind']], row['number']] = row  # an image may come twice
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{store.path(name)} is damaged ({error}): remove it to export the boxes alone') from error

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from mmdet_featviz.runs.manifest import image_facts
-from mmdet_featviz.runs.maps_file import FORMAT, cast, check_floats, errors_of, load_arrays, require
+from mmdet_featviz.runs.maps_file import FORMAT, cast, check_boxes, check_floats, errors_of, load_arrays, require
 from mmdet_featviz.structures.box_features import BoxFeatures
-from mmdet_featviz.structures.boxes import Boxes
 from mmdet_featviz.structures.snapshot import Snapshot
 from mmdet_featviz.utils.regular_files import read_file
 
@@ -53,13 +52,12 @@ def load_box_features(path: str) -> BoxFeatures:
     with errors_of(path, 'box features'):
         arrays = load_arrays(read_file(path))
         levels = json.loads(str(arrays['meta']))['levels']
-        rows, numbers = check_floats(arrays['boxes'], 'boxes', (None, 6)), arrays['numbers']
-        are_whole = numbers.dtype.kind == 'i' and numbers.shape == rows.shape[:1] and (numbers >= 0).all()
+        boxes, numbers = check_boxes(arrays['boxes']), arrays['numbers']
+        are_whole = numbers.dtype.kind == 'i' and numbers.shape == (len(boxes),) and (numbers >= 0).all()
         require(are_whole, f'its numbers are {numbers.dtype} {numbers.shape}')
-        are_labels = np.isfinite(rows[:, :5]).all() and (np.abs(rows[:, 4]) < 2**31).all()
-        require(are_labels, 'a box has no finite corners or no label')
-        vectors = {name: check_floats(arrays[name], f'vectors of {name}', (len(rows), None)) for name in levels}
-    return BoxFeatures(Boxes(rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5]), numbers, vectors)
+        vectors = {name: check_floats(arrays[name], f'vectors of {name}', (len(boxes), None)) for name in levels}
+        require(all(values.shape[1] for values in vectors.values()), 'its vectors have no channels')
+    return BoxFeatures(boxes, numbers, vectors)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ CHANNEL_PARTS = ('picked', 'pooled')
 COMPACT = 'compact'
 EMBEDDING = 'embedding'
 ATTENTION = 'attention/'
+MOST = 1 << 31  # of passes, levels, channels, classes
 MAX_PIXELS = 1 << 30  # OpenCV decodes no larger image
 UNPROVEN_PIXELS = 89_478_485  # as many as Pillow opens without a warning: a quarter of a gigabyte
 PIXELS_PER_BYTE = 100  # of a large image in its file; photos have 1 to 20
@@ -110,13 +111,19 @@ def parse_maps(data: bytes, name: str) -> tuple[Snapshot, dict[str, Any]]:
     """As :func:`parse_snapshot`; also returns ``meta``, whose further entries are not checked."""
     with errors_of(name):
         arrays = load_arrays(data)
-        meta = json.loads(str(arrays['meta']))
+        meta = _parse_meta(str(arrays['meta']))
         version = meta['format']
         if version != FORMAT:
             raise MapsError(f'{name} was written by another version of this package (format {version})')
         snapshot = _parse_snapshot(meta, arrays)
         _check_large_image(snapshot, osp.dirname(name))
         return snapshot, meta
+
+
+def _parse_meta(text: str) -> Any:
+    meta = json.loads(text)
+    json.dumps(meta, ensure_ascii=False).encode('utf-8', 'surrogateescape')  # half a character is none, not in a path
+    return meta
 
 
 @contextlib.contextmanager
@@ -154,7 +161,7 @@ def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
     require(isinstance(key, str) and is_inside(key), f'its image key {key!r} leads out of the folder of the run')
     require(isinstance(folder, str) and isinstance(is_file, bool), f'its folder is {folder!r}, is_file {is_file!r}')
     require(path is None or isinstance(path, str), f'its image path is {path!r}')
-    is_pass = is_mean(augmentation) or (type(augmentation) is int and augmentation >= 0)
+    is_pass = _is_count(augmentation) or (is_mean(augmentation) and len(augmentation) < 20)
     require(is_pass, f'its pass is {augmentation!r}')
     require(position is None or type(position) is int, f'its position in the data set is {position!r}')
     matrix = np.array(meta['matrix'], np.float64)
@@ -162,10 +169,13 @@ def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
     require(is_placed, f'its placement {meta["matrix"]!r} is no matrix with an inverse')
     boxes = ignored = None
     if 'boxes' in arrays:
-        rows = check_floats(arrays['boxes'], 'boxes', (None, 6))
-        boxes = Boxes(rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5])
+        boxes = check_boxes(arrays['boxes'])
     if 'ignored' in arrays:  # not in runs of earlier versions
         ignored = check_floats(arrays['ignored'], 'ignored boxes', (None, 4))
+        require(np.isfinite(ignored).all(), 'an ignored box is not finite')
+    for levels in (meta['levels'], meta['attention']):
+        names = {(facts['layer'], facts['level']) for facts in levels}
+        require(len(names) == len(levels), 'it names a level twice')
     return Snapshot(
         key,
         path,
@@ -184,6 +194,10 @@ def _parse_snapshot(meta: dict, arrays: dict[str, np.ndarray]) -> Snapshot:
 def require(fits: bool, problem: str) -> None:
     if not fits:
         raise ValueError(problem)
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value < MOST
 
 
 def _size(size: Any) -> tuple[int, int]:
@@ -217,6 +231,14 @@ def _check_large_image(snapshot: Snapshot, folder: str) -> None:
         require(height * width <= PIXELS_PER_BYTE * size, problem)
 
 
+def check_boxes(rows: np.ndarray) -> Boxes:
+    """Check boxes (N, 6) as corners, label and score, and return them."""
+    rows = check_floats(rows, 'boxes', (None, 6))
+    fits = np.isfinite(rows[:, :5]).all() and (np.abs(rows[:, 4]) < MOST).all() and not np.isinf(rows[:, 5]).any()
+    require(fits, 'a box has corners, a label or a score that is not finite')
+    return Boxes(rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5])
+
+
 def _with_raw(level: Level, snapshot: Snapshot, path: str) -> Level:
     """Add the raw feature map (C, rows, columns) if its file exists. On a disk it is memory-mapped."""
     raw_path = osp.join(osp.dirname(path), snapshot.raw_file(level))
@@ -248,7 +270,7 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
     layer, number, channels, stride = (facts[name] for name in ('layer', 'level', 'channels', 'stride'))
     name = f'{layer}_{number}'
     require(is_inside(f'{image_key}/{name}'), f'its level {name!r} leads out of the folder of the run')
-    is_counted = type(number) is int and type(channels) is int and number >= 0 and channels > 0
+    is_counted = _is_count(number) and _is_count(channels, least=1)
     require(isinstance(layer, str) and is_counted, f'its level {name!r} has {channels!r} channels')
     vertical, horizontal = stride
     is_positive = all(side > 0 and math.isfinite(side) for side in (vertical, horizontal))
@@ -274,7 +296,7 @@ def _load_level(prefix: str, image_key: str, facts: dict, arrays: dict[str, np.n
     offset = _offset(facts.get('offset'), name)
     score_of, label = facts.get('score_of'), facts.get('label')
     require(score_of is None or isinstance(score_of, str), f'its level {name!r} has the scores of {score_of!r}')
-    require(label is None or (type(label) is int and label >= 0), f'its level {name!r} has the label {label!r}')
+    require(label is None or _is_count(label), f'its level {name!r} has the label {label!r}')
     parts.update(offset=offset, score_of=score_of, label=label)
     return Level(layer, number, channels, (vertical, horizontal), values.astype(np.float32), **parts)
 

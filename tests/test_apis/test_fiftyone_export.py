@@ -117,3 +117,7 @@ def test_what_cannot_be_exported_is_an_error_that_says_what_to_do(run, tmp_path)
     (damaged / 'errors.csv').write_text((run / 'errors.csv').read_text().replace('prediction,0', 'guess,0'))
     done = featviz('export-fiftyone', damaged, '--out-dir', tmp_path / 'c')
     assert "errors.csv is damaged ('guess'): remove it to export the boxes alone" in done.stderr
+    row = 'image,kind,number,class,left,top,right,bottom,size,score,type,mechanism\na,prediction,0,x,0,0,inf,9,,0.5,,\n'
+    (damaged / 'errors.csv').write_text(row)
+    done = featviz('export-fiftyone', damaged, '--out-dir', tmp_path / 'd')
+    assert 'errors.csv is damaged (Out of range float values' in done.stderr

@@ -203,7 +203,8 @@ def test_what_is_not_finite_not_seen_or_below_the_score():
     ('changes', 'problem'),
     [
         (dict(boxes=np.zeros((2, 5))), r'its boxes are float64 \(2, 5\)'),
-        (dict(boxes=np.full((2, 6), np.nan)), 'a box has no finite corners'),
+        (dict(boxes=np.full((2, 6), np.nan)), 'a box has corners, a label or a score that is not finite'),
+        (dict(neck_0=np.zeros((2, 0))), 'its vectors have no channels'),
         (dict(numbers=np.array([0.0, 1])), 'its numbers are float64'),
         (dict(neck_0=np.zeros((3, 2))), 'its vectors of neck_0 are'),
         (dict(neck_0=np.array([{}, {}], object)), 'holds no box features of this package'),

@@ -122,6 +122,9 @@ MATRIX = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
     [
         (dict(augmentation='../../x'), 'its pass is'),
         (dict(augmentation=-1), 'its pass is -1'),
+        (dict(augmentation=1 << 31), 'its pass is 2147483648'),
+        (dict(augmentation='mean_' + 15 * '9'), 'its pass is'),
+        (dict(path='\ud800.png'), 'surrogates not allowed'),
         (dict(position=[1]), r'its position in the data set is \[1\]'),
         (dict(path=['a']), 'its image path is'),
         (dict(is_file='yes'), "its folder is 'epoch_3', is_file 'yes'"),
@@ -212,6 +215,10 @@ def test_levels_that_do_not_fit_are_refused(tmp_path, changes, problem):
         {'neck.p_2.embedding': np.zeros((16, 2, 3), np.float32)},
         {'neck.p_2.embedding': np.zeros((2, 3), np.int8)},
         {'neck.p_2.embedding': np.zeros((16, 3, 2), np.int8)},
+        {'boxes': np.array([[0, 0, np.inf, 9, 0, 0.5]])},
+        {'boxes': np.array([[0, 0, 9, 9, 2.0**31, 0.5]])},
+        {'boxes': np.array([[0, 0, 9, 9, 0, np.inf]])},
+        {'ignored': np.full((1, 4), np.nan)},
         {'boxes': np.zeros((2, 4))},
         {'boxes': np.zeros(6)},
         {'ignored': np.zeros((2, 5))},
@@ -220,6 +227,14 @@ def test_levels_that_do_not_fit_are_refused(tmp_path, changes, problem):
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays):
     with pytest.raises(MapsError, match=r'maps\.npz holds no maps of this package: '):
         load_snapshot(write_maps(tmp_path / 'maps.npz', **arrays))
+
+
+@pytest.mark.parametrize('levels', ['levels', 'attention'])
+def test_a_level_is_named_once(tmp_path, levels):
+    """A small file could else name one map a million times."""
+    path = write_maps(tmp_path / 'maps.npz', lambda meta: meta.update({levels: 2 * meta[levels]}))
+    with pytest.raises(MapsError, match='it names a level twice'):
+        load_snapshot(path)
 
 
 def test_raw_maps_that_do_not_fit_are_refused(tmp_path):
