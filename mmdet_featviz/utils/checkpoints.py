@@ -74,7 +74,7 @@ class _NumberType:
 
     def __init__(self, code: str, *flags: Any) -> None:
         codes = {np.dtype(name).str[1:] for name in NUMBER_TYPES}
-        _require(isinstance(code, str) and code in codes and len(flags) <= 2, f'the NumPy type {code!r}')
+        _require(isinstance(code, str) and code in codes, f'the NumPy type {code!r}')
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:

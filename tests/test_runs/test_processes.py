@@ -4,11 +4,13 @@ import os
 import signal
 import sys
 import threading
+from itertools import islice
 
 import pytest
 import torch
 
-from mmdet_featviz.runs.processes import can_copy, map_in_processes
+from mmdet_featviz.runs import processes as processes_module
+from mmdet_featviz.runs.processes import can_copy, do_in_processes, map_in_processes
 from mmdet_featviz.runs.workers import is_worker
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='processes are not copied here')
@@ -50,6 +52,18 @@ def test_a_killed_process_is_an_error():
     results = map_in_processes(lambda item: os.kill(os.getpid(), signal.SIGKILL) if item else item, range(4), 2)
     with pytest.raises(RuntimeError, match='DataLoader worker'):
         list(results)
+
+
+@pytest.mark.parametrize('error', [RuntimeError('one was killed'), OSError('no memory for another')])
+def test_what_processes_leave_is_done_here_and_nothing_twice(monkeypatch, error):
+    def broken(task, items, count):
+        yield from map(task, islice(items, 2))
+        raise error
+
+    monkeypatch.setattr(processes_module, 'map_in_processes', broken)
+    received = []
+    do_in_processes(abs, range(-5, 0), received.append, 2)
+    assert received == [5, 4, 3, 2, 1]
 
 
 def test_only_the_main_thread_is_copied_and_no_daemon():

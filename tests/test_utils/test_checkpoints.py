@@ -158,6 +158,7 @@ CRAFTED = {
     'an array of a list': array_with((1, (1,), F8, False, [1.0])),
     'an array of no type': array_with((1, (1,), 'f8', False, b'x' * 8)),
     'an array in another version': array_with((7, (1,), F8, False, b'x' * 8)),
+    'an array in an order that is no flag': array_with((1, (1,), F8, 7, b'x' * 8)),
     'an array of a shorter state': array_with((1, (1,), F8)),
     'a type of objects': OBJECT,
     'a type with fields': Call(np.dtype, [('a', 'f4')]),
