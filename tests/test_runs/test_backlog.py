@@ -11,6 +11,7 @@ from mmdet_featviz.runs import backlog as backlog_module
 from mmdet_featviz.runs.backlog import Backlog, can_wait
 from mmdet_featviz.runs.maps_file import parse_snapshot
 from mmdet_featviz.structures.boxes import Boxes
+from mmdet_featviz.structures.channel_maps import ChannelMaps
 from mmdet_featviz.structures.placement import identity_placement
 from mmdet_featviz.structures.snapshot import Level, Snapshot
 
@@ -104,6 +105,8 @@ def test_what_cannot_be_drawn_from_a_small_file_does_not_wait(tmp_path, path):
     assert not can_wait(snapshot(path, cells=(48, 64)))  # float32 maps of full size: 4 bytes per pixel, the image has 3
     raw = np.zeros((16, 6, 8), np.float32)
     assert not can_wait(replace(fits, levels=[replace(fits.levels[0], raw=raw)]))
+    channels = ChannelMaps(np.arange(64), np.zeros((64, 6, 8), np.float32), np.zeros(64))  # 12 kB; the image has 9
+    assert not can_wait(replace(fits, attention=[replace(fits.levels[0], pooled=channels)]))
 
 
 def test_an_image_that_states_a_turn_does_not_wait(tmp_path):

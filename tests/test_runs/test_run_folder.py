@@ -229,3 +229,11 @@ def test_an_output_folder_apart_from_what_is_read(tmp_path):
     with pytest.raises(ValueError, match='is, contains or is inside'):
         check_apart('s3://a/b/c', 's3://a/b/')
     check_apart('s3://a/bc', 's3://a/b')
+
+
+def test_resuming_removes_what_a_killed_process_left_half_written(tmp_path):
+    (tmp_path / 'a').mkdir()
+    for name in ('run.json', 'a/.neck_0.jpg.12.34.0.part', 'a/mine.part'):
+        (tmp_path / name).write_text('{}')
+    RunFolder(str(tmp_path), resume=True)
+    assert [path.name for path in (tmp_path / 'a').iterdir()] == ['mine.part']

@@ -96,6 +96,16 @@ def test_the_first_batch_which_fills_caches_does_not_count():
     assert not chosen.postpones
 
 
+def test_a_batch_without_a_drawn_image_is_not_the_first_one(log):
+    now = [0.0]
+    chosen = Schedule(AUTO, has_end=True, cores=4, busy_cores=4, clock=lambda: now[0])
+    for images, drawing in ((0, 0), (4, 9), (4, 0.01), (4, 0.01)):
+        now[0] += 1
+        with chosen.batch(images, list):
+            now[0] += drawing
+    assert log == ["workers='auto': pictures are drawn at once: drawing took 1% of the time of the first images."]
+
+
 def test_batches_without_a_drawn_image_do_not_count(log):
     assert not measured(1.0, 1.0, batches=20, images=0).postpones
     assert not log
