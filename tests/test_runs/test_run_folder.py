@@ -237,3 +237,10 @@ def test_resuming_removes_what_a_killed_process_left_half_written(tmp_path):
         (tmp_path / name).write_text('{}')
     RunFolder(str(tmp_path), resume=True)
     assert [path.name for path in (tmp_path / 'a').iterdir()] == ['mine.part']
+
+
+def test_a_line_that_was_not_written_to_its_end_spoils_no_line_of_another_rank(tmp_path):
+    for rank, content in enumerate((b'{"a": 1}\n{"b"', b'{"c": 3}\n')):
+        (tmp_path / f'manifest.rank{rank}.jsonl').write_bytes(content)
+    RunFolder(str(tmp_path), resume=True)
+    assert (tmp_path / 'manifest.jsonl').read_bytes() == b'{"a": 1}\n{"c": 3}\n'
