@@ -2,6 +2,7 @@
 
 import os.path as osp
 
+import bucket  # noqa: F401  registers the file backend
 import pytest
 from mmengine import fileio
 
