@@ -30,7 +30,7 @@ ATTENTION = 'attention/'
 MOST = 1 << 31  # of passes, levels, channels, classes
 MAX_PIXELS = 1 << 30  # OpenCV decodes no larger image
 UNPROVEN_PIXELS = 89_478_485  # as many as Pillow opens without a warning: a quarter of a gigabyte
-PIXELS_PER_BYTE = 100  # of a large image in its file; photos have 1 to 20
+PIXELS_PER_BYTE = 10_000  # of a large image in its file; photos have 1 to 20, a PNG of one color 8,000
 
 
 class MapsError(ValueError):
@@ -219,13 +219,15 @@ def check_floats(array: np.ndarray, name: str, shape: tuple) -> np.ndarray:
 def _check_large_image(snapshot: Snapshot, folder: str) -> None:
     """Require the file of a very large image: a small file from outside could else claim more than the memory holds.
 
+    Images behind a URL are not asked for: they may be large downloads.
+
     Args:
         snapshot: The snapshot.
         folder: Folder of the image, if that was rebuilt from the network's input.
     """
     height, width = snapshot.placement.image_size
-    if height * width > UNPROVEN_PIXELS:
-        path = snapshot.path if snapshot.is_file else osp.join(folder, snapshot.image_file)
+    path = snapshot.path if snapshot.is_file else osp.join(folder, snapshot.image_file)
+    if height * width > UNPROVEN_PIXELS and '://' not in path:
         size = osp.getsize(path) if osp.isfile(path) else 0
         problem = f'its image has {width}x{height} pixels, and {path} is not there or too small a file for them'
         require(height * width <= PIXELS_PER_BYTE * size, problem)
