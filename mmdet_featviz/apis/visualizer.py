@@ -278,10 +278,10 @@ class FeatureVisualizer:
                 f'no image of the {stage} data set is called {missing[0]!r}: image_names must be ends of paths such as '
                 f'{image_paths[0]!r}'
             )
-        keys = ImageKeys(self.image_root or image_root, image_paths, self.interval)
+        keys = ImageKeys(self.image_root or image_root, image_paths, self.interval, stage == 'train')
         source = ImageSource(keys, self.backend_args or backend_args, dataset_meta)
         if self.taps is None:
-            self._open_run(model, default_dir, source, info or {}, in_run, log)
+            self._open_run(model, default_dir, source, stage, info or {}, in_run, log)
         if self.explanations is not None:
             self.explanations.check(self.taps.model, class_names(source.dataset_meta))
         self._sources[stage] = source
@@ -291,6 +291,7 @@ class FeatureVisualizer:
         model: nn.Module,
         default_dir: str,
         source: ImageSource,
+        stage: str,
         info: dict,
         in_run: bool,
         log: MMVisualizer | None,
@@ -307,7 +308,8 @@ class FeatureVisualizer:
             working_dir=os.getcwd(),  # relative paths of images start here
             **info,
         )
-        if info.get('checkpoint'):
+        # A detector that draws by itself does not know its checkpoint.
+        if info.get('checkpoint') or (stage == 'test' and not in_run):
             info['weights_crc32'] = weights_checksum(taps.model)
         if self.explanations is not None:
             info['explanations'] = dict(asdict(self.explanations), each_level=self._explain_each_level)

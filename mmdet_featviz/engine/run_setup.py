@@ -5,12 +5,14 @@ from __future__ import annotations
 import os.path as osp
 from typing import Iterator, Sequence
 
-from mmengine.dataset import BaseDataset, DefaultSampler
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, DefaultSampler, RepeatDataset
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import Dataset
 
 from mmdet_featviz.apis.visualizer import FeatureVisualizer
 from mmdet_featviz.utils.image_path import image_path
+
+DATA_SETS = Dataset, RepeatDataset, ClassBalancedDataset  # these wrappers are no Dataset of torch
 
 
 def open_for_run(visualizer: FeatureVisualizer, runner: Runner, stage: str) -> None:
@@ -63,9 +65,9 @@ def close_run(visualizer: FeatureVisualizer, runner: Runner) -> None:
 
 
 def innermost(dataset: Dataset) -> Iterator[Dataset]:
-    """Iterate over the data sets inside wrappers such as ConcatDataset and RepeatDataset."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if all(isinstance(part, Dataset) for part in inner):
+    """Iterate over the data sets inside wrappers such as ConcatDataset; one in a RepeatDataset comes several times."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)] * getattr(dataset, 'times', 1)
+    if all(isinstance(part, DATA_SETS) for part in inner):
         for part in inner:
             yield from innermost(part)
     else:
@@ -74,10 +76,13 @@ def innermost(dataset: Dataset) -> Iterator[Dataset]:
 
 def _image_paths(datasets: Sequence[Dataset]) -> Iterator[str]:
     """Iterate over the paths of all images; data sets that are not mmengine's BaseDataset are left out."""
+    paths: dict[Dataset, list[str]] = {}  # a repeated data set is read once
     for dataset in datasets:
         if isinstance(dataset, BaseDataset):
-            paths = (image_path(dataset.get_data_info(index)) for index in range(len(dataset)))
-            yield from filter(None, paths)
+            if dataset not in paths:
+                found = (image_path(dataset.get_data_info(index)) for index in range(len(dataset)))
+                paths[dataset] = list(filter(None, found))
+            yield from paths[dataset]
 
 
 def _image_folder(datasets: Sequence[Dataset]) -> str | None:

@@ -14,9 +14,12 @@ from mmengine.dist import get_dist_info
 from mmdet_featviz.runs.compact_table import CompactTable, hash64
 from mmdet_featviz.utils.file_names import safe_name, short_hash
 
-# Of a run's own files: its settings, manifest, postponed images, and tables of errors.
+# Of a run's own files: its settings, manifest, postponed images, tables of errors, and pictures and maps (a.jpg has a file
+# a/maps.npz, where a/maps.npz.jpg would have a folder). And what ends as a key that was made distinct.
 OWN_NAMES = re.compile(
-    r'run\.json|manifest(\.rank\d+)?\.jsonl|postponed\.rank\d+\.maps|errors\w*\.(csv|md|png)', re.IGNORECASE
+    r'run\.json|manifest(\.rank\d+)?\.jsonl|postponed\.rank\d+\.maps|errors\w*\.(csv|md)|'
+    r'.+\.(png|jpe?g|webp|npz|npy)|.*~[0-9a-f]{8}',
+    re.IGNORECASE | re.DOTALL,
 )
 # Only directly inside a run.
 OWN_FOLDERS = re.compile(r'report(_compared)?|test_\d+|(epoch|iter)_\d+(_\d+)?', re.IGNORECASE)
@@ -27,7 +30,8 @@ class ImageKeys:
 
     Where several images would get the same key (``a.jpg`` and ``a.png``, or ``a.jpg`` and ``A.jpg``, which are one name
     on some file systems), a hash of the path is appended. Several ranks that do not know all paths append a hash of
-    the path and the position to each key: none of them knows the images of the others.
+    the path and the position to each key: none of them knows the images of the others. In a training, whose samplers
+    may give an image to several ranks at once, all but the first rank append a hash of the path and the rank.
 
     Args:
         root: Folder of the images. The key of an image outside it is made from the whole path, so that no key leads
@@ -35,17 +39,22 @@ class ImageKeys:
         paths: Paths of all samples in the order of the data set, if known; an image may have several samples. Keys then
             do not depend on the order of the images; otherwise the first of several equal keys gets no hash.
         interval: Every n-th sample is drawn.
+        training: Whether the images are those of a training.
     """
 
-    def __init__(self, root: str | None = None, paths: Iterable[str] = (), interval: int = 1) -> None:
+    def __init__(
+        self, root: str | None = None, paths: Iterable[str] = (), interval: int = 1, training: bool = False
+    ) -> None:
         self.root = None if root is None else _normalize(root)
         self._path_of = CompactTable()  # key: hash of the path that has it
         self._array_count = 0
         paths = [_normalize(path) for path in paths]
-        samples = Counter(paths)
+        samples = Counter(set(paths) if training else paths)  # a training shuffles: no position tells the sample
         counts = Counter(_folded(self._short_key(path)) for path in samples)
         self._ambiguous = {key for key, count in counts.items() if count > 1}
-        self._several_ranks = get_dist_info()[1] > 1
+        rank, ranks = get_dist_info()
+        self._several_ranks = ranks > 1
+        self._training_rank = rank if training else 0
         self._knows_paths = bool(paths)
         self._repeated = {path for path, count in samples.items() if count > 1}
         # Position of each drawn sample of an image with several: path, number of drawn samples before it.
@@ -79,7 +88,7 @@ class ImageKeys:
         folded, hashed = _folded(key), hash64(path) % 2**32
         if folded in self._ambiguous or self._path_of.setdefault(folded, hashed) != hashed:
             key = f'{key}~{short_hash(path)}'
-        return key
+        return f'{key}~{short_hash(f"{path}:{self._training_rank}")}' if self._training_rank else key
 
     def sample_of(self, path: str | None, position: int | None) -> tuple[int, int] | None:
         """Return which of the drawn samples of its image is at a position, from 0, and how many the image has.

@@ -1,6 +1,7 @@
 """Several tests, samples and hooks in one process: each picture is kept, and listed once."""
 
 import json
+import re
 
 import pytest
 from conftest import (
@@ -19,6 +20,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
+from mmdet_featviz.engine.run_setup import _image_paths, innermost
 from mmdet_featviz.report.image_passes import passes_by_image
 from mmdet_featviz.report.metric_history import MetricHistory
 from mmdet_featviz.runs.reader import Run
@@ -85,6 +87,28 @@ def test_two_hooks_do_not_share_a_folder(data, tmp_path):
         cfg.default_hooks.featviz.overwrite = bool(options)
         with pytest.raises(FileExistsError, match='still writes to'):
             Runner.from_cfg(cfg).test()
+
+
+def test_a_further_rank_of_a_training_names_its_images_apart(data, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmdet_featviz.runs.image_keys.get_dist_info', lambda: (1, 2))
+    hook = dict(HOOK, out_dir=str(tmp_path / 'run'), stages=('train', 'val'))
+    cfg = train_config(data, tmp_path / 'work', pool_detector((8,)), hook)
+    cfg.train_cfg.max_epochs = 1
+    Runner.from_cfg(cfg).train()
+    keys = [entry['key'] for entry in manifest(tmp_path / 'run')]
+    assert [key for key in keys if key.startswith('epoch')] == [f'epoch_1/{number}' for number in range(3)]
+    trained = [key for key in keys if key.startswith('iter')]
+    assert len(trained) == 3 and all(re.fullmatch(r'iter_[12]/\d~[0-9a-f]{8}', key) for key in trained)
+
+
+def test_the_paths_of_a_repeated_data_set_are_those_of_all_its_samples(data):
+    source = dict(data_root=str(data), ann_file='annotations.json', data_prefix=dict(img='images/'))
+    part = dict(source, type='CocoDataset', pipeline=[])
+    both = dict(type='ConcatDataset', datasets=[part, dict(type='RepeatDataset', times=2, dataset=part)])
+    dataset = DATASETS.build(both)
+    names = [path.rpartition('/')[2] for path in _image_paths(list(innermost(dataset)))]
+    assert names == ['0.png', '1.png', '2.png'] * 3
+    assert len(dataset) == 9
 
 
 @DATASETS.register_module(force=True)

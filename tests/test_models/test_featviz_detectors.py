@@ -320,6 +320,21 @@ def test_ranks_agree_on_the_folder_of_each_copy(tmp_path, monkeypatch):
     assert len(pictures(tmp_path / 'heatmaps')) == len(pictures(tmp_path / 'heatmaps_2')) == 2
 
 
+def test_a_run_is_not_resumed_with_other_weights(tmp_path):
+    """A detector does not know its checkpoint."""
+    for factor, path in ((1, '/i/a.png'), (1, '/i/b.png'), (2, '/i/c.png')):
+        torch.manual_seed(0)
+        model = drawing_pools(tmp_path, resume=True)
+        model.backbone.scale.data *= factor
+        if factor == 2:
+            with pytest.raises(ValueError, match=r'other settings \(weights_crc32 was'):
+                predict(model, path, torch.rand(1, 3, 64, 64))
+        else:
+            predict(model, path, torch.rand(1, 3, 64, 64))
+        model.featviz.close()
+    assert {entry['key'] for entry in manifest(tmp_path / 'heatmaps')} == {'a', 'b'}
+
+
 def test_a_model_can_be_saved_after_it_has_drawn(tmp_path):
     model = drawing_pools(tmp_path, channels='all')
     model.featviz.style = type(model.featviz.style)(save=('channels',), channels='all')
@@ -504,6 +519,7 @@ def test_an_error_in_a_block_is_not_the_end_of_a_run(tmp_path, capfd):
 def test_a_deleted_detector_gives_its_folder_free_with_all_its_pictures(tmp_path):
     model = drawing_pools(tmp_path, normalize='run')
     predict(model, '/i/a.png', torch.rand(1, 3, 64, 64))
+    torch.manual_seed(0)  # the same weights
     model = drawing_pools(tmp_path, resume=True, normalize='run')  # as a cell of a notebook that runs again
     predict(model, '/i/b.png', torch.rand(1, 3, 64, 64))
     names = [name for name in pictures(tmp_path / 'heatmaps') if name.endswith('.png')]

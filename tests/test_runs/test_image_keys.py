@@ -105,6 +105,23 @@ def test_an_image_does_not_take_the_place_of_the_report_or_of_another_test_or_va
     assert keys.key_of('/d/postponed.rank0.maps.png').startswith('postponed.rank0.maps~')
 
 
+def test_an_image_does_not_take_the_place_of_the_pictures_and_maps_of_another_one():
+    keys = ImageKeys('/d')
+    assert keys.key_of('/d/a.jpg') == 'a'
+    for name in ('maps.npz', 'maps.raw_neck_0.NPY', 'neck_0.overlay.jpg', 'panel.png', 'box.x.webp', 'photo.jpeg'):
+        assert keys.key_of(f'/d/a/{name}.png').startswith(f'a/{name}~')
+        assert keys.key_of(f'/d/a/{name}/b.png').startswith(f'a/{name}~')
+
+
+def test_an_image_that_is_called_as_the_key_of_another_one_gets_its_own():
+    for paths in ((), ['/d/a.jpg', '/d/a.png']):
+        keys = ImageKeys('/d', paths)
+        found = [keys.key_of('/d/a.jpg'), keys.key_of('/d/a.png')]
+        for key in filter(lambda key: '~' in key, list(found)):
+            found += [keys.key_of(f'/d/{key}.jpg'), keys.key_of(f'/d/{key.upper()}.jpg')]
+        assert len({key.casefold() for key in found}) == len(found) > 3
+
+
 def test_ranks_that_do_not_know_all_images_never_share_a_key(monkeypatch):
     monkeypatch.setattr('mmdet_featviz.runs.image_keys.get_dist_info', lambda: (0, 2))
     ranks = ImageKeys('/d'), ImageKeys('/d')
@@ -116,6 +133,18 @@ def test_ranks_that_do_not_know_all_images_never_share_a_key(monkeypatch):
     samples = ImageKeys('/d', ['/d/a.jpg', '/d/a.jpg', '/d/b.jpg'])
     shuffled = [samples.key_of('/d/a.jpg', position) for position in (2, 5)]  # not where the data set has them
     assert len({*shuffled, samples.key_of('/d/a.jpg', 0)}) == 3
+
+
+def test_ranks_that_train_on_one_image_at_once_do_not_share_its_key(monkeypatch):
+    paths = ['/d/a.jpg', '/d/b.jpg', '/d/a.jpg']
+    found = []
+    for rank in range(3):
+        monkeypatch.setattr('mmdet_featviz.runs.image_keys.get_dist_info', lambda rank=rank: (rank, 3))
+        keys = ImageKeys('/d', paths, training=True)
+        found.append(keys.key_of('/d/a.jpg', 5))
+        assert keys.key_of('/d/a.jpg', 0) == found[-1]  # in any iteration
+        assert keys.sample_of('/d/a.jpg', 0) is None
+    assert found[0] == 'a' and len(set(found)) == 3
 
 
 def test_samples_of_one_image_are_numbered_by_their_position():
