@@ -14,7 +14,7 @@ from mmengine.dist import get_dist_info
 from mmdet_featviz.runs.compact_table import CompactTable, hash64
 from mmdet_featviz.utils.file_names import safe_name, short_hash
 
-# Of a run's own files: its settings, manifest, postponed images, tables of errors, and pictures and maps (a.jpg has a file
+# Of a run's own files: settings, manifest, postponed images, tables of errors, and pictures and maps (a.jpg has a file
 # a/maps.npz, where a/maps.npz.jpg would have a folder). And what ends as a key that was made distinct.
 OWN_NAMES = re.compile(
     r'run\.json|manifest(\.rank\d+)?\.jsonl|postponed\.rank\d+\.maps|errors\w*\.(csv|md)|'
