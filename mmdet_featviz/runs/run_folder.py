@@ -9,7 +9,9 @@ import os
 import os.path as osp
 import uuid
 import weakref
-from typing import Any, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Iterator, Sequence
 
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 
@@ -63,8 +65,8 @@ class RunFolder:
         measured: With `resume`: (image key, pass) of the images whose box features exist.
 
     Raises:
-        FileExistsError: If the folder holds another run, and neither `overwrite` nor `resume` is set; or if a run of
-            this process is still writing to it.
+        FileExistsError: If the folder holds another run, and neither `overwrite` nor `resume` is set; if a run above it
+            has pictures in it; or if a run of this process is still writing to it.
         ValueError: If no file backend can write to the URL.
         OSError: If the folder cannot be created or written to. With `in_run`, an error on one rank is raised on all.
     """
@@ -158,6 +160,8 @@ class RunFolder:
         """Create the folder, handle another run found there, and return the folder and the id of the run."""
         folder = self._store.folder
         self._check_not_open(folder)
+        if not self.is_remote:
+            _check_outer_runs(folder)
         self._make_writable()
         run_id = uuid.uuid4().hex
         if _holds_run(self._store):
@@ -262,7 +266,15 @@ class RunFolder:
 
         Raises:
             OSError: If it cannot be written.
+            FileExistsError: If it is a file of another run, in a subfolder.
         """
+        path = self.path(name)
+        if not self.is_remote and osp.exists(path):
+            inner = next(
+                (folder for folder in _folders_of(name) if osp.exists(self.path(f'{folder}/{RUN_INFO_FILE}'))), None
+            )
+            if inner is not None:
+                raise FileExistsError(f'{path} is of another run, in {self.path(inner)!r}: choose another out_dir')
         self._store.write(name, data)
 
     def record(self, entries: Sequence[dict[str, Any]]) -> None:
@@ -288,6 +300,25 @@ def check_free(out_dir: str) -> None:
 
 def _holds_run(store: Storage) -> bool:
     return bool(manifest_names(store)) or RUN_INFO_FILE in store.names()
+
+
+def _check_outer_runs(folder: str) -> None:
+    """Raise FileExistsError if a run above a folder on disk has files in the folder, by the keys of its images."""
+    path = Path(_location(folder))
+    for outer in path.parents:
+        if not osp.isfile(outer / RUN_INFO_FILE):
+            continue
+        inside = f'{path.relative_to(outer).as_posix()}/'
+        names = (name for entry in read_entries(get_storage(outer)) for name in entry.get('files', ()))
+        if any(name.startswith(inside) for name in names):
+            raise FileExistsError(
+                f'{folder!r} holds pictures of the run in {str(outer)!r}: choose an out_dir outside that run'
+            )
+
+
+def _folders_of(name: str) -> Iterator[str]:
+    """Iterate over the folders that lead to a file: ``a/b/c.png`` is in ``a`` and in ``a/b``."""
+    return accumulate(name.split('/')[:-1], '{}/{}'.format)
 
 
 def check_apart(out_dir: str, *folders: str) -> None:

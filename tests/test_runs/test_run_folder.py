@@ -219,6 +219,33 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path, monkeypa
     assert all(PARTIAL_FILE.fullmatch(os.path.basename(name)) for name in temporary)
 
 
+@pytest.mark.parametrize('options', [{}, dict(overwrite=True), dict(resume=True)])
+def test_a_run_inside_another_one_does_not_take_its_pictures(tmp_path, options):
+    outer = RunFolder(str(tmp_path / 'run'))
+    outer.take({})
+    outer.write('val/0/a.png', b'outer')
+    outer.record([dict(key='val/0', files=['val/0/a.png'])])
+    (tmp_path / 'link').symlink_to(tmp_path / 'run' / 'val')
+    for folder in (tmp_path / 'run' / 'val', tmp_path / 'run' / 'val' / '0', tmp_path / 'link'):
+        with pytest.raises(FileExistsError, match='holds pictures of the run in .*run.: choose an out_dir outside'):
+            RunFolder(str(folder), **options)
+    RunFolder(str(tmp_path / 'run' / 'va'), **options).write('0/a.png', b'inner')
+    assert (tmp_path / 'run' / 'val' / '0' / 'a.png').read_bytes() == b'outer'
+
+
+def test_a_run_above_another_one_does_not_overwrite_its_pictures(tmp_path):
+    inner = RunFolder(str(tmp_path / 'run' / 'val'))
+    inner.take({})
+    inner.write('0/a.png', b'inner')
+    outer = RunFolder(str(tmp_path / 'run'))
+    with pytest.raises(FileExistsError, match='0/a.png is of another run, in .*val.: choose another out_dir'):
+        outer.write('val/0/a.png', b'outer')
+    outer.write('val/0/b.png', b'outer')  # as the comparison of two runs that it keeps in its folder
+    outer.write('val2/0/a.png', b'outer')
+    outer.write('val2/0/a.png', b'again')
+    assert (tmp_path / 'run' / 'val' / '0' / 'a.png').read_bytes() == b'inner'
+
+
 def test_an_output_folder_apart_from_what_is_read(tmp_path):
     (tmp_path / 'run' / 'sub').mkdir(parents=True)
     (tmp_path / 'link').symlink_to(tmp_path / 'run')
