@@ -35,16 +35,17 @@ class BatchSelection:
         self._lock = threading.Lock()
         self._last = threading.local()  # batch of each thread: several may use one detector
 
-    def select_new(self, samples: Sequence[Any], stage: str) -> list[int | None]:
+    def select_new(self, samples: Sequence[Any], stage: str, images: int | None = None) -> list[int | None]:
         """Return the position of each image of a batch that is drawn, and None for the others; the batch is new.
 
         Args:
             samples: Data samples of the images.
             stage: ``train``, ``val`` or ``test``.
+            images: As for :meth:`select`.
         """
         with self._lock:
             if stage != self.images.stage:
-                self.images.begin(stage)
+                self.images.begin(stage, images)
             return [self._next(image_path(sample.metainfo)) for sample in samples]
 
     def _next(self, path: str | None) -> int | None:
@@ -58,6 +59,7 @@ class BatchSelection:
         stage: str,
         augmented: bool = False,
         round_size: int | None = None,
+        images: int | None = None,
     ) -> Selection:
         """Return which images of a batch are drawn, for a detector, which knows neither batches nor epochs.
 
@@ -72,6 +74,7 @@ class BatchSelection:
             stage: ``train``, ``val`` or ``test``.
             augmented: Whether a test-time augmentation model makes this pass; else it is a prediction of its own.
             round_size: Number of images that this rank sees in a round, if known.
+            images: Number of images in the data set, if its sampler may repeat some at the end.
         """
         last = self._last.__dict__
         batch = folder, *(_image(sample.metainfo) for sample in samples)
@@ -80,8 +83,8 @@ class BatchSelection:
             # Not so in training, which continues to count after a validation.
             is_new_folder = stage == 'val' and last.get('batch', ())[:1] != (folder,) and self.images.has_begun
             if is_new_folder or (stage != 'train' and self.images.has_seen(round_size)):
-                self.images.begin(stage)
-            last.update(batch=batch, transforms=[], positions=self.select_new(samples, stage))
+                self.images.begin(stage, images)
+            last.update(batch=batch, transforms=[], positions=self.select_new(samples, stage, images))
         last['transforms'].append(transform)
         return Selection(last['positions'], len(last['transforms']) - 1)
 

@@ -489,6 +489,7 @@ class FeatureVisualizer:
         folder: str = '',
         stage: str = 'test',
         round_size: int | None = None,
+        images: int | None = None,
     ) -> Selection:
         """Return which images of a batch are drawn; for detectors, which know neither batches nor epochs.
 
@@ -498,8 +499,9 @@ class FeatureVisualizer:
             folder: Subfolder of the run's folder.
             stage: ``train``, ``val`` or ``test``.
             round_size: Number of images that this rank sees in a test or validation, if known: the next begins after.
+            images: Number of images in the data set of a test or validation, if its sampler may repeat some at the end.
         """
-        return self._batches.select(inputs, samples, folder, stage, is_augmented_call(), round_size)
+        return self._batches.select(inputs, samples, folder, stage, is_augmented_call(), round_size, images)
 
     def draw(
         self,

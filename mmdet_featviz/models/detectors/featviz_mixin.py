@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Callable, Sized
 
 from mmdet.models.detectors import BaseDetector
+from mmengine.dataset import DefaultSampler
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import BaseLoop
 from torch import Tensor
@@ -70,7 +71,8 @@ class FeatVizMixin:
             return run(inputs, samples, *args, **kwargs)
         loop = calling('run', BaseLoop)
         folder, run_dir = _position_in_run(stage, loop)
-        selection = self.featviz.select(inputs, samples, folder, stage, _round_size(loop))
+        sizes = (None, None) if stage == 'train' else _round_sizes(loop)
+        selection = self.featviz.select(inputs, samples, folder, stage, *sizes)
         if all(position is None for position in selection.positions):
             return run(inputs, samples, *args, **kwargs)
         self.featviz.open(self, osp.join(run_dir, 'featviz'), dataset_meta=_dataset_meta(self), stage=stage)
@@ -82,10 +84,11 @@ class FeatVizMixin:
         return outputs
 
 
-def _round_size(loop: BaseLoop | None) -> int | None:
-    """Return the number of images that this rank sees in a round of a loop; None if it is not known."""
+def _round_sizes(loop: BaseLoop | None) -> tuple[int | None, int | None]:
+    """Return how many images this rank sees in a round of a loop, and how many its data set has; None if not known."""
     sampler = getattr(getattr(loop, 'dataloader', None), 'sampler', None)
-    return len(sampler) if isinstance(sampler, Sized) else None
+    repeats = isinstance(sampler, DefaultSampler)
+    return len(sampler) if isinstance(sampler, Sized) else None, len(sampler.dataset) if repeats else None
 
 
 def _position_in_run(stage: str, loop: BaseLoop | None) -> tuple[str, str]:
