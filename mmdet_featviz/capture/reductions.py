@@ -79,15 +79,16 @@ def reduce_feature_map(features: Tensor, reduction: Reduction) -> Tensor:
         Activation map (N, H, W), float32, in memory of its own.
 
     Raises:
-        ValueError: If the reduction returns another shape.
+        ValueError: If the reduction returns no tensor, or one of another shape.
     """
     with torch.no_grad():
         values = reduction(features.detach())
         expected = (features.shape[0], *features.shape[2:])
-        if values.shape != expected:
+        if not isinstance(values, Tensor) or values.shape != expected:
+            found = f'the shape {tuple(values.shape)}' if isinstance(values, Tensor) else f'a {type(values).__name__}'
             raise ValueError(
-                f'the reduction {getattr(reduction, "__name__", reduction)!r} returned the shape {tuple(values.shape)} '
-                f'for features of shape {tuple(features.shape)}: it must be (N, H, W), here {tuple(expected)}'
+                f'the reduction {getattr(reduction, "__name__", reduction)!r} returned {found} '
+                f'for features of shape {tuple(features.shape)}: it must be a tensor (N, H, W), here {tuple(expected)}'
             )
         # Always copy: a reduction may return a view of the features, which later layers may change in place.
         return values.to(torch.float32, copy=True)

@@ -57,6 +57,7 @@ from mmdet_featviz.visualization.style import EMBEDDINGS, Style
 PAGE_COLORMAP = 'turbo'  # of runs with the default, jet, whose brightness rises and falls along the scale
 COLORMAPS = 'jet', PAGE_COLORMAP, 'viridis', 'magma', 'inferno', 'cividis', 'gray'
 THUMB_SIZE = 200  # longest side in pixels
+MOST_CLASSES = 2**15  # that a page lists
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
 
@@ -422,8 +423,12 @@ def _labels(image: dict) -> set[int]:
 
 
 def _classes(run: Run, labels: Sequence[int]) -> tuple[list[str], list[list[int]]]:
-    """Names and RGB colors of the classes of a run, by label: its own classes, and `labels` beyond them."""
+    """Names and RGB colors of the classes of a run, by label: its own classes, and `labels` beyond them.
+
+    A page names labels beyond `MOST_CLASSES` itself: a single one would take the memory of all that lie before it.
+    """
     style = BoxStyle('both', 0, run.info.get('dataset_meta'))
     names = list(map(str, style.classes))
-    names += [str(label) for label in range(len(names), max(labels, default=-1) + 1)]
+    most = min(max(labels, default=-1) + 1, MOST_CLASSES)
+    names += [str(label) for label in range(len(names), most)]
     return names, [list(style.color(label, 1.0)[::-1]) for label in range(len(names))]

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import sys
 import threading
+import warnings
 from itertools import islice
 from typing import Any, Callable, Iterable, Iterator
 
@@ -70,16 +71,19 @@ def map_in_processes(task: Callable[[Any], Any], items: Iterable[Any], count: in
         RuntimeError: If a process was killed.
         OSError: If no process can be made.
     """
-    loader = DataLoader(
-        _Results(task, items),
-        batch_size=None,
-        num_workers=count,
-        collate_fn=_unchanged,
-        worker_init_fn=mark_worker,
-        multiprocessing_context='fork',
-        generator=torch.Generator(),  # the global one may be the detector's
-    )
-    yield from loader
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'This DataLoader will create')  # more processes than cores, as asked for
+        loader = DataLoader(
+            _Results(task, items),
+            batch_size=None,
+            num_workers=count,
+            collate_fn=_unchanged,
+            worker_init_fn=mark_worker,
+            multiprocessing_context='fork',
+            generator=torch.Generator(),  # the global one may be the detector's
+        )
+        results = iter(loader)
+    yield from results
 
 
 class _Results(IterableDataset):

@@ -35,6 +35,7 @@ from mmdet_featviz.runs.manifest import MANIFEST, level_entry
 from mmdet_featviz.runs.maps_file import dump_snapshot, parse_snapshot
 from mmdet_featviz.runs.outcome import Outcome
 from mmdet_featviz.runs.processes import can_copy, do_in_processes
+from mmdet_featviz.runs.progress import progress_bar
 from mmdet_featviz.runs.reader import add_image, load_with_image
 from mmdet_featviz.runs.run_folder import RunFolder
 from mmdet_featviz.runs.run_info import (
@@ -485,9 +486,7 @@ class RunWriter:
         self, draw: Callable[[Any], Outcome], images: Iterable[Any], count: int, shows_progress: bool = True
     ) -> None:
         """Draw the images that were left for the end, while the detector does not need the processor."""
-        from tqdm import tqdm  # not needed before
-
-        with tqdm(None, 'drawing', count, unit='image', disable=not (shows_progress and is_main_process())) as progress:
+        with progress_bar(count, is_shown=shows_progress and is_main_process()) as progress:
 
             def receive(outcome: Outcome) -> None:
                 self._receive(outcome)

@@ -78,5 +78,13 @@ def test_unknown_reduction_suggests_the_closest():
 
 
 def test_reduction_with_a_wrong_shape_is_an_error():
-    with pytest.raises(ValueError, match=r'\(2, 5\) for features of shape \(2, 5, 4, 3\): it must be \(N, H, W\)'):
+    with pytest.raises(
+        ValueError, match=r'\(2, 5\) for features of shape \(2, 5, 4, 3\): it must be a tensor \(N, H, W\)'
+    ):
         reduce_feature_map(torch.tensor(FEATURES), lambda features: features.mean((2, 3)))
+
+
+@pytest.mark.parametrize(('reduction', 'kind'), [(lambda _: None, 'NoneType'), (lambda f: f.numpy().max(1), 'ndarray')])
+def test_reduction_that_returns_no_tensor_is_an_error(reduction, kind):
+    with pytest.raises(ValueError, match=f'returned a {kind} for features .*: it must be a tensor'):
+        reduce_feature_map(torch.tensor(FEATURES), reduction)

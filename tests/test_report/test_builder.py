@@ -2,8 +2,10 @@
 
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import featviz
 from commands import run as run_command
@@ -30,6 +32,17 @@ def test_the_list_of_images_has_their_values(tmp_path):
     assert shot['size'] == [130, 90]
     assert shot['sides'][0]['boxes'][0] == [20, 10, 60, 50, 0, None]
     assert read_photo(run, '000001').shape == (*SIZE, 3)
+
+
+def test_a_label_far_beyond_the_classes_costs_no_memory(tmp_path):
+    snapshot = make_snapshot('p/0', tmp_path / '0.png')
+    far = replace(snapshot.boxes, labels=np.array([3, 10**6, -1]))
+    run = write_run(tmp_path / 'run', [replace(snapshot, boxes=far)])
+    report = write_report(run)
+    assert report.summary() == f'report of 1 image: {report.page}'
+    (names,) = read_data(run)['classes']
+    assert names[2:4] == ['2', '3'] and len(names) <= 2**15
+    assert [row[4] for row in read_data(run, '000000')['sides'][0]['boxes']] == [3, 10**6, -1]
 
 
 def test_large_images_are_shrunk(tmp_path):

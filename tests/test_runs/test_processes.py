@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from itertools import islice
 
 import pytest
@@ -64,6 +65,12 @@ def test_what_processes_leave_is_done_here_and_nothing_twice(monkeypatch, error)
     received = []
     do_in_processes(abs, range(-5, 0), received.append, 2)
     assert received == [5, 4, 3, 2, 1]
+
+
+def test_more_processes_than_cores_cause_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        assert list(map_in_processes(abs, [-3], len(os.sched_getaffinity(0)) + 1)) == [3]
 
 
 def test_only_the_main_thread_is_copied_and_no_daemon():
