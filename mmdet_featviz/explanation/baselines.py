@@ -13,7 +13,6 @@ from mmdet_featviz.explanation.targets import Target
 from mmdet_featviz.registry import EXPLAINERS
 from mmdet_featviz.structures.placement import Placement, placement_from_metas
 from mmdet_featviz.structures.snapshot import Level
-from mmdet_featviz.utils.arguments import check_whole_number
 
 SPREAD = 0.25  # standard deviation of the central heat, in sizes of the image
 
@@ -26,8 +25,6 @@ def random(batch: DetectorBatch, targets: Sequence[Target], cells: int = 16, see
         cells: Random numbers along each side, with linear interpolation between them.
         seed: Seed of the random numbers.
     """
-    check_whole_number('cells', cells)
-    check_whole_number('seed', seed, least=0)
     return [[_level(smooth_noise(_size(batch, target), target_rng(batch, target, seed), cells))] for target in targets]
 
 

@@ -24,7 +24,6 @@ from mmdet_featviz.explanation.replacement import one_thread
 from mmdet_featviz.explanation.targets import Target
 from mmdet_featviz.registry import EXPLAINERS
 from mmdet_featviz.structures.snapshot import Level
-from mmdet_featviz.utils.arguments import check_number, check_whole_number
 
 
 @EXPLAINERS.register_module(name='drise')
@@ -51,10 +50,6 @@ def drise(
         seed: Seed of the masks.
     """
     _check_targets('drise', targets)
-    for name, value in dict(masks=masks, cells=cells, batch_size=batch_size).items():
-        check_whole_number(name, value)
-    check_number('visible', visible, 0, 1)
-    check_whole_number('seed', seed, least=0)
     levels: dict[Target, list[Level]] = {}
     for image in sorted({target.image for target in targets}):
         own = [target for target in targets if target.image == image]
@@ -138,7 +133,6 @@ def ablationcam(batch: DetectorBatch, targets: Sequence[Target], batch_size: int
         batch_size: Images per prediction.
     """
     _check_targets('ablationcam', targets)
-    check_whole_number('batch_size', batch_size)
     images = sorted({target.image for target in targets})
     with batch.tapped_pass(gradients=False) as observed:
         features = {image: features_of(observed, image) for image in images}

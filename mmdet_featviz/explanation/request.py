@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Callable, Mapping, Sequence
 
 from torch import nn
@@ -14,11 +15,16 @@ from mmdet_featviz.explanation.detector_batch import DetectorBatch
 from mmdet_featviz.explanation.targets import PARTS, NoTargetError, Target, is_found, parse_targets
 from mmdet_featviz.registry import EXPLAINERS
 from mmdet_featviz.structures.snapshot import Level
-from mmdet_featviz.utils.arguments import check_choice, check_names
+from mmdet_featviz.utils.arguments import check_choice, check_names, check_number, check_whole_number
 from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import STYLE_OPTIONS
 
 REQUEST_OPTIONS = ('method', 'targets', 'layers', 'of')  # the others are those of the method
+CHECKS = {  # of the options of methods, by name
+    **dict.fromkeys(('masks', 'cells', 'batch_size'), check_whole_number),
+    'seed': partial(check_whole_number, least=0),
+    'visible': partial(check_number, low=0, high=1),
+}
 
 
 @dataclass(frozen=True)
@@ -123,11 +129,13 @@ def get_explainer(name: str) -> Callable[..., list[list[Level]]]:
 
 
 def _check_options(method: str, explainer: Callable, options: Mapping[str, Any]) -> None:
-    """Raise TypeError if the method does not take an option."""
-    known = list(inspect.signature(explainer).parameters)[2:]
-    for name in options:
+    """Raise TypeError if the method does not take an option, and ValueError if its value is out of range."""
+    known = dict(list(inspect.signature(explainer).parameters.items())[2:])
+    for name, value in options.items():
         if name not in known:
             close = difflib.get_close_matches(name, [*known, *STYLE_OPTIONS], n=1)
             hint = f'did you mean {close[0]!r}? ' if close else ''
             own = f'{method} takes {", ".join(known)}' if known else f'{method} takes no options'
             raise TypeError(f'unknown option {name!r}: {hint}{own}; the others are those of Style')
+        if name in CHECKS and known[name].default is not None:  # None: of a user's method, with a meaning of its own
+            CHECKS[name](name, value)
