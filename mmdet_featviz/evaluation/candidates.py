@@ -59,5 +59,5 @@ def _near(found: Detections, corners: np.ndarray) -> Boxes:
     for box in found.bboxes.new_tensor(corners):
         near |= overlaps(found.bboxes, box) >= BACKGROUND  # false for NaN
     near &= torch.isfinite(found.scores)
-    boxes, scores = (part[near].cpu().numpy().astype(np.float64) for part in (found.bboxes, found.scores))
+    boxes, scores = (part[near].cpu().double().numpy() for part in (found.bboxes, found.scores))
     return Boxes(boxes, found.labels[near].cpu().numpy(), scores)

@@ -273,5 +273,5 @@ def _crowds_of(sample: Mapping[str, Any]) -> Boxes:
 def _boxes(instances: Mapping[str, Any]) -> Boxes:
     """The boxes of instances whose corners and scores are finite."""
     corners, labels = corners_of(instances['bboxes']), instances['labels'].cpu().numpy()
-    scores = instances['scores'].cpu().numpy().astype(np.float64) if 'scores' in instances else np.ones(len(labels))
+    scores = instances['scores'].cpu().double().numpy() if 'scores' in instances else np.ones(len(labels))
     return Boxes(corners, labels, scores)[np.isfinite(corners).all(axis=1) & np.isfinite(scores)]

@@ -63,7 +63,7 @@ def collect_boxes(sample: Any, result: Any, placement: Placement | None = None) 
         scores.append(np.full(len(truth), np.nan))
     predictions = getattr(result, 'pred_instances', None)
     if has_all(predictions, 'bboxes', 'labels', 'scores'):
-        predicted_scores = predictions.scores.detach().cpu().numpy().astype(np.float64)
+        predicted_scores = predictions.scores.detach().cpu().double().numpy()  # NumPy has no bfloat16
         order = predicted_scores.argsort(kind='stable')
         predicted_corners = corners_of(predictions.bboxes)[order]
         corners.append(
@@ -72,7 +72,7 @@ def collect_boxes(sample: Any, result: Any, placement: Placement | None = None) 
         labels.append(predictions.labels.cpu().numpy()[order])
         scores.append(predicted_scores[order])
         corners[-1][~np.isfinite(scores[-1])] = np.nan  # a score of NaN would pass for ground truth
-    boxes = Boxes(np.concatenate(corners), np.concatenate(labels), np.concatenate(scores))
+    boxes = Boxes(np.concatenate(corners), np.concatenate(labels).astype(np.int64), np.concatenate(scores))
     return boxes[np.isfinite(boxes.corners).all(axis=1)]
 
 
@@ -109,7 +109,7 @@ def corners_of(boxes: Any) -> np.ndarray:
     Rotated boxes (N, 5: center, width, height, angle in radians) and quadrilaterals (N, 8) become the upright boxes
     around them, with one message. NaN for boxes of any other kind, which are then left out.
     """
-    boxes = getattr(boxes, 'tensor', boxes).detach().cpu().numpy().astype(np.float64)
+    boxes = getattr(boxes, 'tensor', boxes).detach().cpu().double().numpy()
     if boxes.ndim == 2 and boxes.shape[1] == 4:
         return boxes
     if not boxes.size:

@@ -24,6 +24,23 @@ def test_ground_truth_comes_first_and_the_best_prediction_last():
     np.testing.assert_allclose(boxes.scores, [np.nan, 0.1, 0.9])
 
 
+@pytest.mark.parametrize('numbers', [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize('labels', [torch.float32, torch.int32, torch.uint8])
+def test_numbers_of_any_type(numbers, labels):
+    sample, result = DetDataSample(metainfo=dict(ori_shape=(40, 60))), DetDataSample()
+    sample.gt_instances = InstanceData(bboxes=torch.tensor([[1, 2, 3, 4]]), labels=torch.tensor([0]))
+    result.pred_instances = InstanceData(
+        bboxes=torch.tensor([[5, 6, 7, 8]], dtype=numbers),
+        labels=torch.tensor([1], dtype=labels),
+        scores=torch.tensor([0.5], dtype=numbers),
+    )
+    boxes = collect_boxes(sample, result)
+    np.testing.assert_array_equal(boxes.corners, [[1, 2, 3, 4], [5, 6, 7, 8]])
+    np.testing.assert_array_equal(boxes.labels, [0, 1])
+    np.testing.assert_array_equal(boxes.scores, [np.nan, 0.5])
+    assert boxes.labels.dtype == np.int64 and boxes.corners.dtype == boxes.scores.dtype == np.float64
+
+
 def test_predictions_on_a_flipped_input_are_flipped_back():
     sample = DetDataSample(metainfo=dict(ori_shape=(40, 60), flip=True, flip_direction='diagonal'))
     result = DetDataSample()
