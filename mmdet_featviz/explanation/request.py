@@ -20,7 +20,7 @@ from mmdet_featviz.utils.image_path import image_path
 from mmdet_featviz.visualization.style import STYLE_OPTIONS
 
 REQUEST_OPTIONS = ('method', 'targets', 'layers', 'of')  # the others are those of the method
-CHECKS = {  # of the options of methods, by name
+CHECKS = {  # of the options of this package's methods, by name
     **dict.fromkeys(('masks', 'cells', 'batch_size'), check_whole_number),
     'seed': partial(check_whole_number, least=0),
     'visible': partial(check_number, low=0, high=1),
@@ -137,5 +137,5 @@ def _check_options(method: str, explainer: Callable, options: Mapping[str, Any])
             hint = f'did you mean {close[0]!r}? ' if close else ''
             own = f'{method} takes {", ".join(known)}' if known else f'{method} takes no options'
             raise TypeError(f'unknown option {name!r}: {hint}{own}; the others are those of Style')
-        if name in CHECKS and known[name].default is not None:  # None: of a user's method, with a meaning of its own
+        if name in CHECKS and explainer.__module__.startswith(f'{__package__}.'):  # users' methods check their own
             CHECKS[name](name, value)

@@ -232,6 +232,16 @@ def test_training_images_are_not_explained():
         FeatureVisualizer(explain={}, stages='train')
 
 
+def test_options_of_a_users_method_are_not_limited_by_their_names():
+    @EXPLAINERS.register_module(force=True)
+    def own(batch, targets, visible=10, seed='today'):
+        return []
+
+    options = dict(visible=12, seed='tomorrow')
+    assert FeatureVisualizer(explain=dict(method='own', **options)).explanations.options == options
+    EXPLAINERS.module_dict.pop('own')
+
+
 def test_an_error_costs_the_explanations_and_one_message(tmp_path, data, caplog):
     @EXPLAINERS.register_module(force=True)
     def failing(batch, targets):
