@@ -262,7 +262,7 @@ def test_bad_input(image):
         explain(model, image, layers=['neck', 'bbox_head.reg_convs.0'])
     with pytest.raises(TypeError, match=r'explain\(\) needs a detector'):
         explain('model', image)
-    with pytest.raises(ValueError, match='image must be a path or an array, not None'):
+    with pytest.raises(ValueError, match='image must be a path, or an array .* not None'):
         explain(model, None)
     with pytest.raises(KeyError, match="no level 'neck_7': choose from neck_0"):
         explain(model, image)[0].values('neck_7')
