@@ -26,6 +26,7 @@ from mmdet.structures import DetDataSample
 rank, images, options = int(sys.argv[1]), eval(sys.argv[2]), eval(sys.argv[3])
 torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
 config = dict(conftest.pool_detector((8, 16)), type='SingleStageDetectorHp', featviz=options)
+torch.manual_seed(0)  # the same weights when it is resumed
 model = MODELS.build(config).eval()
 meta = dict(img_shape=(64, 64), ori_shape=(64, 64), scale_factor=(1.0, 1.0))
 for path in images[rank]:
