@@ -9,9 +9,8 @@ import os
 import os.path as osp
 import uuid
 import weakref
-from itertools import accumulate
-from pathlib import Path
-from typing import Any, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Sequence
 
 from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 
@@ -270,11 +269,10 @@ class RunFolder:
         """
         path = self.path(name)
         if not self.is_remote and osp.exists(path):
-            inner = next(
-                (folder for folder in _folders_of(name) if osp.exists(self.path(f'{folder}/{RUN_INFO_FILE}'))), None
-            )
-            if inner is not None:
-                raise FileExistsError(f'{path} is of another run, in {self.path(inner)!r}: choose another out_dir')
+            for folder in list(PurePosixPath(name).parents)[:-1]:  # the last one is the folder of this run
+                if osp.exists(self.path(f'{folder}/{RUN_INFO_FILE}')):
+                    inner = self.path(str(folder))
+                    raise FileExistsError(f'{path} is of another run, in {inner!r}: choose another out_dir')
         self._store.write(name, data)
 
     def record(self, entries: Sequence[dict[str, Any]]) -> None:
@@ -314,11 +312,6 @@ def _check_outer_runs(folder: str) -> None:
             raise FileExistsError(
                 f'{folder!r} holds pictures of the run in {str(outer)!r}: choose an out_dir outside that run'
             )
-
-
-def _folders_of(name: str) -> Iterator[str]:
-    """Iterate over the folders that lead to a file: ``a/b/c.png`` is in ``a`` and in ``a/b``."""
-    return accumulate(name.split('/')[:-1], '{}/{}'.format)
 
 
 def check_apart(out_dir: str, *folders: str) -> None:
